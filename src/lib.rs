@@ -1,0 +1,14 @@
+//! tokioloop: an asyncio event loop for CPython on Tokio.
+//!
+//! Three layers, each a module, each allowed to know only the ones before it (Cargo features enforce it):
+//!
+//! - [`core`]: the rules of an event loop as state machines. Std only; no clock, no socket, no lock, no unsafe.
+//! - `io`: Tokio, sockets and file descriptors. No Python.
+//! - `py`: CPython. Thin: it carries out what `core` decides, and decides nothing itself.
+
+#[forbid(unsafe_code)]
+pub mod core;
+#[cfg(feature = "io")]
+pub mod io;
+#[cfg(feature = "py")]
+mod py;
