@@ -1,0 +1,170 @@
+//! The order of one turn of the loop, and when a turn looks at I/O.
+//!
+//! The order is asyncio's (`base_events.py`, `_run_once`):
+//!
+//! ```text
+//!            ┌───────────────────────── next turn ─────────────────────────┐
+//!            ▼                                                             │
+//! plan ──► Look ──► Io ──────────► Timers ───────────► Ready ──────────────┘
+//!   │      wait or  queue what     queue what is due   run the snapshot
+//!   │      poll     has its event  by deadline
+//!   └─ Skip ──────────────────────► Timers ──► Ready
+//! ```
+//!
+//! Callbacks of I/O and due timers are queued behind what was ready before, and all of it is one snapshot.
+//!
+//! One thing differs from asyncio. It asks the kernel in every turn; measured, that is three quarters of the price of
+//! a chain of callbacks (89 ns per turn without, 335 ns with). So while callbacks are ready a turn may skip the look,
+//! but never for more than [`LOOK_TICKS`] turns nor much longer than [`LOOK_SECS`]: a chain of callbacks that never
+//! ends delays a ready reader by as much, and no more. Timers are not affected: each turn checks the deadlines.
+
+use super::time::Time;
+
+/// Turns that may run between two looks at I/O, the one with the look included.
+///
+/// At 16 a look (240 ns) costs each turn of a chain 15 ns, and a reader waits behind 16 callbacks of a chain at most.
+pub const LOOK_TICKS: u32 = 16;
+
+/// Seconds after which a turn looks at I/O however few turns there were: the turns were long, so the price of a look is
+/// small against them. 50 microseconds is less than the kernel takes to wake a thread on a loaded machine.
+pub const LOOK_SECS: f64 = 50e-6;
+
+/// What happens in a turn, in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Phase {
+    /// Ask the kernel what is ready, waiting if [`Wait`] says so.
+    Look,
+    /// Queue (or, for transports, run) what the look found.
+    Io,
+    /// Queue the timers that are due, by deadline, then by insertion.
+    Timers,
+    /// Run the snapshot of the ready queue.
+    Ready,
+}
+
+impl Phase {
+    /// The phases of a turn that looks.
+    pub const ORDER: [Self; 4] = [Self::Look, Self::Io, Self::Timers, Self::Ready];
+}
+
+/// How a turn begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// Run callbacks without looking at I/O.
+    Skip,
+    /// Look at I/O, do not wait for it.
+    Poll,
+    /// Wait until I/O, a wake-up or the deadline. A deadline that never comes is `None`.
+    Park(Option<Time>),
+}
+
+/// Decides how each turn begins.
+#[derive(Debug)]
+pub struct Turn {
+    /// Turns since the last look, its own included.
+    ticks: u32,
+    /// When the last look ended.
+    looked: Time,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Turn {
+    /// A loop that has not looked yet: its first turn will.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { ticks: LOOK_TICKS, looked: Time::PAST }
+    }
+
+    /// Opens a turn at `now`.
+    ///
+    /// `ready`: callbacks are queued. `io_pending`: readiness is known that nobody has handled. `stopping`: this is the
+    /// last turn; asyncio polls in it, so that `stop(); run_forever()` sees I/O. `next_deadline`: of the first timer.
+    ///
+    /// After a look the caller reports [`Turn::looked`]; if the look was left by an exception, the next turn looks again.
+    #[inline]
+    pub fn plan(
+        &mut self,
+        ready: bool,
+        io_pending: bool,
+        stopping: bool,
+        next_deadline: Option<Time>,
+        now: Time,
+    ) -> Wait {
+        if ready && !stopping {
+            if self.ticks < LOOK_TICKS && now.secs() - self.looked.secs() < LOOK_SECS {
+                self.ticks += 1;
+                return Wait::Skip;
+            }
+            return Wait::Poll;
+        }
+        // With nothing to run a skipped look gains nothing: only I/O or a timer can have work for this turn.
+        if stopping || io_pending || next_deadline.is_some_and(|deadline| deadline.is_due(now)) {
+            return Wait::Poll;
+        }
+        Wait::Park(next_deadline.filter(|&deadline| deadline < Time::NEVER))
+    }
+
+    /// The look of this turn ended at `now`: counting starts anew.
+    #[inline]
+    pub fn looked(&mut self, now: Time) {
+        self.ticks = 1;
+        self.looked = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::at(100);
+
+    fn looked() -> Turn {
+        let mut turn = Turn::new();
+        turn.looked(NOW);
+        turn
+    }
+
+    #[test]
+    fn an_idle_loop_parks_until_its_first_deadline() {
+        let later = Time::from_secs(101.0);
+        assert_eq!(looked().plan(false, false, false, Some(later), NOW), Wait::Park(Some(later)));
+        assert_eq!(looked().plan(false, false, false, None, NOW), Wait::Park(None));
+        assert_eq!(looked().plan(false, false, false, Some(Time::NEVER), NOW), Wait::Park(None));
+    }
+
+    #[test]
+    fn work_that_needs_no_waiting_polls() {
+        assert_eq!(looked().plan(false, false, false, Some(NOW), NOW), Wait::Poll);
+        assert_eq!(looked().plan(false, true, false, None, NOW), Wait::Poll);
+        assert_eq!(looked().plan(false, false, true, None, NOW), Wait::Poll);
+        assert_eq!(looked().plan(true, false, true, None, NOW), Wait::Poll);
+    }
+
+    #[test]
+    fn the_first_turn_looks() {
+        assert_eq!(Turn::new().plan(true, false, false, None, NOW), Wait::Poll);
+    }
+
+    #[test]
+    fn a_chain_of_callbacks_runs_sixteen_turns_per_look() {
+        let mut turn = looked();
+        let skips = (0..100).take_while(|_| turn.plan(true, false, false, None, NOW) == Wait::Skip).count();
+        assert_eq!(skips, 15);
+        // Until the look has happened, every turn asks for it.
+        assert_eq!(turn.plan(true, false, false, None, NOW), Wait::Poll);
+        turn.looked(NOW);
+        assert_eq!(turn.plan(true, false, false, None, NOW), Wait::Skip);
+    }
+
+    #[test]
+    fn long_callbacks_cause_a_look_by_the_clock() {
+        let mut turn = looked();
+        assert_eq!(turn.plan(true, false, false, None, Time::from_secs(100.000_04)), Wait::Skip);
+        assert_eq!(turn.plan(true, false, false, None, Time::from_secs(100.000_06)), Wait::Poll);
+    }
+}
