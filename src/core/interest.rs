@@ -1,0 +1,354 @@
+//! Who waits for which file descriptor, and how the kernel is to be asked.
+//!
+//! Theory. A user's fd lives in an epoll of our own, because the user may close it at any moment. Two kinds of
+//! interest share it:
+//! - *watchers* (`add_reader`, `add_writer`): level-triggered. The callback fires on every look while the fd is ready,
+//!   and never before it is. Registered level-triggered, exactly in the directions watched.
+//! - *waiters* (`sock_*`): one wake-up each. Registered edge-triggered in both directions and left registered, so that a
+//!   ping-pong costs no `epoll_ctl`. An edge is remembered (`ready`) until a call found the socket drained.
+//!
+//! While an fd has a watcher its registration is level-triggered, and the directions of its waiters are added. Going
+//! back to edge-triggered re-arms the fd: epoll reports what is ready at once (`epoll_ctl(2)`, `EPOLL_CTL_MOD`), so no
+//! edge is lost.
+//!
+//! A closed fd leaves the kernel's set by itself and its number may come back as another file. Every entry has a
+//! generation, sent to the kernel with the fd and compared when an event comes back: an event of an older generation
+//! reaches nobody.
+//!
+//! The *level re-check*: our epoll is itself watched edge-triggered by Tokio, and a level-triggered fd inside makes no
+//! new edge outside. So after a look that fired a level-triggered fd, or filled its batch, there must be another look
+//! before the loop may sleep ([`Interest::io_pending`]).
+
+use std::collections::VecDeque;
+
+pub use super::sockop::Dir;
+
+/// How an fd is registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    Absent,
+    /// Level-triggered in these directions.
+    Level {
+        read: bool,
+        write: bool,
+    },
+    /// Edge-triggered in both directions.
+    Edge,
+}
+
+/// What to tell the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Change {
+    Keep,
+    Add(Registration),
+    Modify(Registration),
+    Delete,
+}
+
+/// What an event found: run the watchers, wake the waiters.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Fired<W> {
+    pub reader: bool,
+    pub writer: bool,
+    pub woken: VecDeque<W>,
+    pub change: Change,
+}
+
+impl<W> Fired<W> {
+    fn nobody() -> Self {
+        Self { reader: false, writer: false, woken: VecDeque::new(), change: Change::Keep }
+    }
+}
+
+#[derive(Debug)]
+struct Entry<W> {
+    generation: u32,
+    watchers: [Option<W>; 2],
+    waiters: [VecDeque<(u32, W)>; 2],
+    /// The socket may be ready: an edge came, or nobody has looked yet.
+    ready: [bool; 2],
+    /// The peer hung up or there is an error: a short read does not drain it.
+    hangup: bool,
+    /// A `sock_*` operation used it: keep it registered.
+    edge: bool,
+    kernel: Registration,
+}
+
+impl<W> Entry<W> {
+    fn new(generation: u32) -> Self {
+        Self {
+            generation,
+            watchers: [None, None],
+            waiters: [VecDeque::new(), VecDeque::new()],
+            ready: [true, true],
+            hangup: false,
+            edge: false,
+            kernel: Registration::Absent,
+        }
+    }
+
+    fn wanted(&self) -> Registration {
+        if self.watchers.iter().any(Option::is_some) {
+            let wants = |dir: Dir| self.watchers[dir as usize].is_some() || !self.waiters[dir as usize].is_empty();
+            Registration::Level { read: wants(Dir::Read), write: wants(Dir::Write) }
+        } else if self.edge {
+            Registration::Edge
+        } else {
+            Registration::Absent
+        }
+    }
+
+    fn settle(&mut self) -> Change {
+        let wanted = self.wanted();
+        let change = match (self.kernel, wanted) {
+            (was, is) if was == is => Change::Keep,
+            (Registration::Absent, is) => Change::Add(is),
+            (_, Registration::Absent) => Change::Delete,
+            (_, is) => Change::Modify(is),
+        };
+        if change != Change::Keep && wanted == Registration::Edge {
+            // Edges were not remembered until now.
+            self.ready = [true, true];
+        }
+        self.kernel = wanted;
+        change
+    }
+}
+
+/// The table of a loop's user fds. `W` is who is told: a callback's handle, or the future of a waiter.
+#[derive(Debug)]
+pub struct Interest<W> {
+    /// By fd: numbers are small and dense.
+    fds: Vec<Option<Box<Entry<W>>>>,
+    next_generation: u32,
+    next_key: u32,
+    pending: bool,
+}
+
+impl<W> Default for Interest<W> {
+    fn default() -> Self {
+        Self { fds: Vec::new(), next_generation: 0, next_key: 0, pending: false }
+    }
+}
+
+/// Names a waiter, so that it can take its wait back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitKey {
+    pub fd: u32,
+    generation: u32,
+    key: u32,
+    dir: Dir,
+}
+
+impl<W> Interest<W> {
+    // ---- getters
+
+    /// The generation of the fd's entry, which the kernel gets as part of its event data.
+    #[must_use]
+    pub fn generation(&self, fd: u32) -> Option<u32> {
+        self.entry(fd).map(|entry| entry.generation)
+    }
+
+    #[must_use]
+    pub fn watcher(&self, fd: u32, dir: Dir) -> Option<&W> {
+        self.entry(fd)?.watchers[dir as usize].as_ref()
+    }
+
+    /// The registration that the kernel has been asked for.
+    #[must_use]
+    pub fn registration(&self, fd: u32) -> Registration {
+        self.entry(fd).map_or(Registration::Absent, |entry| entry.kernel)
+    }
+
+    /// A `sock_*` call in this direction would block for sure.
+    #[must_use]
+    pub fn is_blocked(&self, fd: u32, dir: Dir) -> bool {
+        self.entry(fd)
+            .is_some_and(|entry| entry.kernel == Registration::Edge && !entry.ready[dir as usize])
+    }
+
+    /// There must be another look before the loop may sleep.
+    #[must_use]
+    pub fn io_pending(&self) -> bool {
+        self.pending
+    }
+
+    /// Everybody in the table, for a garbage collector's traversal.
+    pub fn parties(&self) -> impl Iterator<Item = &W> {
+        self.fds.iter().flatten().flat_map(|entry| {
+            let waiters = entry.waiters.iter().flatten().map(|(_, waiter)| waiter);
+            entry.watchers.iter().flatten().chain(waiters)
+        })
+    }
+
+    /// The fds with an entry.
+    pub fn fds(&self) -> impl Iterator<Item = u32> + '_ {
+        self.fds.iter().zip(0u32..).filter(|(entry, _)| entry.is_some()).map(|(_, fd)| fd)
+    }
+
+    #[must_use]
+    pub fn has_waiters(&self, fd: u32) -> bool {
+        self.entry(fd).is_some_and(|entry| entry.waiters.iter().any(|waiters| !waiters.is_empty()))
+    }
+
+    // ---- the caller wants
+
+    /// Watches `fd`; gives back the watcher that was replaced.
+    pub fn set_watcher(&mut self, fd: u32, dir: Dir, watcher: W) -> (Change, Option<W>) {
+        let entry = self.entry_or_new(fd);
+        let old = entry.watchers[dir as usize].replace(watcher);
+        (entry.settle(), old)
+    }
+
+    /// Stops watching; gives back the watcher.
+    pub fn clear_watcher(&mut self, fd: u32, dir: Dir) -> (Change, Option<W>) {
+        let Some(entry) = self.entry_mut(fd) else { return (Change::Keep, None) };
+        let old = entry.watchers[dir as usize].take();
+        let change = if old.is_some() { entry.settle() } else { Change::Keep };
+        self.reap(fd);
+        (change, old)
+    }
+
+    /// A `sock_*` operation uses `fd`: from now on edges are remembered.
+    pub fn attach(&mut self, fd: u32) -> Change {
+        let entry = self.entry_or_new(fd);
+        entry.edge = true;
+        entry.settle()
+    }
+
+    /// Waits once for readiness.
+    pub fn wait(&mut self, fd: u32, dir: Dir, waiter: W) -> (Change, WaitKey) {
+        self.next_key = self.next_key.wrapping_add(1);
+        let key = self.next_key;
+        let entry = self.entry_or_new(fd);
+        entry.edge = true;
+        entry.waiters[dir as usize].push_back((key, waiter));
+        (entry.settle(), WaitKey { fd, generation: entry.generation, key, dir })
+    }
+
+    /// Takes a wait back.
+    pub fn unwait(&mut self, key: WaitKey) -> (Change, Option<W>) {
+        let Some(entry) = self.entry_mut(key.fd) else { return (Change::Keep, None) };
+        if entry.generation != key.generation {
+            return (Change::Keep, None);
+        }
+        let waiters = &mut entry.waiters[key.dir as usize];
+        let Some(at) = waiters.iter().position(|(of, _)| *of == key.key) else { return (Change::Keep, None) };
+        let waiter = waiters.remove(at).map(|(_, waiter)| waiter);
+        (entry.settle(), waiter)
+    }
+
+    /// Forgets `fd` wholly: it was closed, or its number names another file now. Gives back everybody who waited.
+    pub fn forget(&mut self, fd: u32) -> Vec<W> {
+        let Some(entry) = self.fds.get_mut(fd as usize).and_then(Option::take) else { return Vec::new() };
+        let Entry { watchers, waiters, .. } = *entry;
+        let waiters = waiters.into_iter().flatten().map(|(_, waiter)| waiter);
+        watchers.into_iter().flatten().chain(waiters).collect()
+    }
+
+    // ---- something happened
+
+    /// The kernel refused a change for a watcher just set: it is gone again, and so is the registration.
+    pub fn handle_refused(&mut self, fd: u32, dir: Dir) -> Option<W> {
+        let entry = self.entry_mut(fd)?;
+        entry.kernel = Registration::Absent;
+        let watcher = entry.watchers[dir as usize].take();
+        self.reap(fd);
+        watcher
+    }
+
+    /// A call in this direction found nothing.
+    pub fn handle_blocked(&mut self, fd: u32, dir: Dir) {
+        if let Some(entry) = self.entry_mut(fd) {
+            entry.ready[dir as usize] = false;
+        }
+    }
+
+    /// A call took all there was: the next edge tells when there is more.
+    pub fn handle_drained(&mut self, fd: u32) {
+        if let Some(entry) = self.entry_mut(fd) {
+            entry.ready[Dir::Read as usize] = entry.hangup;
+        }
+    }
+
+    /// The kernel reports `fd` as ready to `read` and to `write` (an error or a hang-up makes it both, as the `selectors`
+    /// module has it). `hangup`: the peer closed or there is an error, so from now on a short read does not drain it.
+    pub fn handle_event(&mut self, fd: u32, generation: u32, read: bool, write: bool, hangup: bool) -> Fired<W> {
+        let Some(entry) = self.entry_mut(fd) else { return Fired::nobody() };
+        if entry.generation != generation {
+            return Fired::nobody();
+        }
+        entry.hangup |= hangup;
+        let mut fired = Fired::nobody();
+        for (dir, ready) in [(Dir::Read, read), (Dir::Write, write)] {
+            if !ready {
+                continue;
+            }
+            entry.ready[dir as usize] = true;
+            fired.woken.extend(entry.waiters[dir as usize].drain(..).map(|(_, waiter)| waiter));
+            let watched = entry.watchers[dir as usize].is_some();
+            match dir {
+                Dir::Read => fired.reader = watched,
+                Dir::Write => fired.writer = watched,
+            }
+        }
+        if !fired.woken.is_empty() {
+            fired.change = entry.settle();
+        }
+        if matches!(entry.kernel, Registration::Level { .. }) {
+            self.pending = true;
+        }
+        fired
+    }
+
+    /// A look begins.
+    pub fn begin_look(&mut self) {
+        self.pending = false;
+    }
+
+    /// The look's batch was full: there may be more.
+    pub fn handle_full(&mut self) {
+        self.pending = true;
+    }
+
+    /// Our epoll became readable.
+    pub fn handle_edge(&mut self) {
+        self.pending = true;
+    }
+
+    // ---- helpers
+
+    fn entry(&self, fd: u32) -> Option<&Entry<W>> {
+        self.fds.get(fd as usize)?.as_deref()
+    }
+
+    fn entry_mut(&mut self, fd: u32) -> Option<&mut Entry<W>> {
+        self.fds.get_mut(fd as usize)?.as_deref_mut()
+    }
+
+    fn entry_or_new(&mut self, fd: u32) -> &mut Entry<W> {
+        let at = fd as usize;
+        if self.fds.len() <= at {
+            self.fds.resize_with(at + 1, || None);
+        }
+        let next = &mut self.next_generation;
+        self.fds[at].get_or_insert_with(|| {
+            *next = next.wrapping_add(1);
+            Box::new(Entry::new(*next))
+        })
+    }
+
+    /// Removes an entry that holds nothing any more.
+    fn reap(&mut self, fd: u32) {
+        let empty = self.entry(fd).is_some_and(|entry| {
+            !entry.edge
+                && entry.watchers.iter().all(Option::is_none)
+                && entry.waiters.iter().all(VecDeque::is_empty)
+        });
+        if empty {
+            self.fds[fd as usize] = None;
+        }
+    }
+}

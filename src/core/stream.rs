@@ -1,0 +1,470 @@
+//! THE transport machine: one for every kind of byte stream.
+//!
+//! ```text
+//!              open()            handle_end()
+//!   Connecting ------> Open ---------------------> Open, read side ended
+//!                       | close(), fail(), abort()   |
+//!                       v                            v
+//!                     Closing --(outbox empty)--> Lost --(connection_lost ran)--> Finished
+//! ```
+//!
+//! Rules (CPython `selector_events._SelectorSocketTransport`, and the asyncio documentation of transports):
+//! - A method mutates and returns a [`Step`]: what the caller now has to do, in the order of the flags. The caller lets
+//!   go of its borrow first, so that user code run by a step may call straight back into the machine.
+//! - `Step::LOSE` comes exactly once. After it no other callback of the protocol is asked for.
+//! - What was admitted by `write` before a clean `close` is sent before `LOSE`. `abort` and faults discard it.
+//! - One send per turn goes out at once; what follows in the same turn is corked: it waits in the outbox for the end of
+//!   the turn and leaves in one vectored send. The high-water mark ends the cork early.
+
+use std::collections::VecDeque;
+
+use super::fault::Fault;
+use super::flow::{Flow, LimitsError};
+use super::outbox::Outbox;
+
+/// What a kind of stream can do. A kind is one row of this table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub readable: bool,
+    pub writable: bool,
+    /// `write_eof` closes the writing half only.
+    pub half_close: bool,
+    /// A read shorter than asked for means that the kernel's buffer is drained: true of TCP, not of Unix sockets, where
+    /// ancillary data splits reads.
+    pub short_read_drains: bool,
+}
+
+impl Policy {
+    pub const TCP: Self = Self { readable: true, writable: true, half_close: true, short_read_drains: true };
+    pub const SOCKET: Self = Self { short_read_drains: false, ..Self::TCP };
+}
+
+/// What the caller has to do, in the order of the bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Step(u16);
+
+impl Step {
+    pub const NONE: Self = Self(0);
+    /// Send from the outbox now.
+    pub const SEND: Self = Self(1);
+    /// Put the stream on the list of the corked, to be flushed when the turn ends.
+    pub const CORK: Self = Self(1 << 1);
+    /// Tell when the socket gets writable.
+    pub const WATCH_WRITE: Self = Self(1 << 2);
+    /// Start, or go on, reading: look at readiness at once, as it may have come while nobody watched.
+    pub const WATCH_READ: Self = Self(1 << 3);
+    /// Call `protocol.pause_writing`.
+    pub const PAUSE: Self = Self(1 << 4);
+    /// Call `protocol.resume_writing`.
+    pub const RESUME: Self = Self(1 << 5);
+    /// Call `protocol.eof_received` and hand the answer to [`Stream::handle_eof_answer`].
+    pub const EOF: Self = Self(1 << 6);
+    /// The outbox is empty: whoever waits for that is to be told.
+    pub const DRAINED: Self = Self(1 << 7);
+    /// Shut down the writing half.
+    pub const SHUTDOWN: Self = Self(1 << 8);
+    /// Chunks were discarded: drop [`Stream::take_discarded`] outside the borrow.
+    pub const DISCARD: Self = Self(1 << 9);
+    /// Schedule `protocol.connection_lost` for the next turn, never inline.
+    pub const LOSE: Self = Self(1 << 10);
+
+    #[must_use]
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    #[must_use]
+    pub fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    #[must_use]
+    fn when(self, condition: bool) -> Self {
+        if condition { self } else { Self::NONE }
+    }
+}
+
+impl std::ops::BitOr for Step {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// What becomes of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admit {
+    /// Nothing is queued: try the socket at once, then [`Stream::handle_direct`].
+    Send,
+    /// Hand the data to [`Stream::enqueue`].
+    Queue,
+    /// The connection is lost: the data goes nowhere. `warn` from the fifth time on, as asyncio does.
+    Drop { warn: bool },
+}
+
+/// A write that the caller must not make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// `write` after `write_eof`.
+    AfterEof,
+    /// Somebody (sendfile) waits for the outbox to drain and owns the socket until then.
+    DrainAwaited,
+}
+
+/// Asyncio's `constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES`.
+pub const WRITES_BEFORE_WARNING: u32 = 5;
+
+/// One byte stream. `C` is a chunk of queued bytes.
+#[derive(Debug)]
+pub struct Stream<C> {
+    policy: Policy,
+    outbox: Outbox<C>,
+    flow: Flow,
+    discarded: VecDeque<C>,
+    /// The turn in which something was last sent at once: later writes of that turn are corked.
+    sent_in: Option<u64>,
+    corked: bool,
+    opened: bool,
+    paused: bool,
+    ended: bool,
+    eof_asked: bool,
+    shut: bool,
+    closing: bool,
+    watching_write: bool,
+    drain_awaited: bool,
+    lost: bool,
+    finished: bool,
+    fault: Fault,
+    writes_after_lost: u32,
+}
+
+impl<C: AsRef<[u8]>> Stream<C> {
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            outbox: Outbox::default(),
+            flow: Flow::default(),
+            discarded: VecDeque::new(),
+            sent_in: None,
+            corked: false,
+            opened: false,
+            paused: false,
+            ended: false,
+            eof_asked: false,
+            shut: false,
+            closing: false,
+            watching_write: false,
+            drain_awaited: false,
+            lost: false,
+            finished: false,
+            fault: Fault::Closed,
+            writes_after_lost: 0,
+        }
+    }
+
+    // ---- getters
+
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Bytes are to be taken from the socket now.
+    #[must_use]
+    pub fn wants_read(&self) -> bool {
+        self.opened && self.policy.readable && !self.paused && !self.ended && !self.closing && !self.lost
+    }
+
+    /// The caller's view: neither paused nor closing (asyncio's `is_reading`).
+    #[must_use]
+    pub fn is_reading(&self) -> bool {
+        !self.closing && !self.paused
+    }
+
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// `connection_made` was called: so is `connection_lost`, in the end.
+    #[must_use]
+    pub fn is_opened(&self) -> bool {
+        self.opened
+    }
+
+    #[must_use]
+    pub fn eof_asked(&self) -> bool {
+        self.eof_asked
+    }
+
+    /// Bytes that were written and not yet handed to the kernel.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.outbox.size()
+    }
+
+    #[must_use]
+    pub fn is_corked(&self) -> bool {
+        self.corked
+    }
+
+    #[must_use]
+    pub fn is_watching_write(&self) -> bool {
+        self.watching_write
+    }
+
+    #[must_use]
+    pub fn is_write_paused(&self) -> bool {
+        self.flow.is_paused()
+    }
+
+    /// `(low, high)`, bytes.
+    #[must_use]
+    pub fn limits(&self) -> (usize, usize) {
+        self.flow.limits()
+    }
+
+    /// What ended the connection.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        self.fault
+    }
+
+    /// The slices to send next, front first.
+    pub fn unsent(&self) -> impl Iterator<Item = &[u8]> {
+        self.outbox.slices()
+    }
+
+    // ---- something happened
+
+    /// `connection_made` returned (or raised: asyncio goes on all the same).
+    pub fn handle_open(&mut self) -> Step {
+        self.opened = true;
+        Step::WATCH_READ.when(self.wants_read())
+    }
+
+    /// The peer ended its half.
+    pub fn handle_end(&mut self) -> Step {
+        if !self.wants_read() {
+            return Step::NONE;
+        }
+        self.ended = true;
+        Step::EOF
+    }
+
+    /// What `eof_received` answered: false closes the transport (flushing what is buffered).
+    pub fn handle_eof_answer(&mut self, keep_open: bool) -> Step {
+        if keep_open { Step::NONE } else { self.close() }
+    }
+
+    /// An immediate send took `sent` bytes of a chunk; the rest goes through [`Stream::enqueue`].
+    pub fn handle_direct(&mut self, turn: Option<u64>) {
+        self.sent_in = turn;
+    }
+
+    /// The kernel took `n` bytes of the outbox. After the step ran, ask [`Stream::poll_settled`].
+    pub fn handle_sent(&mut self, n: usize) -> Step {
+        if self.lost {
+            return Step::NONE;
+        }
+        self.outbox.advance(n);
+        Step::RESUME.when(self.flow.handle_shrunk(self.outbox.size()))
+    }
+
+    /// The kernel's buffer is full.
+    pub fn handle_blocked(&mut self) -> Step {
+        let watch = !self.watching_write && !self.lost;
+        self.watching_write |= watch;
+        Step::WATCH_WRITE.when(watch)
+    }
+
+    /// The socket is writable again.
+    pub fn handle_writable(&mut self) -> Step {
+        self.watching_write = false;
+        Step::SEND.when(!self.outbox.is_empty() && !self.lost)
+    }
+
+    /// The turn is over: the cork comes off.
+    pub fn handle_turn_end(&mut self) -> Step {
+        if !self.corked {
+            return Step::NONE;
+        }
+        self.corked = false;
+        Step::SEND.when(!self.outbox.is_empty() && !self.watching_write && !self.lost)
+    }
+
+    /// `connection_lost` ran: nothing is left of the connection.
+    pub fn handle_lost(&mut self) {
+        self.finished = true;
+    }
+
+    // ---- the caller wants
+
+    /// A write is about to be made; `turn` is the number of the running turn, `None` when the loop does not run (then
+    /// nothing is corked).
+    ///
+    /// # Errors
+    /// [`WriteError`] when the stream takes no more writes.
+    pub fn admit(&mut self, turn: Option<u64>) -> Result<Admit, WriteError> {
+        if self.eof_asked {
+            return Err(WriteError::AfterEof);
+        }
+        if self.drain_awaited {
+            return Err(WriteError::DrainAwaited);
+        }
+        if self.lost {
+            let warn = self.writes_after_lost >= WRITES_BEFORE_WARNING;
+            self.writes_after_lost = self.writes_after_lost.saturating_add(1);
+            return Ok(Admit::Drop { warn });
+        }
+        let direct = self.outbox.is_empty() && (turn.is_none() || self.sent_in != turn);
+        Ok(if direct { Admit::Send } else { Admit::Queue })
+    }
+
+    /// Queues a chunk of which `sent` bytes are gone already. `blocked`: the kernel refused the rest, so only
+    /// writability helps; otherwise the chunk is corked until the turn ends.
+    pub fn enqueue(&mut self, chunk: C, sent: usize, blocked: bool) -> Step {
+        if self.lost {
+            self.discarded.push_back(chunk);
+            return Step::DISCARD;
+        }
+        self.outbox.push(chunk, sent);
+        let size = self.outbox.size();
+        if size == 0 {
+            return Step::NONE;
+        }
+        if blocked {
+            return self.handle_blocked() | Step::PAUSE.when(self.flow.handle_grown(size));
+        }
+        if self.watching_write {
+            return Step::PAUSE.when(self.flow.handle_grown(size));
+        }
+        if size > self.flow.high() {
+            // The cork ends: send, and only what the kernel does not take counts against the mark.
+            self.corked = false;
+            return Step::SEND;
+        }
+        let cork = !self.corked;
+        self.corked = true;
+        Step::CORK.when(cork)
+    }
+
+    /// After a send of queued data: what is left may be over the mark.
+    pub fn poll_grown(&mut self) -> Step {
+        Step::PAUSE.when(!self.lost && self.flow.handle_grown(self.outbox.size()))
+    }
+
+    /// After a send: what the empty outbox was waited for.
+    pub fn poll_settled(&mut self) -> Step {
+        if !self.outbox.is_empty() || self.lost {
+            return Step::NONE;
+        }
+        let drained = Step::DRAINED.when(self.drain_awaited);
+        if self.closing {
+            drained | self.lose(Fault::Closed)
+        } else if self.eof_asked && !self.shut {
+            self.shut = true;
+            drained | Step::SHUTDOWN
+        } else {
+            drained
+        }
+    }
+
+    /// Closes the writing half once the outbox is empty.
+    pub fn write_eof(&mut self) -> Step {
+        if self.closing || self.eof_asked {
+            return Step::NONE;
+        }
+        self.eof_asked = true;
+        if !self.outbox.is_empty() || self.shut {
+            return Step::NONE;
+        }
+        self.shut = true;
+        Step::SHUTDOWN
+    }
+
+    /// Closes the stream once the outbox is empty.
+    pub fn close(&mut self) -> Step {
+        if self.closing {
+            return Step::NONE;
+        }
+        self.closing = true;
+        if self.outbox.is_empty() { self.lose(Fault::Closed) } else { Step::NONE }
+    }
+
+    /// Ends the stream now; what is buffered is discarded.
+    pub fn fail(&mut self, fault: Fault) -> Step {
+        if self.lost {
+            return Step::NONE;
+        }
+        self.closing = true;
+        let discard = !self.outbox.is_empty();
+        if discard {
+            let chunks = self.outbox.take();
+            self.discarded.extend(chunks);
+        }
+        Step::DISCARD.when(discard) | self.lose(fault)
+    }
+
+    /// Stops reading; true when it was on.
+    pub fn pause_reading(&mut self) -> bool {
+        let was = self.is_reading();
+        self.paused |= was;
+        was
+    }
+
+    /// Goes on reading.
+    pub fn resume_reading(&mut self) -> Step {
+        if self.closing || !self.paused {
+            return Step::NONE;
+        }
+        self.paused = false;
+        Step::WATCH_READ.when(self.wants_read())
+    }
+
+    /// Sets the marks and applies them to what is buffered now.
+    ///
+    /// # Errors
+    /// [`LimitsError`] when they contradict each other.
+    pub fn set_limits(&mut self, high: Option<usize>, low: Option<usize>) -> Result<Step, LimitsError> {
+        self.flow.set_limits(high, low)?;
+        Ok(self.poll_grown())
+    }
+
+    /// Somebody waits for the outbox to drain: writes are refused until [`Stream::end_drain_wait`]. True when it is
+    /// empty already.
+    pub fn begin_drain_wait(&mut self) -> bool {
+        self.drain_awaited = true;
+        self.outbox.is_empty()
+    }
+
+    pub fn end_drain_wait(&mut self) {
+        self.drain_awaited = false;
+    }
+
+    #[must_use]
+    pub fn is_drain_awaited(&self) -> bool {
+        self.drain_awaited
+    }
+
+    /// What was discarded, to be dropped outside the caller's borrow.
+    #[must_use]
+    pub fn take_discarded(&mut self) -> VecDeque<C> {
+        std::mem::take(&mut self.discarded)
+    }
+
+    fn lose(&mut self, fault: Fault) -> Step {
+        self.lost = true;
+        self.fault = fault;
+        self.corked = false;
+        Step::LOSE
+    }
+}

@@ -1,0 +1,139 @@
+//! One file descriptor registered with Tokio.
+//!
+//! Contract: registered edge-triggered for both directions, once, and deregistered by [`Source::release`] before its
+//! owner closes it. Tokio remembers readiness until it is cleared; a direction is cleared when a call found it used up,
+//! and then polled once more, which either arms its waker or tells of readiness that came in between. No task: the waker
+//! is ours and puts a token on the loop's list.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::sys::{self, BorrowedRawFd};
+use super::wake::{Shared, TokenWaker};
+
+/// The token of a source's direction: the slot, and the direction in the lowest bit.
+#[must_use]
+pub const fn token(slot: u32, write: bool) -> u32 {
+    (slot << 1) | write as u32
+}
+
+/// The slot and direction of a token.
+#[must_use]
+pub const fn slot(token: u32) -> (u32, bool) {
+    (token >> 1, token & 1 == 1)
+}
+
+/// A registered file descriptor.
+#[derive(Debug)]
+pub struct Source {
+    /// Dropped by `release` only: dropping deregisters by number, which only the owner of the file knows to be right.
+    afd: ManuallyDrop<AsyncFd<BorrowedRawFd>>,
+    read_waker: Waker,
+    write_waker: Waker,
+    born: u32,
+}
+
+/// What a read from a source found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// So many bytes; `more`: there may be more, so read again next turn without waiting for an edge.
+    Data { n: usize, more: bool },
+    /// The peer ended its half.
+    End,
+    /// Nothing there; the waker is armed.
+    Nothing,
+}
+
+impl Source {
+    /// Registers `fd`. Must be called within the runtime's context.
+    ///
+    /// # Errors
+    /// The errno of the registration: `EPERM` for a file that cannot be polled, `EBADF`, `EEXIST`, `ENOSPC`.
+    pub fn new(fd: BorrowedRawFd, slot: u32, interest: Interest, shared: &Arc<Shared>) -> io::Result<Self> {
+        let waker = |write| Waker::from(Arc::new(TokenWaker { token: token(slot, write), shared: Arc::clone(shared) }));
+        Ok(Self {
+            afd: ManuallyDrop::new(sys::register(fd, interest)?),
+            read_waker: waker(false),
+            write_waker: waker(true),
+            born: sys::fork_generation(),
+        })
+    }
+
+    #[must_use]
+    pub fn fd(&self) -> BorrowedRawFd {
+        *self.afd.get_ref()
+    }
+
+    /// Deregisters it. `still_ours`: the number still names the file that was registered. If not, the registration is
+    /// left to itself: deregistering by number would hit the file that has the number now. The same holds in a forked
+    /// child, which shares the epoll with its parent.
+    pub fn release(self, still_ours: bool) {
+        let Self { afd, born, .. } = self;
+        if still_ours && born == sys::fork_generation() {
+            drop(ManuallyDrop::into_inner(afd));
+        }
+    }
+
+    /// True when the source may be readable; otherwise its waker is armed.
+    #[must_use]
+    pub fn arm_read(&self) -> bool {
+        self.afd.poll_read_ready(&mut Context::from_waker(&self.read_waker)).is_ready()
+    }
+
+    /// True when the source may be writable; otherwise its waker is armed.
+    #[must_use]
+    pub fn arm_write(&self) -> bool {
+        self.afd.poll_write_ready(&mut Context::from_waker(&self.write_waker)).is_ready()
+    }
+
+    /// A call found nothing to read. Forgets the readiness and arms the waker; true when readiness came in between.
+    #[must_use]
+    pub fn clear_read(&self) -> bool {
+        if let Poll::Ready(Ok(mut guard)) = self.afd.poll_read_ready(&mut Context::from_waker(&self.read_waker)) {
+            guard.clear_ready();
+            return self.arm_read();
+        }
+        false
+    }
+
+    /// A call could not write all. Forgets the readiness and arms the waker; true when readiness came in between.
+    #[must_use]
+    pub fn clear_write(&self) -> bool {
+        if let Poll::Ready(Ok(mut guard)) = self.afd.poll_write_ready(&mut Context::from_waker(&self.write_waker)) {
+            guard.clear_ready();
+            return self.arm_write();
+        }
+        false
+    }
+
+    /// Reads into `buf`, if the source is readable. `short_drains`: a read that does not fill `buf` has emptied the
+    /// kernel's buffer, so the next call would only say `EAGAIN` (306 ns). Not so once the peer closed: read on to the end.
+    ///
+    /// # Errors
+    /// The errno of `recv(2)`.
+    pub fn recv(&self, buf: &mut [u8], short_drains: bool) -> io::Result<Received> {
+        let mut cx = Context::from_waker(&self.read_waker);
+        loop {
+            let Poll::Ready(ready) = self.afd.poll_read_ready(&mut cx) else { return Ok(Received::Nothing) };
+            let mut guard = ready?;
+            match sys::recv(self.fd(), buf) {
+                Ok(0) if !buf.is_empty() => return Ok(Received::End),
+                Ok(n) => {
+                    if !short_drains || n == buf.len() || guard.ready().is_read_closed() {
+                        return Ok(Received::Data { n, more: true });
+                    }
+                    guard.clear_ready();
+                    return Ok(Received::Data { n, more: self.arm_read() });
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

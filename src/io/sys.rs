@@ -1,0 +1,191 @@
+//! System calls. The only unsafe code of this layer.
+//!
+//! Contract: a [`BorrowedRawFd`] is a number, not an owner: Python's socket owns the file. Every function here may be
+//! called with a number that is closed (the answer is `EBADF`); that it is not *another* file by then is what the
+//! callers see to (`py` asks the socket object for its number before each use).
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Once;
+
+use socket2::{SockAddr, SockAddrStorage};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// A file descriptor that somebody else owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BorrowedRawFd(pub RawFd);
+
+impl AsRawFd for BorrowedRawFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+impl AsFd for BorrowedRawFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: `borrow_raw` wants a number that is not -1 and stays open for the borrow. The borrow lives for one
+        // call of ours on the loop's thread; the owner, Python's socket, cannot be closed meanwhile, as that takes the
+        // GIL, which this thread holds.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+/// Registers a file with the runtime of the current context.
+///
+/// # Errors
+/// The errno of `epoll_ctl(2)`: `EPERM` for a file that cannot be polled, `EBADF`, `EEXIST`, `ENOSPC`.
+pub fn register<T: AsRawFd>(file: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    // SAFETY: the number must name the same open file until the `AsyncFd` is dropped or forgotten. For the loop's own
+    // files it does, as the `AsyncFd` owns them. For a socket of Python's, `Source` is dropped only while the socket
+    // still has the number (`Source::release`), and forgotten otherwise; between a user's close and that, the kernel
+    // has removed the file from the epoll, and every call of ours asks the socket for its number first.
+    Ok(unsafe { AsyncFd::register_with_interest(file, interest) }?)
+}
+
+fn cvt(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// `recv(2)`. Never blocks, whatever the socket's flags say.
+///
+/// # Errors
+/// The errno.
+pub fn recv(fd: BorrowedRawFd, buf: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: pointer and length are those of a live exclusive slice.
+    cvt(unsafe { libc::recv(fd.0, buf.as_mut_ptr().cast(), buf.len(), libc::MSG_DONTWAIT) })
+}
+
+/// `send(2)` without SIGPIPE. Never blocks.
+///
+/// # Errors
+/// The errno.
+pub fn send(fd: BorrowedRawFd, buf: &[u8]) -> io::Result<usize> {
+    // SAFETY: pointer and length are those of a live slice.
+    cvt(unsafe { libc::send(fd.0, buf.as_ptr().cast(), buf.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
+}
+
+/// `accept4(2)`: the connection is non-blocking and closed on exec.
+///
+/// # Errors
+/// The errno.
+pub fn accept(fd: BorrowedRawFd) -> io::Result<(OwnedFd, SockAddr)> {
+    let mut storage = SockAddrStorage::zeroed();
+    let mut len = storage.size_of();
+    // SAFETY: storage and len are live, and len is the storage's size.
+    let conn = unsafe {
+        libc::accept4(fd.0, (&raw mut storage).cast(), &raw mut len, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)
+    };
+    if conn < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel gave this number to us just now, and filled `len` bytes of the storage.
+    Ok(unsafe { (OwnedFd::from_raw_fd(conn), SockAddr::new(storage, len)) })
+}
+
+/// A new epoll instance, closed on exec.
+///
+/// # Errors
+/// The errno (`EMFILE`, `ENFILE`, `ENOMEM`).
+pub fn epoll_create() -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel gave this number to us just now.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `epoll_ctl(2)`.
+///
+/// # Errors
+/// The errno; `EPERM` when the file cannot be polled.
+pub fn epoll_ctl(epoll: BorrowedFd<'_>, op: libc::c_int, fd: RawFd, events: u32, data: u64) -> io::Result<()> {
+    let mut event = libc::epoll_event { events, u64: data };
+    // SAFETY: the event is live; the kernel copies it.
+    cvt(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), op, fd, &raw mut event) } as isize).map(drop)
+}
+
+/// How many events one look takes.
+pub const EPOLL_BATCH: usize = 256;
+
+/// `epoll_wait(2)` with a time-out of zero: hands `(events, data)` of each event to `each`, and tells how many there were.
+///
+/// # Errors
+/// The errno.
+pub fn epoll_poll(epoll: BorrowedFd<'_>, mut each: impl FnMut(u32, u64)) -> io::Result<usize> {
+    const EMPTY: MaybeUninit<libc::epoll_event> = MaybeUninit::uninit();
+    let mut events = [EMPTY; EPOLL_BATCH];
+    #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // 256
+    let room = EPOLL_BATCH as libc::c_int;
+    // SAFETY: there is room for as many events as are asked for.
+    let n = cvt(unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr().cast(), room, 0) } as isize)?;
+    for event in &events[..n] {
+        // SAFETY: the kernel filled the first `n`.
+        let event = unsafe { event.assume_init() };
+        each(event.events, event.u64);
+    }
+    Ok(n)
+}
+
+/// A timerfd on the monotonic clock, which is the clock of Python's `time.monotonic()`.
+///
+/// # Errors
+/// The errno (`EMFILE`, `ENFILE`, `ENOMEM`).
+pub fn timer_create() -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel gave this number to us just now.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Lets the timer expire at this moment, nanoseconds on the monotonic clock.
+///
+/// # Errors
+/// The errno.
+pub fn timer_arm(timer: BorrowedFd<'_>, nanos: u64) -> io::Result<()> {
+    let at = libc::timespec {
+        tv_sec: libc::time_t::try_from(nanos / 1_000_000_000).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::try_from(nanos % 1_000_000_000).unwrap_or(0),
+    };
+    let spec = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: at };
+    // SAFETY: the spec is live; the old value is not asked for.
+    cvt(unsafe {
+        libc::timerfd_settime(timer.as_raw_fd(), libc::TFD_TIMER_ABSTIME, &raw const spec, std::ptr::null_mut())
+    } as isize)
+    .map(drop)
+}
+
+/// Nanoseconds on the monotonic clock.
+#[must_use]
+pub fn monotonic_nanos() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is live. The clock exists on every Linux, so the call does not fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+static FORKS: AtomicU32 = AtomicU32::new(0);
+static FORK_HANDLER: Once = Once::new();
+
+extern "C" fn count_fork() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How many forks lie between the first process of this program that asked and this one. What was registered in
+/// another process must not be deregistered in this one: both share one epoll.
+#[must_use]
+pub fn fork_generation() -> u32 {
+    FORK_HANDLER.call_once(|| {
+        // SAFETY: the handler only adds to an atomic, which is async-signal-safe. The call fails only without memory;
+        // then forks go uncounted.
+        unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
+    });
+    FORKS.load(Ordering::Relaxed)
+}
