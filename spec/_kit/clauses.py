@@ -1,0 +1,109 @@
+"""Clauses: the rules a loop is held to, read from `spec/<area>/clauses.toml`, and the mark that ties a test to them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LEVELS = ("must", "should", "may")
+SLUG = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z0-9]+(?:-[a-z0-9]+)*){2}")
+_REQUIRED = {"id": str, "level": str, "rule": str, "cite": str, "since": str}
+_OPTIONAL = {"quote": str, "permits": list}
+
+
+class SpecError(Exception):
+    """A file of the suite is not well-formed; the message names the file and the entry."""
+
+
+@dataclass(frozen=True)
+class Clause:
+    """One rule: what it says, how binding it is, and where that is written."""
+
+    id: str
+    area: str
+    level: str
+    rule: str
+    cite: str
+    since: str
+    quote: str = ""
+    permits: tuple[str, ...] = ()
+
+    @property
+    def since_version(self) -> tuple[int, ...]:
+        """The first CPython version that has the rule, as a tuple that compares with `sys.version_info`."""
+        return tuple(int(part) for part in self.since.split("."))
+
+
+def clause(*ids: str) -> pytest.MarkDecorator:
+    """Say which clauses a test decides. TypeError without an id or with one that is not a string."""
+    if not ids or not all(isinstance(slug, str) for slug in ids):
+        raise TypeError("clause() takes one or several clause ids")
+    return pytest.mark.clause(*ids)
+
+
+def areas(root: Path) -> list[str]:
+    """The areas below `root`: every directory with a `clauses.toml`, by name."""
+    return sorted(path.parent.name for path in root.glob("[!_.]*/clauses.toml"))
+
+
+def load_area(root: Path, area: str) -> dict[str, Clause]:
+    """The clauses of one area by id; none where it has no `clauses.toml`. SpecError where the file is wrong."""
+    path = root / area / "clauses.toml"
+    if not path.exists():
+        return {}
+    found: dict[str, Clause] = {}
+    for entry in read_entries(path, "clause"):
+        made = _parse(path, area, entry)
+        if made.id in found:
+            raise SpecError(f"{path}: {made.id} is there twice")
+        found[made.id] = made
+    return found
+
+
+def read_entries(path: Path, table: str) -> list[dict[str, Any]]:
+    """The `[[table]]` entries of a TOML file. SpecError where it is not TOML or has anything else in it."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SpecError(f"{path}: {error}") from error
+    entries = document.pop(table, [])
+    if document or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise SpecError(f"{path}: only [[{table}]] entries are expected")
+    return entries
+
+
+def check_keys(where: str, entry: dict[str, Any], required: dict[str, type], optional: dict[str, type]) -> None:
+    """SpecError unless `entry` has every required key, no unknown one, each of its type and none empty."""
+    for key, kind in required.items():
+        if key not in entry:
+            raise SpecError(f"{where}: {key!r} is missing")
+        if not isinstance(entry[key], kind) or not entry[key]:
+            raise SpecError(f"{where}: {key!r} must be a non-empty {kind.__name__}")
+    for key, value in entry.items():
+        if key not in required and key not in optional:
+            raise SpecError(f"{where}: unknown key {key!r}")
+        if key in optional and not isinstance(value, optional[key]):
+            raise SpecError(f"{where}: {key!r} must be a {optional[key].__name__}")
+
+
+def _parse(path: Path, area: str, entry: dict[str, Any]) -> Clause:
+    where = f"{path}: {entry.get('id', 'an entry')}"
+    check_keys(where, entry, _REQUIRED, _OPTIONAL)
+    slug = entry["id"]
+    if not SLUG.fullmatch(slug) or any(part.isdigit() for part in slug.split(".")):
+        raise SpecError(f"{where}: an id is area.topic.rule in lower case, words joined by '-', never a number")
+    if not slug.startswith(f"{area}."):
+        raise SpecError(f"{where}: the id of a clause of {area} starts with '{area}.'")
+    if entry["level"] not in LEVELS:
+        raise SpecError(f"{where}: level {entry['level']!r} is none of {', '.join(LEVELS)}")
+    if not re.fullmatch(r"3\.\d+(\.\d+)?", entry["since"]):
+        raise SpecError(f"{where}: since {entry['since']!r} is no CPython version")
+    permits = tuple(entry.pop("permits", ()))
+    if not all(isinstance(outcome, str) for outcome in permits):
+        raise SpecError(f"{where}: 'permits' is a list of strings")
+    return Clause(area=area, permits=permits, **entry)

@@ -1,0 +1,329 @@
+"""The pytest plugin: loops to test by `--loop`, one forked child per test, clauses, deviations and results.
+
+A test that (directly or not) asks for the fixture `loop_under_test` is a spec test: it is parametrised over the loops,
+isolated (`isolation`) and counted (`results`). Any other test runs as pytest runs it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from . import deviations, matrix, results
+from .clauses import Clause, SpecError, areas, load_area
+from .fixtures import errors, loop, loop_factory, loop_under_test, new_loop, run, tick
+from .isolation import Outcome, run_forked
+from .loops import LoopError, LoopUnderTest, find
+
+__all__ = ["errors", "loop", "loop_factory", "loop_under_test", "new_loop", "run", "tick"]
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_TIMEOUT = 20.0
+HANG_TIMEOUT = 3.0
+"""Seconds for a test of a clause declared to hang."""
+
+_SUITE = pytest.StashKey["Suite"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("spec", "conformance of event loops")
+    group.addoption(
+        "--loop",
+        action="append",
+        dest="spec_loops",
+        metavar="NAME",
+        help="loop to test: NAME (= NAME:new_event_loop) or module:factory; repeatable (default: ini spec_loops)",
+    )
+    group.addoption(
+        "--strict-loop",
+        action="append",
+        dest="spec_strict",
+        metavar="NAME",
+        help="only this loop's failures and stale deviations fail the run; repeatable (default: every loop's do)",
+    )
+    group.addoption("--spec-json", metavar="PATH", type=Path, help="write the results of the run as JSON")
+    group.addoption("--spec-matrix", action="store_true", help="print the matrix area x loop")
+    group.addoption("--spec-write-matrix", metavar="PATH", type=Path, help="write the matrix as Markdown")
+    group.addoption("--spec-root", metavar="DIR", type=Path, default=ROOT, help="directory that holds the areas")
+    group.addoption(
+        "--spec-timeout",
+        metavar="SECONDS",
+        type=float,
+        default=DEFAULT_TIMEOUT,
+        help="time-out of a test without a timeout mark (default: %(default)s)",
+    )
+    group.addoption("--spec-no-fork", action="store_true", help="run spec tests in this process, to debug one")
+    parser.addini("spec_loops", "loops to test where no --loop is given", type="linelist", default=["asyncio"])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "clause(*ids): the clauses that a spec test decides")
+    config.addinivalue_line("markers", "timeout(seconds): time-out of the test, in seconds")
+    config.stash[_SUITE] = Suite(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    session.config.stash[_SUITE].find_loops()
+
+
+# The loop comes first in a test's id: before the plugin that handles @pytest.mark.parametrize.
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "loop_under_test" not in metafunc.fixturenames:
+        return
+    loops = metafunc.config.stash[_SUITE].wanted_loops()
+    metafunc.parametrize("loop_under_test", loops, indirect=True, scope="session", ids=[loop.label for loop in loops])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    suite = config.stash[_SUITE]
+    for item in items:
+        if label := _label(item):
+            suite.add_item(item, label)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    # What is alive now is shared with every child; a collection there that touched it would copy all of it.
+    if any(_label(item) for item in session.items):
+        gc.collect()
+        gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    label = _label(item)
+    if label is None:
+        return None
+    suite = item.config.stash[_SUITE]
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in suite.run(item, label, nextitem):
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: object) -> bool | None:
+    """The timeout mark is pytest-timeout's as well; a spec test's is kept by its parent."""
+    return True if _label(item) else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_timeout_cancel_timer(item: pytest.Item) -> bool | None:
+    return True if _label(item) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    session.config.stash[_SUITE].finish(session)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    suite = config.stash[_SUITE]
+    for label, slug in suite.stale:
+        path = deviations.path_of(suite.root, label)
+        terminalreporter.line(f"stale deviation: {slug} passes on {label}; remove it from {path}", red=True)
+    if config.getoption("spec_matrix") and suite.document is not None:
+        terminalreporter.section("conformance")
+        terminalreporter.line(matrix.render_text(suite.document))
+
+
+class Suite:
+    """One run: its loops, the clauses and deviations of the areas it touches, its results."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.root: Path = config.getoption("spec_root").resolve()
+        self.results = results.Results()
+        self.stale: list[tuple[str, str]] = []
+        self.document: dict[str, object] | None = None
+        self.loops: list[LoopUnderTest] = []
+        self._clauses: dict[str, dict[str, Clause]] = {}
+        self._deviations: dict[str, dict[str, deviations.Deviation]] = {}
+        self._collected: dict[tuple[str, str], set[str]] = {}
+        self._missing = ""
+        self._lenient_failures = 0
+        self._dump: IO[bytes] | None = None
+
+    def find_loops(self) -> None:
+        """Resolve the loops. UsageError where one asked for by --loop or --strict-loop cannot be had."""
+        asked = self.config.getoption("spec_loops")
+        try:
+            self.loops = find(asked or self.config.getini("spec_loops"))
+            for loop in self.loops:
+                self._deviations[loop.label] = deviations.deviations_of(self.root, loop)
+            for name in self.config.getoption("spec_strict") or []:
+                if not any(_is_called(loop, name) for loop in self.loops):
+                    raise LoopError(f"--strict-loop {name}: not among the loops")
+        except (LoopError, SpecError) as error:
+            if asked:
+                raise pytest.UsageError(str(error)) from error
+            # Loops of the ini file: an error for whoever needs them, not for a run of something else.
+            self._missing = str(error)
+
+    def wanted_loops(self) -> list[LoopUnderTest]:
+        """The loops, for a test that needs them. CollectError where one cannot be had."""
+        if self._missing:
+            raise pytest.Collector.CollectError(self._missing)
+        return self.loops
+
+    def add_item(self, item: pytest.Item, label: str) -> None:
+        """Note a collected test, run or not, and skip it where its clause is younger than this Python."""
+        known = self._known(item)
+        for slug in _slugs(item):
+            self._collected.setdefault((slug, label), set()).add(item.nodeid)
+            if slug in known and sys.version_info < known[slug].since_version:
+                item.add_marker(pytest.mark.skip(reason=f"{slug} is there since CPython {known[slug].since}"))
+        # An exception that nobody could raise (in __del__, in a thread) is a failure of the test it happened in.
+        item.add_marker(pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning"), append=False)
+        item.add_marker(pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning"), append=False)
+
+    def run(self, item: pytest.Item, label: str, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
+        """Run one test, count it, and return its reports as they are to be logged."""
+        slugs = _slugs(item)
+        declared = self._deviations[label]
+        unknown = [slug for slug in slugs if slug not in self._known(item)]
+        if unknown:
+            reports = [_failure(item, f"unknown clause: {', '.join(unknown)}")]
+        elif self.config.getoption("spec_no_fork") or self.config.getoption("usepdb"):
+            reports = runtestprotocol(item, nextitem=nextitem, log=False)
+        else:
+            reports = self._run_isolated(item, any(declared[slug].hangs for slug in slugs if slug in declared))
+            # What a test before this one, run here, left set up for it is no longer needed.
+            item.session._setupstate.teardown_exact(nextitem)
+        result = results.judge(item.nodeid, label, slugs, reports, declared)
+        self.results.add(result)
+        if not self._is_strict(label):
+            self._lenient_failures += sum(report.failed for report in reports)
+        return reports
+
+    def finish(self, session: pytest.Session) -> None:
+        """At the end: stale deviations, files, and the exit status that follows."""
+        if self._dump is not None:
+            self._dump.close()
+        self.stale = [
+            (label, slug)
+            for label, declared in self._deviations.items()
+            for slug, deviation in declared.items()
+            if self._is_stale(label, slug, deviation)
+        ]
+        self._write()
+        only_lenient = session.testsfailed == self._lenient_failures
+        if session.exitstatus == pytest.ExitCode.TESTS_FAILED and only_lenient and session.testsfailed:
+            session.exitstatus = pytest.ExitCode.OK
+        if session.exitstatus == pytest.ExitCode.OK and any(self._is_strict(label) for label, _ in self.stale):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _run_isolated(self, item: pytest.Item, hangs: bool) -> list[pytest.TestReport]:
+        if self._dump is None:
+            self._dump = tempfile.TemporaryFile(buffering=0)
+        timeout = min(self._timeout(item), HANG_TIMEOUT) if hangs else self._timeout(item)
+        outcome = run_forked(item, timeout, self._dump)
+        return [_ended(item, outcome)] if outcome.ended else outcome.reports
+
+    def _timeout(self, item: pytest.Item) -> float:
+        mark = item.get_closest_marker("timeout")
+        if mark is None:
+            return float(self.config.getoption("spec_timeout"))
+        return float(mark.args[0] if mark.args else mark.kwargs["timeout"])
+
+    def _known(self, item: pytest.Item) -> dict[str, Clause]:
+        area = self._area(item)
+        if area not in self._clauses:
+            try:
+                self._clauses[area] = load_area(self.root, area)
+            except SpecError as error:
+                raise pytest.UsageError(str(error)) from error
+        return self._clauses[area]
+
+    def _area(self, item: pytest.Item) -> str:
+        try:
+            return item.path.resolve().relative_to(self.root).parts[0]
+        except ValueError:
+            return item.path.parent.name
+
+    def _is_strict(self, label: str) -> bool:
+        names = self.config.getoption("spec_strict")
+        loop = next(loop for loop in self.loops if loop.label == label)
+        return not names or any(_is_called(loop, name) for name in names)
+
+    def _is_stale(self, label: str, slug: str, deviation: deviations.Deviation) -> bool:
+        """Did every test of the clause, all of them run, none skipped, pass?"""
+        if deviation.intermittent or not self._is_whole(slug.partition(".")[0]):
+            return False
+        ran = self.results.of(slug, label)
+        collected = self._collected.get((slug, label), set())
+        return bool(ran) and {result.id for result in ran if result.outcome == "passed"} == collected
+
+    def _is_whole(self, area: str) -> bool:
+        """Was all of an area asked for? Else a test that was not even collected may be the one that deviates."""
+        option = self.config.getoption
+        if any(option(name, default=None) for name in ("lf", "ignore", "ignore_glob")):
+            return False
+        asked = [self.config.invocation_params.dir / arg for arg in self.config.args if "::" not in arg]
+        return any((self.root / area).is_relative_to(path.resolve()) for path in asked)
+
+    def _write(self) -> None:
+        in_order = [clause for area in areas(self.root) for clause in self._clauses.get(area, {}).values()]
+        self.document = results.as_json(self.results, self.loops, in_order, self._deviations, self.stale)
+        if path := self.config.getoption("spec_json"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
+        if path := self.config.getoption("spec_write_matrix"):
+            path.write_text(matrix.render_markdown(self.document), encoding="utf-8")
+
+
+def _label(item: pytest.Item) -> str | None:
+    """The label of the loop a spec test runs on; None for any other test."""
+    callspec = getattr(item, "callspec", None)
+    loop = callspec.params.get("loop_under_test") if callspec is not None else None
+    return loop.label if isinstance(loop, LoopUnderTest) else None
+
+
+def _slugs(item: pytest.Item) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(slug for mark in item.iter_markers("clause") for slug in mark.args))
+
+
+def _is_called(loop: LoopUnderTest, name: str) -> bool:
+    return name.lower() in (loop.name.lower(), loop.label.lower())
+
+
+def _failure(item: pytest.Item, message: str, duration: float = 0.0) -> pytest.TestReport:
+    def fail() -> None:
+        pytest.fail(message, pytrace=False)
+
+    call = pytest.CallInfo.from_call(fail, when="call")
+    report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
+    report.duration = duration
+    return report
+
+
+def _ended(item: pytest.Item, outcome: Outcome) -> pytest.TestReport:
+    """The report of a test whose child had none: how it ended, the stacks, and what it had printed."""
+    report = _failure(item, "\n".join([outcome.ended, *_own_frames(outcome.dump)]), outcome.duration)
+    capture = item.config.pluginmanager.getplugin("capturemanager")
+    if capture is not None:
+        out, err = capture.read_global_capture()
+        report.sections += [(f"Captured std{name} call", text) for name, text in (("out", out), ("err", err)) if text]
+    return report
+
+
+def _own_frames(dump: str) -> list[str]:
+    """The lines of a dump without the frames of pytest that call the test."""
+    kept: list[str] = []
+    below_test = False
+    for line in dump.splitlines():
+        below_test = line.startswith("  ") and (below_test or " in pytest_pyfunc_call" in line)
+        if not below_test:
+            kept.append(line)
+    return kept

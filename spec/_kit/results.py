@@ -1,0 +1,146 @@
+"""Results of a run: one outcome per test, one per clause and loop, as JSON and for the matrix.
+
+A test fails if any part of it failed. A failing test that names a clause with a declared deviation deviates. A clause
+has, on a loop, the worst outcome of its tests: failed, deviates, passed, skipped (nothing but skips), untested.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pytest
+
+from .clauses import Clause
+from .deviations import Deviation
+from .loops import LoopUnderTest
+
+FORMAT = 1
+_WORST_FIRST = ("failed", "deviates", "passed", "skipped")
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """What one test came to on one loop; `duration` in seconds."""
+
+    __test__ = False
+
+    id: str
+    loop: str
+    clauses: tuple[str, ...]
+    outcome: str
+    duration: float
+    message: str = ""
+
+
+def judge(
+    nodeid: str,
+    label: str,
+    clauses: tuple[str, ...],
+    reports: list[pytest.TestReport],
+    deviations: dict[str, Deviation],
+) -> TestResult:
+    """The result of a test from its reports. Where it deviates, they are turned into expected failures."""
+    duration = sum(report.duration for report in reports)
+    failed = [report for report in reports if report.failed]
+    if not failed:
+        skipped = [report for report in reports if report.skipped]
+        message = reason_of(skipped[0]) if skipped else ""
+        return TestResult(nodeid, label, clauses, "skipped" if skipped else "passed", duration, message)
+    message = reason_of(failed[0])
+    declared = [deviations[slug] for slug in clauses if slug in deviations]
+    if not declared:
+        return TestResult(nodeid, label, clauses, "failed", duration, message)
+    for report in failed:
+        report.outcome = "passed"
+    failed[0].outcome = "skipped"
+    failed[0].wasxfail = "deviates: " + "; ".join(deviation.reason for deviation in declared)
+    return TestResult(nodeid, label, clauses, "deviates", duration, message)
+
+
+def reason_of(report: pytest.TestReport) -> str:
+    """Why a report failed or skipped, in one line."""
+    if isinstance(report.longrepr, tuple):
+        text = str(report.longrepr[2])
+    else:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        text = crash.message if crash is not None else str(report.longrepr)
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return line.removeprefix("Failed: ")
+
+
+class Results:
+    """The tests' results of one run and what follows from them for clauses."""
+
+    def __init__(self) -> None:
+        self.tests: list[TestResult] = []
+        self._by_clause: dict[tuple[str, str], list[TestResult]] = {}
+
+    def add(self, result: TestResult) -> None:
+        """Count one more test."""
+        self.tests.append(result)
+        for slug in result.clauses:
+            self._by_clause.setdefault((slug, result.loop), []).append(result)
+
+    def of(self, slug: str, label: str) -> list[TestResult]:
+        """The results of the tests of a clause on a loop."""
+        return self._by_clause.get((slug, label), [])
+
+    def outcome(self, slug: str, label: str, deviations: dict[str, Deviation]) -> str:
+        """The outcome of a clause on a loop: passed, failed, skipped, deviates or untested.
+
+        A test that deviates because of another of its clauses says nothing of this one.
+        """
+        outcomes = {
+            result.outcome for result in self.of(slug, label) if result.outcome != "deviates" or slug in deviations
+        }
+        return next((outcome for outcome in _WORST_FIRST if outcome in outcomes), "untested")
+
+    def reason(self, slug: str, label: str, deviations: dict[str, Deviation]) -> str:
+        """Why the clause is not passed on the loop, in one line; empty where it is."""
+        outcome = self.outcome(slug, label, deviations)
+        if outcome == "deviates":
+            return " ".join(deviations[slug].reason.split())
+        return next((result.message for result in self.of(slug, label) if result.outcome == outcome), "")
+
+
+def as_json(
+    results: Results,
+    loops: Iterable[LoopUnderTest],
+    clauses: Iterable[Clause],
+    deviations: dict[str, dict[str, Deviation]],
+    stale: Iterable[tuple[str, str]],
+) -> dict[str, Any]:
+    """The run as a JSON document; durations are in seconds."""
+    loops = list(loops)
+    return {
+        "format": FORMAT,
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "platform": f"{sys.platform}-{platform.machine()}",
+        "loops": [
+            {"label": loop.label, "name": loop.name, "class": loop.class_name, "version": loop.version}
+            for loop in loops
+        ],
+        "clauses": [
+            {
+                "id": clause.id,
+                "area": clause.area,
+                "level": clause.level,
+                "rule": clause.rule,
+                "outcomes": {
+                    loop.label: {
+                        "outcome": results.outcome(clause.id, loop.label, deviations[loop.label]),
+                        "reason": results.reason(clause.id, loop.label, deviations[loop.label]),
+                    }
+                    for loop in loops
+                },
+            }
+            for clause in clauses
+        ],
+        "tests": [asdict(result) for result in results.tests],
+        "stale_deviations": [{"loop": label, "clause": slug} for label, slug in stale],
+    }
