@@ -11,9 +11,13 @@
 //! back to edge-triggered re-arms the fd: epoll reports what is ready at once (`epoll_ctl(2)`, `EPOLL_CTL_MOD`), so no
 //! edge is lost.
 //!
-//! A closed fd leaves the kernel's set by itself and its number may come back as another file. Every entry has a
-//! generation, sent to the kernel with the fd and compared when an event comes back: an event of an older generation
-//! reaches nobody.
+//! A closed fd leaves the kernel's set by itself and its number may come back as another file. Two things keep whoever
+//! waited for the old file from being reached by the new one:
+//! - Every entry has a generation, sent to the kernel with the fd and compared when an event comes back: an event of an
+//!   older generation reaches nobody.
+//! - The kernel knows files, not numbers: `EPOLL_CTL_MOD` of a number that names another file now is `ENOENT`
+//!   (`epoll_ctl(2)`). So whoever comes anew to an fd that has an entry causes a `Modify`, even of what is registered
+//!   already, and a `Modify` that finds nothing means [`Interest::handle_reborn`].
 //!
 //! The *level re-check*: our epoll is itself watched edge-triggered by Tokio, and a level-triggered fd inside makes no
 //! new edge outside. So after a look that fired a level-triggered fd, or filled its batch, there must be another look
@@ -44,6 +48,17 @@ pub enum Change {
     Add(Registration),
     Modify(Registration),
     Delete,
+}
+
+/// For whom a change was made: who stays when it turns out that the number names another file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Nobody: somebody left.
+    Nobody,
+    /// The watcher just set.
+    Watcher(Dir),
+    /// The `sock_*` operation that attached.
+    Operation,
 }
 
 /// What an event found: run the watchers, wake the waiters.
@@ -114,6 +129,15 @@ impl<W> Entry<W> {
         }
         self.kernel = wanted;
         change
+    }
+
+    /// Somebody came anew: has the kernel asked even if nothing changes, since only it knows whether `fd` still names
+    /// the file that was registered.
+    fn settle_anew(&mut self) -> Change {
+        match self.settle() {
+            Change::Keep if self.kernel != Registration::Absent => Change::Modify(self.kernel),
+            change => change,
+        }
     }
 }
 
@@ -199,7 +223,7 @@ impl<W> Interest<W> {
     pub fn set_watcher(&mut self, fd: u32, dir: Dir, watcher: W) -> (Change, Option<W>) {
         let entry = self.entry_or_new(fd);
         let old = entry.watchers[dir as usize].replace(watcher);
-        (entry.settle(), old)
+        (entry.settle_anew(), old)
     }
 
     /// Stops watching; gives back the watcher.
@@ -211,11 +235,12 @@ impl<W> Interest<W> {
         (change, old)
     }
 
-    /// A `sock_*` operation uses `fd`: from now on edges are remembered.
+    /// A socket's first `sock_*` operation: from now on edges are remembered. Later operations of the same socket object
+    /// need not attach, as long as [`Interest::generation`] is what it was.
     pub fn attach(&mut self, fd: u32) -> Change {
         let entry = self.entry_or_new(fd);
         entry.edge = true;
-        entry.settle()
+        entry.settle_anew()
     }
 
     /// Waits once for readiness.
@@ -257,6 +282,22 @@ impl<W> Interest<W> {
         let watcher = entry.watchers[dir as usize].take();
         self.reap(fd);
         watcher
+    }
+
+    /// The kernel knows nothing of what was to be modified, so `fd` names another file than it did. Whoever waited for
+    /// the old file is given back; whom the change was for gets a new entry, and this change.
+    pub fn handle_reborn(&mut self, fd: u32, keep: Keep) -> (Change, Vec<W>) {
+        let kept = match keep {
+            Keep::Watcher(dir) => self.entry_mut(fd).and_then(|entry| entry.watchers[dir as usize].take()),
+            Keep::Nobody | Keep::Operation => None,
+        };
+        let stale = self.forget(fd);
+        let change = match (keep, kept) {
+            (Keep::Watcher(dir), Some(watcher)) => self.set_watcher(fd, dir, watcher).0,
+            (Keep::Operation, _) => self.attach(fd),
+            _ => Change::Keep,
+        };
+        (change, stale)
     }
 
     /// A call in this direction found nothing.

@@ -321,8 +321,8 @@ impl<C: AsRef<[u8]>> Stream<C> {
             return Err(WriteError::DrainAwaited);
         }
         if self.lost {
-            let warn = self.writes_after_lost >= WRITES_BEFORE_WARNING;
             self.writes_after_lost = self.writes_after_lost.saturating_add(1);
+            let warn = self.writes_after_lost >= WRITES_BEFORE_WARNING;
             return Ok(Admit::Drop { warn });
         }
         let direct = self.outbox.is_empty() && (turn.is_none() || self.sent_in != turn);

@@ -5,8 +5,8 @@
 //! heap may hold *stale* entries, whose slot is free or belongs to a later timer; the slot's generation tells. A stale
 //! entry is dropped when it comes to the top, or by compaction:
 //!
-//! - Compaction rebuilds the heap once stale entries outnumber live ones. Each rebuild visits at most two entries and a
-//!   constant per cancellation since the last one, so a cancellation costs a constant. (asyncio does the same from 100
+//! - Compaction rebuilds the heap once stale entries outnumber live ones. It visits at most twice as many entries as it
+//!   drops, so a cancellation costs a constant. (asyncio does the same from 100
 //!   timers on, `base_events.py`, `_MIN_SCHEDULED_TIMER_HANDLES`, but keeps the handles until then. Here the item goes back
 //!   to the caller at once: what a callback refers to is free as soon as its timer is cancelled.)
 //! - Slots live in pages. When few of them are in use, pages without a timer are freed, wherever they are: one timer that
@@ -153,10 +153,7 @@ impl<T> Timers<T> {
     #[inline]
     pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
         let item = self.slots.remove(key)?;
-        let stale = self.heap.len() - self.slots.used;
-        if stale > self.slots.used + STALE_MIN {
-            self.compact();
-        }
+        self.tidy();
         Some(item)
     }
 
@@ -171,9 +168,7 @@ impl<T> Timers<T> {
             let key = entry.key;
             self.heap.pop();
             if let Some(item) = self.slots.remove(key) {
-                if self.heap.capacity() > shrinks_below(self.heap.len()) {
-                    self.heap.shrink_to(self.heap.len() * 2);
-                }
+                self.tidy();
                 return Some(item);
             }
         }
@@ -200,12 +195,20 @@ impl<T> Timers<T> {
         entries.iter().rev().filter_map(|entry| self.slots.remove(entry.key)).collect()
     }
 
-    /// Drops the stale entries, and memory that is far from being used.
+    /// A timer left. Keeps stale entries fewer than live ones, and the heap's memory near to what it holds.
+    #[inline]
+    fn tidy(&mut self) {
+        let stale = self.heap.len() - self.slots.used;
+        if stale > self.slots.used + STALE_MIN || self.heap.capacity() > shrinks_above(self.heap.len()) {
+            self.compact();
+        }
+    }
+
     #[cold]
     fn compact(&mut self) {
         let slots = &self.slots;
         self.heap.retain(|entry| slots.contains(entry.key));
-        if self.heap.capacity() > shrinks_below(self.heap.len()) {
+        if self.heap.capacity() > shrinks_above(self.heap.len()) {
             self.heap.shrink_to(self.heap.len() * 2);
         }
     }
@@ -213,7 +216,7 @@ impl<T> Timers<T> {
 
 /// The capacity above which memory for `len` entries is given back.
 #[inline]
-fn shrinks_below(len: usize) -> usize {
+fn shrinks_above(len: usize) -> usize {
     (len * 8).max(PAGES_KEPT * PAGE as usize)
 }
 

@@ -23,7 +23,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::source::{self, Source};
 use super::sys::{self, BorrowedRawFd};
 use super::wake::Shared;
-use crate::core::interest::{Change, Registration};
+use crate::core::interest::{Change, Interest, Keep, Registration};
 
 /// Deadlines are rounded up to multiples of this.
 pub const TIMER_GRAIN_NANOS: u64 = 125_000;
@@ -150,11 +150,47 @@ impl Reactor {
         Ok(())
     }
 
-    /// Carries out a change of a user fd's registration. What the kernel forgot by itself (a closed fd), or still knows
-    /// (a number that came back), is put right.
+    /// Carries out a change of a user fd's registration, and finds out whether the fd still names the file that was
+    /// registered. If not, whoever waited for the old file is forgotten and given back, to be cancelled; `keep` says for
+    /// whom the change was made.
     ///
     /// # Errors
-    /// The errno of `epoll_ctl(2)`: `EPERM` for a file that cannot be polled, `EBADF` for a closed one.
+    /// As [`Reactor::apply`], if the change was for somebody; the table is as if it had not been asked for.
+    pub fn settle<W>(
+        &self,
+        interest: &mut Interest<W>,
+        fd: u32,
+        change: Change,
+        keep: Keep,
+    ) -> (io::Result<()>, Vec<W>) {
+        if change == Change::Keep {
+            return (Ok(()), Vec::new());
+        }
+        let mut stale = Vec::new();
+        let mut result = self.apply(fd, interest.generation(fd).unwrap_or(0), change);
+        if matches!(change, Change::Modify(_)) && errno(&result) == Some(libc::ENOENT) {
+            let change;
+            (change, stale) = interest.handle_reborn(fd, keep);
+            result = self.apply(fd, interest.generation(fd).unwrap_or(0), change);
+        }
+        match (errno(&result), keep) {
+            (None, _) => {}
+            // Closed: nobody waits for anything.
+            (Some(libc::EBADF), _) | (_, Keep::Operation) => stale.extend(interest.forget(fd)),
+            (_, Keep::Watcher(dir)) => stale.extend(interest.handle_refused(fd, dir)),
+            (_, Keep::Nobody) => {}
+        }
+        if keep == Keep::Nobody {
+            result = Ok(());
+        }
+        (result, stale)
+    }
+
+    /// Carries out a change of a user fd's registration, as it stands.
+    ///
+    /// # Errors
+    /// The errno of `epoll_ctl(2)`: `EPERM` for a file that cannot be polled, `EBADF` for a closed one, `ENOENT` for a
+    /// number that names another file than the one that was registered.
     pub fn apply(&self, fd: u32, generation: u32, change: Change) -> io::Result<()> {
         let Some((epoll, _)) = &self.user else { return Ok(()) };
         let Ok(raw) = i32::try_from(fd) else { return Err(io::Error::from_raw_os_error(libc::EBADF)) };
@@ -167,10 +203,7 @@ impl Reactor {
                 Err(error) if error.raw_os_error() == Some(libc::EEXIST) => ctl(libc::EPOLL_CTL_MOD, registration),
                 result => result,
             },
-            Change::Modify(registration) => match ctl(libc::EPOLL_CTL_MOD, registration) {
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => ctl(libc::EPOLL_CTL_ADD, registration),
-                result => result,
-            },
+            Change::Modify(registration) => ctl(libc::EPOLL_CTL_MOD, registration),
             Change::Delete => match ctl(libc::EPOLL_CTL_DEL, Registration::Absent) {
                 // The user closed it first: the kernel has forgotten it.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EBADF)) => Ok(()),
@@ -220,6 +253,10 @@ impl Drop for Reactor {
             std::mem::forget(self.timer.take());
         }
     }
+}
+
+fn errno(result: &io::Result<()>) -> Option<i32> {
+    result.as_ref().err().and_then(io::Error::raw_os_error)
 }
 
 fn mask(registration: Registration) -> u32 {
