@@ -1,0 +1,599 @@
+"""Adding, replacing and removing: which fds, what is returned, what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import os
+import resource
+import select
+import socket
+import subprocess
+import sys
+import weakref
+from contextlib import ExitStack
+
+import pytest
+
+from spec._kit import clause, peers
+from spec.readers_writers.helpers import SETTLE, fill, pair, pipe
+
+METHODS = ["add_reader", "add_writer", "remove_reader", "remove_writer"]
+
+
+def call(loop, method, fd, callback=lambda: None):
+    """Call one of the four methods with whatever it takes."""
+    args = (callback,) if method.startswith("add_") else ()
+    return getattr(loop, method)(fd, *args)
+
+
+# ---- kinds of fds: each opens one and gives (fd to watch, what makes it readable)
+
+
+def open_pipe(stack):
+    reading, writing = stack.enter_context(pipe())
+    return reading, lambda: os.write(writing, b"x")
+
+
+def open_fifo(stack):
+    path = f"/tmp/spec-fifo-{os.getpid()}"
+    os.mkfifo(path)
+    stack.callback(os.unlink, path)
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    stack.callback(os.close, fd)
+    return fd, lambda: os.write(fd, b"x")
+
+
+def open_terminal(stack):
+    master, slave = os.openpty()
+    stack.callback(os.close, master)
+    stack.callback(os.close, slave)
+    return slave, lambda: os.write(master, b"line\n")
+
+
+def open_terminal_master(stack):
+    master, slave = os.openpty()
+    stack.callback(os.close, master)
+    stack.callback(os.close, slave)
+    return master, lambda: os.write(slave, b"line\n")
+
+
+def open_event(stack):
+    if not hasattr(os, "eventfd"):
+        pytest.skip("no eventfd here")
+    fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    stack.callback(os.close, fd)
+    return fd, lambda: os.eventfd_write(fd, 1)
+
+
+def open_process(stack):
+    if not hasattr(os, "pidfd_open"):
+        pytest.skip("no pidfd here")
+    child = stack.enter_context(subprocess.Popen([sys.executable, "-Sc", "input()"], stdin=subprocess.PIPE))
+    stack.callback(child.kill)
+    fd = os.pidfd_open(child.pid)
+    stack.callback(os.close, fd)
+    return fd, lambda: child.communicate(b"\n")
+
+
+def open_epoll(stack):
+    if not hasattr(select, "epoll"):
+        pytest.skip("no epoll here")
+    epoll = stack.enter_context(select.epoll())
+    ours, theirs = stack.enter_context(pair())
+    epoll.register(ours, select.EPOLLIN)
+    return epoll.fileno(), lambda: theirs.send(b"x")
+
+
+def open_datagram(stack):
+    sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    sock.bind(("127.0.0.1", 0))
+    sock.setblocking(False)
+    return sock.fileno(), lambda: sock.sendto(b"x", sock.getsockname())
+
+
+def open_listener(stack):
+    listener = stack.enter_context(peers.listener())
+    return listener.fileno(), lambda: stack.enter_context(socket.create_connection(listener.getsockname(), 15))
+
+
+def open_unix_datagram(stack):
+    ours, theirs = stack.enter_context(pair(socket.SOCK_DGRAM))
+    return ours.fileno(), lambda: theirs.send(b"")
+
+
+KINDS = [
+    open_pipe,
+    open_fifo,
+    open_terminal,
+    open_terminal_master,
+    open_event,
+    open_process,
+    open_epoll,
+    open_datagram,
+    open_listener,
+    open_unix_datagram,
+]
+
+
+@clause("readers_writers.kinds.pollable-fds")
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__.removeprefix("open_"))
+def test_a_pollable_fd_of_any_kind_can_be_watched(loop, tick, run, kind):
+    async def main():
+        called = loop.create_future()
+        loop.add_reader(fd, lambda: called.done() or called.set_result(None))
+        make_ready()
+        await called
+        assert loop.remove_reader(fd) is True
+
+    with ExitStack() as stack:
+        fd, make_ready = kind(stack)
+        calls = []
+        loop.add_reader(fd, calls.append, "called")
+        tick(SETTLE)
+        assert calls == []
+        assert loop.remove_reader(fd) is True
+        run(main())
+
+
+@clause("readers_writers.kinds.pollable-fds")
+@pytest.mark.parametrize("kind", ["pipe", "terminal"])
+def test_a_writable_fd_that_is_no_socket_can_be_watched(loop, run, kind):
+    async def main(fd):
+        called = loop.create_future()
+        loop.add_writer(fd, lambda: called.done() or called.set_result(None))
+        await called
+        assert loop.remove_writer(fd) is True
+
+    if kind == "pipe":
+        with pipe() as (_, writing):
+            run(main(writing))
+    else:
+        master, slave = os.openpty()
+        try:
+            run(main(slave))
+        finally:
+            os.close(master)
+            os.close(slave)
+
+
+@clause("readers_writers.kinds.regular-file-refused")
+@pytest.mark.skipif(sys.platform != "linux", reason="epoll refuses regular files, kqueue does not")
+@pytest.mark.parametrize("direction", ["reader", "writer"])
+def test_a_regular_file_is_refused_at_once_and_leaves_nothing_behind(loop, tick, tmp_path, direction):
+    calls = []
+    with (tmp_path / "file").open("w+b") as file, pair() as (ours, theirs):
+        for _ in range(2):
+            with pytest.raises(PermissionError):
+                call(loop, f"add_{direction}", file, calls.append)
+            assert call(loop, f"remove_{direction}", file) is False
+        theirs.send(b"x")
+        loop.add_reader(ours, calls.append, "called")
+        tick(SETTLE)
+        loop.remove_reader(ours)
+    assert set(calls) == {"called"}
+
+
+@clause("readers_writers.kinds.fd-number-or-object")
+def test_a_number_and_an_object_name_the_same_registration(loop, tick):
+    class HasFileno:
+        def __init__(self, fd):
+            self.fd = fd
+
+        def fileno(self):
+            return self.fd
+
+    calls = []
+    with pair() as (ours, theirs):
+        theirs.send(b"x")
+        for added, removed in [
+            (ours, ours.fileno()),
+            (ours.fileno(), ours),
+            (HasFileno(ours.fileno()), ours),
+            (ours, HasFileno(ours.fileno())),
+        ]:
+            loop.add_reader(added, calls.append, "called")
+            tick(SETTLE)
+            assert calls
+            assert loop.remove_reader(removed) is True
+            assert loop.remove_reader(added) is False
+            calls.clear()
+            loop.add_writer(added, calls.append, "called")
+            tick(SETTLE)
+            assert calls
+            assert loop.remove_writer(removed) is True
+            calls.clear()
+            tick(SETTLE)
+            assert calls == []
+
+
+@clause("readers_writers.kinds.fd-number-or-object")
+def test_a_file_object_of_a_pipe_can_be_watched(loop, tick):
+    calls = []
+    with pipe() as (reading, writing), os.fdopen(os.dup(reading), "rb", buffering=0) as file:
+        loop.add_reader(file, calls.append, "called")
+        os.write(writing, b"x")
+        tick(SETTLE)
+        assert loop.remove_reader(file.fileno()) is True
+    assert calls
+
+
+@clause("readers_writers.registration.passes-arguments")
+@pytest.mark.parametrize("args", [(), (1,), (None, "two", [3])])
+def test_the_callback_gets_exactly_the_arguments_given(loop, tick, args):
+    calls = []
+
+    def callback(*got, **kwargs):
+        calls.append((got, kwargs))
+
+    with pair() as (ours, theirs):
+        theirs.send(b"x")
+        loop.add_reader(ours, callback, *args)
+        tick(SETTLE)
+        loop.remove_reader(ours)
+        assert calls
+        loop.add_writer(ours, callback, *args)
+        tick(SETTLE)
+        loop.remove_writer(ours)
+    assert all(got == (args, {}) for got in calls)
+    assert all(a is b for got, _ in calls for a, b in zip(got, args, strict=True))
+
+
+@clause("readers_writers.registration.replaces")
+@pytest.mark.parametrize("direction", ["reader", "writer"])
+def test_adding_again_replaces_the_callback(loop, tick, direction):
+    calls = []
+    with pair() as (ours, theirs):
+        theirs.send(b"x")
+        call(loop, f"add_{direction}", ours, lambda: calls.append("old"))
+        tick(SETTLE)
+        assert set(calls) == {"old"}
+        calls.clear()
+        call(loop, f"add_{direction}", ours.fileno(), lambda: calls.append("new"))
+        tick(SETTLE)
+        assert set(calls) == {"new"}
+        assert call(loop, f"remove_{direction}", ours) is True
+        calls.clear()
+        tick(SETTLE)
+        assert calls == []
+
+
+@clause("readers_writers.registration.replaces")
+def test_a_callback_replaced_while_it_was_due_is_not_called(loop, tick):
+    calls = []
+    with pair() as (one, peer_of_one), pair() as (two, peer_of_two):
+
+        def first(mine, other):
+            calls.append(mine)
+            loop.remove_reader(mine)
+            loop.add_reader(other, calls.append, f"new {other.fileno()}")
+
+        peer_of_one.send(b"x")
+        peer_of_two.send(b"x")
+        loop.add_reader(one, first, one, two)
+        loop.add_reader(two, first, two, one)
+        tick(SETTLE)
+        winner = calls[0]
+        other = two if winner is one else one
+        assert set(calls[1:]) == {f"new {other.fileno()}"}
+        loop.remove_reader(other)
+
+
+@clause("readers_writers.registration.survives-between-runs")
+def test_a_watcher_stays_from_one_run_to_the_next(loop, run):
+    calls = []
+
+    async def nothing():
+        pass
+
+    def reader():
+        calls.append(ours.recv(100))
+        loop.stop()
+
+    with pair() as (ours, theirs):
+        loop.add_reader(ours, reader)
+        for text in (b"one", b"two", b"three"):
+            run(nothing())
+            theirs.send(text)
+            loop.run_forever()
+        assert loop.remove_reader(ours) is True
+    assert calls == [b"one", b"two", b"three"]
+
+
+@clause("readers_writers.registration.many-fds")
+def test_each_of_hundreds_of_fds_reaches_its_own_callback(loop, tick):
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = min(300, (soft - 64) // 2)
+    got = {}
+    with ExitStack() as stack:
+        pairs = [stack.enter_context(pair()) for _ in range(count)]
+
+        def reader(index):
+            got.setdefault(index, []).append(pairs[index][0].recv(100))
+
+        for index, (ours, _) in enumerate(pairs):
+            loop.add_reader(ours, reader, index)
+        tick(SETTLE)
+        assert got == {}
+        for chosen in (range(count), range(0, count, 7), range(count - 1, count)):
+            for index in chosen:
+                pairs[index][1].send(b"for %d" % index)
+            # A poll may give out its events in batches, so give it as many looks as there are fds.
+            tick(SETTLE + count)
+            assert got == {index: [b"for %d" % index] for index in chosen}
+            got.clear()
+        assert all(loop.remove_reader(ours) for ours, _ in pairs)
+
+
+@clause("readers_writers.registration.both-ends-in-one-loop")
+def test_both_ends_of_a_connection_play_ping_pong_in_one_loop(loop):
+    rounds = []
+
+    def reader(sock):
+        data = sock.recv(100)
+        rounds.append(data)
+        if len(rounds) == 200:
+            loop.stop()
+        else:
+            sock.send(b"%d" % len(rounds))
+
+    with pair() as (one, two):
+        loop.add_reader(one, reader, one)
+        loop.add_reader(two, reader, two)
+        one.send(b"0")
+        loop.run_forever()
+        loop.remove_reader(one)
+        loop.remove_reader(two)
+    assert rounds == [b"%d" % n for n in range(200)]
+
+
+@clause("readers_writers.registration.duplicated-fds")
+def test_an_fd_and_its_duplicate_are_watched_apart(loop, tick):
+    calls = []
+    with pair() as (ours, theirs), ours.dup() as twin:
+        theirs.send(b"x")
+        loop.add_reader(ours, calls.append, "first")
+        loop.add_reader(twin, calls.append, "twin")
+        tick(SETTLE)
+        assert set(calls) == {"first", "twin"}
+        assert loop.remove_reader(ours) is True
+        calls.clear()
+        tick(SETTLE)
+        assert set(calls) == {"twin"}
+        ours.close()
+        calls.clear()
+        tick(SETTLE)
+        assert set(calls) == {"twin"}
+        assert loop.remove_reader(twin) is True
+
+
+@clause("readers_writers.registration.next-loop")
+@pytest.mark.parametrize("how", ["removed", "closed"])
+def test_another_loop_can_watch_an_fd_after_the_first_one_let_go(new_loop, how):
+    calls = []
+    with pair() as (ours, theirs):
+        theirs.send(b"x")
+        for number in range(3):
+            loop = new_loop()
+            loop.add_reader(ours, lambda number=number, loop=loop: (calls.append(number), loop.stop()))
+            loop.run_forever()
+            if how == "removed":
+                assert loop.remove_reader(ours) is True
+            else:
+                loop.close()
+    assert calls == [0, 1, 2]
+
+
+@clause("readers_writers.remove.return-value")
+def test_removal_says_whether_that_direction_was_watched(loop):
+    with pair() as (ours, _):
+        assert loop.remove_reader(ours) is False
+        assert loop.remove_writer(ours) is False
+        loop.add_reader(ours, lambda: None)
+        assert loop.remove_writer(ours) is False
+        assert loop.remove_reader(ours) is True
+        assert loop.remove_reader(ours) is False
+        loop.add_writer(ours, lambda: None)
+        assert loop.remove_reader(ours) is False
+        assert loop.remove_writer(ours) is True
+        assert loop.remove_writer(ours) is False
+
+
+@clause("readers_writers.remove.ends-calls")
+@pytest.mark.parametrize("direction", ["reader", "writer"])
+def test_a_removed_callback_is_not_called_any_more(loop, tick, direction):
+    calls = []
+    with pair() as (ours, theirs):
+        if direction == "writer":
+            fill(ours)
+        call(loop, f"add_{direction}", ours, lambda: calls.append("called"))
+        tick(SETTLE)
+        assert call(loop, f"remove_{direction}", ours) is True
+        theirs.send(b"x")
+        tick(SETTLE)
+        theirs.close()
+        tick(SETTLE)
+    assert calls == []
+
+
+@clause("readers_writers.remove.by-itself")
+def test_a_reader_that_removes_itself_is_called_once_though_data_remains(loop, tick):
+    calls = []
+    with pair() as (ours, theirs):
+        theirs.send(b"data")
+        loop.add_reader(ours, lambda: calls.append(loop.remove_reader(ours)))
+        tick(SETTLE)
+        loop.add_writer(ours, lambda: calls.append(loop.remove_writer(ours)))
+        tick(SETTLE)
+    assert calls == [True, True]
+
+
+@clause("readers_writers.remove.by-itself")
+def test_a_reader_that_removes_and_adds_itself_goes_on(loop, tick):
+    calls = []
+
+    def reader():
+        calls.append(ours.recv(1))
+        assert loop.remove_reader(ours) is True
+        loop.add_reader(ours, reader)
+
+    with pair() as (ours, theirs):
+        theirs.send(b"abc")
+        loop.add_reader(ours, reader)
+        tick(3 + SETTLE)
+        assert calls == [b"a", b"b", b"c"]
+        theirs.send(b"d")
+        tick(SETTLE)
+        assert calls[3:] == [b"d"]
+        assert loop.remove_reader(ours) is True
+
+
+@clause("readers_writers.remove.another-ready-one")
+def test_of_two_ready_readers_that_remove_each_other_one_is_called(loop, tick):
+    calls = []
+    with pair() as (one, peer_of_one), pair() as (two, peer_of_two):
+
+        def reader(mine, other):
+            calls.append(mine)
+            loop.remove_reader(mine)
+            assert loop.remove_reader(other) is True
+
+        loop.add_reader(one, reader, one, two)
+        loop.add_reader(two, reader, two, one)
+        tick(SETTLE)
+        peer_of_one.send(b"x")
+        peer_of_two.send(b"x")
+        tick(SETTLE)
+    assert len(calls) == 1
+
+
+@clause("readers_writers.remove.another-ready-one")
+def test_of_the_ready_reader_and_writer_of_one_fd_that_remove_each_other_one_is_called(loop, tick):
+    calls = []
+    with pair() as (ours, theirs):
+
+        def callback(name):
+            calls.append(name)
+            loop.remove_reader(ours)
+            loop.remove_writer(ours)
+
+        fill(ours)
+        loop.add_reader(ours, callback, "reader")
+        loop.add_writer(ours, callback, "writer")
+        tick(SETTLE)
+        theirs.close()
+        tick(SETTLE)
+    assert len(calls) == 1
+
+
+@clause("readers_writers.remove.releases-callback")
+@pytest.mark.parametrize("how", ["removed", "replaced", "closed"])
+@pytest.mark.parametrize("direction", ["reader", "writer"])
+def test_a_callback_that_is_no_longer_watched_is_let_go_of(loop, tick, how, direction):
+    class Callback:
+        def __call__(self, argument):
+            pass
+
+    class Argument:
+        pass
+
+    callback, argument = Callback(), Argument()
+    gone = [weakref.ref(callback), weakref.ref(argument)]
+    with pair() as (ours, theirs):
+        theirs.send(b"x")
+        getattr(loop, f"add_{direction}")(ours, callback, argument)
+        del callback, argument
+        tick(SETTLE)
+        gc.collect()
+        assert all(ref() is not None for ref in gone)
+        if how == "removed":
+            call(loop, f"remove_{direction}", ours)
+        elif how == "replaced":
+            call(loop, f"add_{direction}", ours)
+        else:
+            loop.close()
+        gc.collect()
+        assert [ref() for ref in gone] == [None, None]
+        call(loop, f"remove_{direction}", ours)
+
+
+# ---- refusals
+
+
+class BadFileno:
+    def fileno(self):
+        return "three"
+
+
+@clause("readers_writers.errors.invalid-fd")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("fd", [-1, "text", None, 1.5, object(), BadFileno()], ids=lambda fd: type(fd).__name__)
+def test_what_is_no_fd_is_a_value_error(loop, method, fd):
+    with pytest.raises(ValueError):
+        call(loop, method, fd)
+
+
+@clause("readers_writers.errors.invalid-fd")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_closed_socket_that_was_never_watched_is_a_value_error(loop, method):
+    with pair() as (ours, _):
+        ours.close()
+        with pytest.raises(ValueError):
+            call(loop, method, ours)
+
+
+@clause("readers_writers.errors.fd-not-open")
+@pytest.mark.parametrize("direction", ["reader", "writer"])
+def test_a_number_that_is_not_open_is_refused(loop, tick, direction):
+    with pair() as (ours, _):
+        fd = ours.fileno()
+    with pytest.raises(OSError) as caught:
+        call(loop, f"add_{direction}", fd)
+    assert caught.value.errno == errno.EBADF
+    assert call(loop, f"remove_{direction}", fd) is False
+    tick(SETTLE)
+
+
+@clause("readers_writers.errors.fd-of-a-transport")
+@pytest.mark.parametrize("method", METHODS)
+def test_the_fd_of_a_live_transport_is_refused(loop, run, method):
+    async def main():
+        ours, theirs = peers.pair()
+        with theirs:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            for fd in (ours.fileno(), ours, transport.get_extra_info("socket")):
+                with pytest.raises(RuntimeError, match="is used by transport"):
+                    call(loop, method, fd)
+            transport.close()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    run(main())
+
+
+@clause("readers_writers.errors.closed-loop")
+def test_a_closed_loop_adds_nothing_and_has_nothing_to_remove(loop):
+    with pair() as (ours, _):
+        loop.add_reader(ours, lambda: None)
+        loop.close()
+        for method in ("add_reader", "add_writer"):
+            with pytest.raises(RuntimeError, match="closed"):
+                call(loop, method, ours)
+        assert loop.remove_reader(ours) is False
+        assert loop.remove_writer(ours) is False
+
+
+@clause("readers_writers.close.leaves-fds-open")
+def test_closing_the_loop_leaves_the_watched_fds_open(loop, tick):
+    with pair() as (ours, theirs), pipe() as (reading, writing):
+        loop.add_reader(ours, lambda: None)
+        loop.add_writer(ours, lambda: None)
+        loop.add_reader(reading, lambda: None)
+        tick(SETTLE)
+        loop.close()
+        gc.collect()
+        theirs.send(b"still open")
+        assert ours.recv(100) == b"still open"
+        os.write(writing, b"still open")
+        assert os.read(reading, 100) == b"still open"
