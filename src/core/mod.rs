@@ -7,6 +7,8 @@ pub mod flow;
 pub mod interest;
 pub mod outbox;
 pub mod ready;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod sockop;
 pub mod stream;
 pub mod time;

@@ -1,0 +1,140 @@
+//! Properties of the order of callbacks: `core::ready` and `core::turn`.
+//!
+//! The simulation (`core::sim::turn`) asserts its invariants after every operation; the properties below it state the
+//! rules one by one, on the machines themselves. Transcripts show a few scenarios in full.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use tokioloop::core::ready::Ready;
+use tokioloop::core::sim::Decode;
+use tokioloop::core::sim::turn::{Event, Op, When, Work, run};
+use tokioloop::core::time::Time;
+use tokioloop::core::turn::{LOOK_SECS, LOOK_TICKS, Turn, Wait};
+
+fn config() -> ProptestConfig {
+    let persistence = FileFailurePersistence::WithSource("regressions");
+    ProptestConfig { failure_persistence: Some(Box::new(persistence)), ..ProptestConfig::default() }
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    vec(any::<[u8; 4]>().prop_map(Op::from_bytes), 0..300)
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_loop_keeps_its_invariants_whatever_is_asked_of_it(ops in ops()) {
+        let events = run(&ops);
+        prop_assert!(matches!(events.last(), Some(Event::Closed(..))));
+    }
+
+    #[test]
+    fn a_turn_runs_what_was_queued_before_it_in_that_order_and_nothing_else(
+        turns in vec((0_usize..20, vec(0_usize..3, 0..40)), 1..20),
+    ) {
+        let mut ready = Ready::new();
+        let (mut pushed, mut popped) = (0, 0);
+        for (before, within) in turns {
+            (0..before).for_each(|_| { ready.push(pushed); pushed += 1; });
+            let snapshot = ready.begin();
+            prop_assert_eq!(snapshot, pushed - popped);
+            let end = pushed;
+            let mut within = within.into_iter();
+            while let Some(item) = ready.pop() {
+                prop_assert_eq!(item, popped);
+                popped += 1;
+                (0..within.next().unwrap_or(0)).for_each(|_| { ready.push(pushed); pushed += 1; });
+            }
+            prop_assert_eq!(popped, end);
+        }
+    }
+
+    #[test]
+    fn what_an_exception_cut_off_runs_first_in_the_next_turn(count in 1_usize..50, cut in 0_usize..50, later in 0_usize..9) {
+        let cut = cut % count;
+        let mut ready = Ready::new();
+        (0..count).for_each(|item| ready.push(item));
+        ready.begin();
+        let ran: Vec<_> = std::iter::from_fn(|| ready.pop()).take(cut).collect();
+        ready.abandon();
+        (count..count + later).for_each(|item| ready.push(item));
+        prop_assert_eq!(ready.pop(), None);
+        ready.begin();
+        let rest = std::iter::from_fn(|| ready.pop());
+        prop_assert!(ran.into_iter().chain(rest).eq(0..count + later));
+    }
+
+    #[test]
+    fn a_chain_of_callbacks_is_interrupted_by_a_look_within_sixteen_turns_and_fifty_microseconds(
+        durations in vec(0_u32..20_000, 1..400),
+    ) {
+        let mut turn = Turn::new();
+        let (mut now, mut looked, mut ticks) = (1e6, f64::NEG_INFINITY, LOOK_TICKS);
+        for nanos in durations {
+            match turn.plan(true, false, false, None, Time::from_secs(now)) {
+                Wait::Skip => {
+                    ticks += 1;
+                    prop_assert!(ticks <= LOOK_TICKS && now - looked < LOOK_SECS);
+                }
+                Wait::Poll => {
+                    prop_assert!(ticks == LOOK_TICKS || now - looked >= LOOK_SECS, "a look that was not due");
+                    turn.looked(Time::from_secs(now));
+                    (looked, ticks) = (now, 1);
+                }
+                Wait::Park(_) => prop_assert!(false, "parked with callbacks ready"),
+            }
+            now += f64::from(nanos) * 1e-9;
+        }
+    }
+
+    #[test]
+    fn a_loop_parks_only_when_it_has_nothing_to_do(
+        ready in any::<bool>(), io in any::<bool>(), stopping in any::<bool>(), delay in proptest::option::of(-9_i32..9),
+    ) {
+        let mut turn = Turn::new();
+        turn.looked(Time::at(100));
+        let deadline = delay.map(|delay| Time::at(100 + delay));
+        let due = delay.is_some_and(|delay| delay <= 0);
+        let wait = turn.plan(ready, io, stopping, deadline, Time::at(100));
+        let expected = if stopping {
+            Wait::Poll
+        } else if ready {
+            Wait::Skip
+        } else if io || due {
+            Wait::Poll
+        } else {
+            Wait::Park(deadline)
+        };
+        prop_assert_eq!(wait, expected);
+    }
+}
+
+fn transcript(ops: &[Op]) -> String {
+    tokioloop::core::sim::transcript(run(ops))
+}
+
+const TURN: Op = Op::Turn { stopping: false };
+
+#[test]
+fn transcript_of_callbacks_that_queue_callbacks() {
+    insta::assert_snapshot!(transcript(&[Op::CallSoon(Work::CallSoon), Op::CallSoon(Work::Nothing), TURN, TURN]));
+}
+
+#[test]
+fn transcript_of_an_exception_that_leaves_the_turn() {
+    let ops = [Op::CallSoon(Work::Nothing), Op::CallSoon(Work::Raise), Op::CallSoon(Work::Nothing), TURN, TURN];
+    insta::assert_snapshot!(transcript(&ops));
+}
+
+#[test]
+fn transcript_of_a_reader_that_waits_behind_a_chain() {
+    insta::assert_snapshot!(transcript(&[Op::CallSoon(Work::Chain), TURN, Op::IoReady, Op::Turns(17)]));
+}
+
+#[test]
+fn transcript_of_io_then_timers_then_what_they_queue() {
+    let ops = [Op::CallSoon(Work::CallAt(When::After(0))), Op::CallAt(When::Ago(1)), Op::IoReady, TURN, TURN];
+    insta::assert_snapshot!(transcript(&ops));
+}

@@ -1,0 +1,259 @@
+//! Properties of stream transports: `core::stream` with its outbox and flow control, and `core::accept`.
+//!
+//! The simulation (`core::sim::stream`) asserts its invariants after every operation: bytes in order, the order of the
+//! protocol's callbacks, flow control, what close and abort owe. Transcripts show a few scenarios in full.
+
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use tokioloop::core::accept::{Accept, AcceptError, AcceptStep};
+use tokioloop::core::fault::Fault;
+use tokioloop::core::flow::Flow;
+use tokioloop::core::outbox::Outbox;
+use tokioloop::core::sim::Decode;
+use tokioloop::core::sim::stream::{Event, Op, Reaction, run};
+use tokioloop::core::sim::{pattern, patterned};
+
+fn config() -> ProptestConfig {
+    let persistence = FileFailurePersistence::WithSource("regressions");
+    ProptestConfig { failure_persistence: Some(Box::new(persistence)), ..ProptestConfig::default() }
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    vec(any::<[u8; 4]>().prop_map(Op::from_bytes), 0..200)
+}
+
+/// Operations of a connection that nobody breaks: writes, a slow peer, small buffers, protocols that write back.
+fn orderly() -> impl Strategy<Value = Vec<Op>> {
+    let reaction = prop_oneof![
+        Just(Reaction::Nothing),
+        (0_u32..3000).prop_map(Reaction::Write),
+        (0_u32..3000).prop_map(Reaction::WriteTwice),
+        Just(Reaction::PauseReading),
+        Just(Reaction::ResumeReading),
+    ];
+    let op = prop_oneof![
+        6 => (0_u32..5000).prop_map(Op::Write),
+        3 => reaction.prop_map(Op::React),
+        2 => (0_u32..9000).prop_map(Op::PeerSend),
+        3 => (0_u32..9000).prop_map(Op::PeerRead),
+        1 => any::<[u8; 2]>().prop_map(|[high, low]| Op::SetLimits { high, low }),
+        1 => (0_u16..5000, any::<u8>()).prop_map(|(capacity, per_call)| Op::Bound { capacity, per_call }),
+        1 => Just(Op::PauseReading),
+        1 => Just(Op::ResumeReading),
+        1 => Just(Op::Stop),
+        6 => Just(Op::Turn),
+    ];
+    vec(op, 0..150)
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_stream_keeps_its_invariants_whatever_happens_to_it(ops in ops()) {
+        let lost = run(&ops).iter().filter(|event| matches!(event, Event::Lost(_))).count();
+        prop_assert_eq!(lost, 1);
+    }
+
+    #[test]
+    fn close_delivers_all_that_was_written_before_it(mut ops in orderly(), late in 1_u32..500) {
+        let written: u64 = ops.iter().map(|op| if let Op::Write(len) = op { u64::from(*len) } else { 0 }).sum();
+        ops.extend([Op::Close, Op::Turn, Op::Write(late)]);
+        let events = run(&ops);
+        let sent: usize = events.iter().map(|event| if let Event::Sent(sent, _) = event { *sent } else { 0 }).sum();
+        // More than that where callbacks wrote, too.
+        prop_assert!(sent as u64 >= written, "{} of {} bytes", sent, written);
+        prop_assert!(events.contains(&Event::Lost(Fault::Closed)));
+    }
+
+    #[test]
+    fn callbacks_come_in_the_order_of_the_grammar(ops in ops()) {
+        let (mut paused, mut ended, mut lost) = (false, false, false);
+        for event in run(&ops) {
+            match event {
+                Event::Data(n) => prop_assert!(n > 0 && !ended && !lost),
+                Event::Pause => prop_assert!(!std::mem::replace(&mut paused, true) && !lost),
+                Event::Resume => prop_assert!(std::mem::replace(&mut paused, false) && !lost),
+                Event::Eof => prop_assert!(!std::mem::replace(&mut ended, true) && !lost),
+                Event::Lost(_) => prop_assert!(!std::mem::replace(&mut lost, true)),
+                Event::Sent(..) | Event::Queued(_) | Event::Shutdown | Event::Drained => prop_assert!(!lost),
+                Event::Dropped(_) | Event::Refused(_) => {}
+            }
+        }
+        prop_assert!(lost);
+    }
+
+    #[test]
+    fn a_turn_of_small_writes_costs_two_sends(lens in vec(1_u32..500, 1..40)) {
+        let mut ops: Vec<_> = lens.iter().copied().map(Op::Write).collect();
+        ops.push(Op::Turn);
+        let sends: Vec<_> = run(&ops).into_iter().filter(|event| matches!(event, Event::Sent(..))).collect();
+        prop_assert_eq!(sends.len(), lens.len().min(2));
+    }
+
+    #[test]
+    fn an_outbox_gives_out_what_came_in(
+        chunks in vec((1_usize..300, 0_usize..4), 1..40), steps in vec(0_usize..400, 0..80), first in 0_usize..300,
+    ) {
+        let mut outbox = Outbox::default();
+        let (mut pushed, mut sent) = (0_u64, 0_u64);
+        let mut steps = steps.into_iter();
+        for (at, (len, advances)) in chunks.into_iter().enumerate() {
+            let skipped = if at == 0 { first.min(len) } else { 0 };
+            outbox.push(patterned(pushed, len), skipped);
+            pushed += len as u64;
+            sent += skipped as u64;
+            for n in steps.by_ref().take(advances) {
+                let bytes: Vec<u8> = outbox.slices().flatten().copied().collect();
+                prop_assert_eq!(bytes.len(), outbox.size());
+                prop_assert_eq!(bytes.len() as u64, pushed - sent);
+                prop_assert!(bytes.iter().zip(sent..).all(|(&byte, index)| byte == pattern(index)));
+                prop_assert!(outbox.slices().all(|slice| !slice.is_empty()));
+                sent = pushed.min(sent + n as u64);
+                outbox.advance(n);
+                prop_assert_eq!(outbox.is_empty(), sent == pushed);
+            }
+        }
+    }
+
+    #[test]
+    fn pause_and_resume_alternate_by_the_marks(
+        high in 0_usize..1000, low in 0_usize..1000, sizes in vec(0_usize..1500, 0..60),
+    ) {
+        let mut flow = Flow::default();
+        let before = flow.limits();
+        if flow.set_limits(Some(high), Some(low)).is_err() {
+            prop_assert!(low > high && flow.limits() == before);
+            return Ok(());
+        }
+        let (mut paused, mut size) = (false, 0);
+        for next in sizes {
+            if next > size {
+                prop_assert_eq!(flow.handle_grown(next), !paused && next > high);
+                paused |= next > high;
+            } else {
+                prop_assert_eq!(flow.handle_shrunk(next), paused && next <= low);
+                paused &= next > low;
+            }
+            size = next;
+            prop_assert_eq!(flow.is_paused(), paused);
+        }
+    }
+
+    #[test]
+    fn a_listener_accepts_a_burst_and_rests_when_resources_are_out(
+        burst in 0_u32..20, results in vec(accept_result(), 0..60),
+    ) {
+        let mut accept = Accept::new(burst);
+        accept.begin();
+        let mut calls = 0;
+        for result in results {
+            let step = match result {
+                None => accept.handle_accepted(),
+                Some(error) => accept.handle_error(error),
+            };
+            calls += 1;
+            let full = calls == burst.max(1);
+            let expected = match result {
+                Some(AcceptError::WouldBlock) => AcceptStep::Done,
+                Some(AcceptError::OutOfResources) => AcceptStep::BackOff(Duration::from_secs(1)),
+                Some(AcceptError::Other(errno)) => AcceptStep::Failed(errno),
+                _ if full => AcceptStep::Done,
+                Some(AcceptError::Interrupted | AcceptError::Aborted) => AcceptStep::Retry,
+                None => AcceptStep::Again,
+            };
+            prop_assert_eq!(step, expected);
+            if !matches!(step, AcceptStep::Again | AcceptStep::Retry) {
+                accept.begin();
+                calls = 0;
+            }
+        }
+        accept.stop();
+        prop_assert_eq!(accept.handle_accepted(), AcceptStep::Done);
+        prop_assert_eq!(accept.handle_error(AcceptError::OutOfResources), AcceptStep::Done);
+    }
+}
+
+fn accept_result() -> impl Strategy<Value = Option<AcceptError>> {
+    prop_oneof![
+        4 => Just(None),
+        1 => Just(Some(AcceptError::WouldBlock)),
+        1 => Just(Some(AcceptError::Interrupted)),
+        1 => Just(Some(AcceptError::Aborted)),
+        1 => Just(Some(AcceptError::OutOfResources)),
+        1 => any::<i32>().prop_map(|errno| Some(AcceptError::Other(errno))),
+    ]
+}
+
+fn transcript(ops: &[Op]) -> String {
+    tokioloop::core::sim::transcript(run(ops))
+}
+
+#[test]
+fn transcript_of_small_writes_in_one_turn() {
+    insta::assert_snapshot!(transcript(&[Op::Write(10), Op::Write(20), Op::Write(30), Op::Turn, Op::Write(40), Op::Turn]));
+}
+
+#[test]
+fn transcript_of_a_slow_peer_and_a_protocol_that_writes_when_resumed() {
+    let ops = [
+        Op::Bound { capacity: 1000, per_call: 9 },
+        Op::SetLimits { high: 8, low: 2 },
+        Op::React(Reaction::Nothing),
+        Op::React(Reaction::Write(900)),
+        Op::Write(2500),
+        Op::PeerRead(1000),
+        Op::Turn,
+        Op::Turn,
+        Op::PeerRead(1000),
+        Op::Turn,
+        Op::Turn,
+        Op::PeerRead(1000),
+        Op::Turn,
+        Op::Turn,
+        Op::Close,
+    ];
+    insta::assert_snapshot!(transcript(&ops));
+}
+
+#[test]
+fn transcript_of_an_echo_that_ends_with_the_peer() {
+    let ops = [
+        Op::KeepOpen(false),
+        Op::React(Reaction::Write(5)),
+        Op::PeerSend(5),
+        Op::PeerEnd,
+        Op::Turn,
+    ];
+    insta::assert_snapshot!(transcript(&ops));
+}
+
+#[test]
+fn transcript_of_a_reset_while_data_is_queued() {
+    let ops = [Op::Bound { capacity: 100, per_call: 9 }, Op::Write(300), Op::PeerReset, Op::Turn, Op::Turn];
+    insta::assert_snapshot!(transcript(&ops));
+}
+
+#[test]
+fn transcript_of_a_half_close_with_data_queued() {
+    let ops = [
+        Op::Bound { capacity: 100, per_call: 9 },
+        Op::Write(150),
+        Op::WriteEof,
+        Op::Write(1),
+        Op::PeerRead(100),
+        Op::PeerSend(7),
+        Op::Turn,
+        Op::Turn,
+    ];
+    insta::assert_snapshot!(transcript(&ops));
+}
+
+#[test]
+fn transcript_of_an_abort_from_within_data_received() {
+    let ops = [Op::React(Reaction::Abort), Op::PeerSend(9000), Op::Turn, Op::Write(1), Op::Turn];
+    insta::assert_snapshot!(transcript(&ops));
+}

@@ -1,0 +1,492 @@
+//! A stream transport between a scripted user and a simulated link.
+//!
+//! The driver does what the layers above `core::stream` do with each `Step`, in the order of its flags, and calls the
+//! user's protocol, whose callbacks take the next queued [`Reaction`]: writes, closes and aborts from within any callback.
+//!
+//! Invariants:
+//! - what the link receives is what was written, in order; a close without a fault delivers all of it, anything else a
+//!   prefix (the link itself checks each byte);
+//! - the protocol sees `(data | pause | resume)* eof? (pause | resume)* lost`, and nothing after `lost`, which is never
+//!   called from within a method of the transport;
+//! - `pause` and `resume` alternate; a stream that is not paused buffers at most its high mark;
+//! - no data while reading is paused, after the end, or after `close`;
+//! - whatever is buffered has somebody who will send it: the cork or a wait for writability;
+//! - the writing half is shut down once, after the last byte; one direct send per turn at most;
+//! - the fault that `lost` sees is the first one.
+
+mod ops;
+
+use std::collections::VecDeque;
+
+use super::link::{Link, Received};
+use super::patterned;
+pub use ops::{Event, Op, Reaction};
+
+use crate::core::fault::Fault;
+use crate::core::stream::{Admit, Policy, Step, Stream, WriteError};
+
+/// Bytes that one read takes.
+const READ_MAX: usize = 4096;
+/// Reads per look.
+const READS_MAX: usize = 4;
+/// Stands for an errno that the user's `abort` has not.
+const OTHER_ERRNO: i32 = 5;
+
+/// Carries out `ops` on a stream that is open.
+///
+/// # Panics
+/// When an invariant does not hold.
+#[must_use]
+pub fn run(ops: &[Op]) -> Vec<Event> {
+    let mut sim = Sim::new();
+    let step = sim.stream.handle_open();
+    sim.carry_out(step);
+    for &op in ops {
+        sim.apply(op);
+        sim.check();
+    }
+    sim.finish();
+    sim.events
+}
+
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a model is plain facts")]
+struct Sim {
+    stream: Stream<Vec<u8>>,
+    link: Link,
+    /// The number of the running turn.
+    turn: u64,
+    running: bool,
+    /// How often the stream is on the list of the corked.
+    corked: u32,
+    /// `connection_lost` is scheduled.
+    losing: bool,
+    reactions: VecDeque<Reaction>,
+    keep_open: bool,
+    /// Depth of calls into user code.
+    depth: u32,
+
+    /// The model.
+    written: u64,
+    received: u64,
+    direct_sends: u32,
+    paused: bool,
+    reading_paused: bool,
+    limits_moved: bool,
+    ended: bool,
+    eof_written: bool,
+    closed: bool,
+    /// Ended by `abort` or a fault: what is buffered need not be delivered.
+    broken: bool,
+    fault: Option<Fault>,
+    drain_awaited: bool,
+    dropped: u32,
+    lost: bool,
+    events: Vec<Event>,
+}
+
+impl Sim {
+    fn new() -> Self {
+        Self {
+            stream: Stream::new(Policy::TCP),
+            link: Link::default(),
+            turn: 1,
+            running: true,
+            corked: 0,
+            losing: false,
+            reactions: VecDeque::new(),
+            keep_open: true,
+            depth: 0,
+            written: 0,
+            received: 0,
+            direct_sends: 0,
+            paused: false,
+            reading_paused: false,
+            limits_moved: false,
+            ended: false,
+            eof_written: false,
+            closed: false,
+            broken: false,
+            fault: None,
+            drain_awaited: false,
+            dropped: 0,
+            lost: false,
+            events: Vec::new(),
+        }
+    }
+
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::Write(len) => self.write(len),
+            Op::WriteEof => self.write_eof(),
+            Op::Close => self.close(),
+            Op::Abort => self.fail(Fault::Closed),
+            Op::Fail => self.fail(Fault::Os(OTHER_ERRNO)),
+            Op::PauseReading => self.pause_reading(),
+            Op::ResumeReading => self.resume_reading(),
+            Op::SetLimits { high, low } => self.set_limits(high, low),
+            Op::DrainWait(true) => {
+                let empty = self.stream.begin_drain_wait();
+                assert_eq!(empty, self.stream.buffered() == 0);
+                self.drain_awaited = true;
+            }
+            Op::DrainWait(false) => {
+                self.stream.end_drain_wait();
+                self.drain_awaited = false;
+            }
+            Op::KeepOpen(keep_open) => self.keep_open = keep_open,
+            Op::React(reaction) => self.reactions.push_back(reaction),
+            Op::PeerSend(len) => self.link.peer_send(len.into()),
+            Op::PeerRead(len) => self.link.peer_read(len.into()),
+            Op::PeerEnd => self.link.peer_end(),
+            Op::PeerReset => self.link.peer_reset(),
+            Op::Bound { capacity, per_call } => self.link.bound(capacity.into(), usize::from(per_call) * 64),
+            Op::Turn => self.run_turn(),
+            Op::Stop => {
+                self.end_turn();
+                self.running = false;
+            }
+        }
+    }
+
+    /// The peer reads all there is, the user ends what it left open: whatever is owed must come.
+    fn finish(&mut self) {
+        self.reactions.clear();
+        self.link.bound(usize::MAX, usize::MAX);
+        self.settle();
+        if !self.stream.is_lost() {
+            assert_eq!((self.stream.buffered(), self.paused), (0, false), "the peer reads, and yet nothing moves");
+        }
+        self.close();
+        self.settle();
+        assert!(self.lost && self.link.is_closed(), "closed, but never lost");
+        for op in [Op::Write(1), Op::WriteEof, Op::Close, Op::Abort, Op::PauseReading, Op::ResumeReading, Op::Turn] {
+            self.apply(op);
+        }
+        let step = self.stream.handle_writable() | self.stream.handle_turn_end() | self.stream.handle_end();
+        assert!(step.is_none(), "a lost stream wants {step:?}");
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..4 {
+            self.run_turn();
+            self.link.peer_read(u64::MAX);
+            self.check();
+        }
+    }
+
+    fn check(&self) {
+        let stream = &self.stream;
+        let buffered = stream.buffered();
+        assert_eq!((stream.is_closing(), stream.eof_asked()), (self.closed, self.eof_written));
+        assert_eq!(stream.is_reading(), !self.closed && !self.reading_paused);
+        assert_eq!(stream.wants_read(), stream.is_reading() && !self.ended);
+        if stream.is_lost() {
+            assert!(buffered == 0 && self.closed && (self.losing || self.lost));
+            return;
+        }
+        assert_eq!(buffered as u64, self.written - self.link.accepted(), "buffered is what the link has not yet");
+        let (low, high) = stream.limits();
+        assert_eq!(stream.is_write_paused(), self.paused);
+        assert!(self.paused || buffered <= high, "{buffered} buffered over {high} and not paused");
+        assert!(!self.paused || self.limits_moved || buffered > low, "{buffered} buffered and not resumed at {low}");
+        if buffered > 0 {
+            let flushed = self.corked > 0 && stream.is_corked();
+            assert!(flushed || stream.is_watching_write(), "nobody will send what is buffered");
+        } else {
+            assert!(!self.closed, "closed with nothing to send, and not lost");
+            assert_eq!(self.link.is_shut(), self.eof_written);
+        }
+    }
+
+    // ---- the loop
+
+    fn run_turn(&mut self) {
+        self.end_turn();
+        self.turn += 1;
+        self.running = true;
+        self.direct_sends = 0;
+        if std::mem::take(&mut self.losing) {
+            self.connection_lost();
+        }
+        self.read_ready();
+        if self.stream.is_watching_write() && !self.link.is_closed() && self.link.is_writable() {
+            let step = self.stream.handle_writable();
+            self.carry_out(step);
+        }
+    }
+
+    fn end_turn(&mut self) {
+        for _ in 0..std::mem::take(&mut self.corked) {
+            let step = self.stream.handle_turn_end();
+            self.carry_out(step);
+        }
+    }
+
+    fn read_ready(&mut self) {
+        for _ in 0..READS_MAX {
+            if !self.stream.wants_read() || !self.link.is_readable() {
+                return;
+            }
+            match self.link.recv(READ_MAX) {
+                Ok(Received::Data(bytes)) => self.data_received(&bytes),
+                Ok(Received::End) => {
+                    let step = self.stream.handle_end();
+                    self.carry_out(step);
+                }
+                Ok(Received::Nothing) => return,
+                Err(errno) => self.fail(Fault::Os(errno)),
+            }
+        }
+    }
+
+    /// Does what a step asks for, in the order of its flags.
+    fn carry_out(&mut self, step: Step) {
+        if step.has(Step::SEND) {
+            self.flush();
+        }
+        if step.has(Step::CORK) {
+            assert!(self.running, "corked with no turn that will end");
+            self.corked += 1;
+        }
+        if step.has(Step::WATCH_WRITE) {
+            assert!(self.stream.is_watching_write());
+        }
+        if step.has(Step::PAUSE) {
+            self.pause_writing();
+        }
+        if step.has(Step::RESUME) {
+            self.resume_writing();
+        }
+        if step.has(Step::EOF) {
+            self.eof_received();
+        }
+        if step.has(Step::DRAINED) {
+            assert!(self.drain_awaited && self.stream.buffered() == 0);
+            self.events.push(Event::Drained);
+        }
+        if step.has(Step::SHUTDOWN) {
+            assert!(self.eof_written && !self.link.is_shut(), "the writing half is shut down once");
+            assert_eq!(self.link.accepted(), self.written, "shut down before the last byte");
+            self.link.shutdown();
+            self.events.push(Event::Shutdown);
+        }
+        if step.has(Step::DISCARD) {
+            assert!(!self.stream.take_discarded().is_empty());
+        }
+        if step.has(Step::LOSE) {
+            assert!(!self.losing && !self.lost, "lost twice");
+            self.losing = true;
+        }
+    }
+
+    /// Sends what is queued, as far as one call goes.
+    fn flush(&mut self) {
+        if self.stream.is_lost() {
+            return;
+        }
+        let offered = self.stream.buffered();
+        match self.link.send(self.stream.unsent()) {
+            Ok(sent) => {
+                self.events.push(Event::Sent(sent, offered));
+                let mut step = self.stream.handle_sent(sent);
+                if sent < offered {
+                    step = step | self.stream.handle_blocked();
+                }
+                self.carry_out(step);
+                let step = self.stream.poll_grown();
+                self.carry_out(step);
+                let step = self.stream.poll_settled();
+                self.carry_out(step);
+            }
+            Err(errno) => self.fail(Fault::Os(errno)),
+        }
+    }
+
+    // ---- the user calls the transport
+
+    fn write(&mut self, len: u32) {
+        if len == 0 {
+            return;
+        }
+        let turn = self.running.then_some(self.turn);
+        let admitted = match self.stream.admit(turn) {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                let expected = if self.eof_written { WriteError::AfterEof } else { WriteError::DrainAwaited };
+                assert_eq!(error, expected);
+                self.events.push(Event::Refused(error));
+                return;
+            }
+        };
+        assert!(!self.eof_written && !self.drain_awaited, "a write that must be refused was admitted");
+        assert_eq!(matches!(admitted, Admit::Drop { .. }), self.stream.is_lost());
+        let bytes = patterned(self.written, len as usize);
+        match admitted {
+            Admit::Send => {
+                self.written += u64::from(len);
+                self.direct_sends += 1;
+                assert!(!self.running || self.direct_sends == 1, "a second direct send in one turn");
+                assert_eq!(self.stream.buffered(), 0, "sent past the queue");
+                self.stream.handle_direct(turn);
+                match self.link.send(std::iter::once(bytes.as_slice())) {
+                    Ok(sent) => {
+                        self.events.push(Event::Sent(sent, bytes.len()));
+                        if sent < bytes.len() {
+                            let step = self.stream.enqueue(bytes, sent, true);
+                            self.carry_out(step);
+                        }
+                    }
+                    Err(errno) => self.fail(Fault::Os(errno)),
+                }
+            }
+            Admit::Queue => {
+                self.written += u64::from(len);
+                self.events.push(Event::Queued(len));
+                let step = self.stream.enqueue(bytes, 0, false);
+                self.carry_out(step);
+            }
+            Admit::Drop { warn } => {
+                self.dropped += 1;
+                assert_eq!(warn, self.dropped >= 5, "asyncio warns from the fifth write on");
+                self.events.push(Event::Dropped(warn));
+            }
+        }
+    }
+
+    fn write_eof(&mut self) {
+        self.eof_written |= !self.closed;
+        let step = self.stream.write_eof();
+        self.carry_out(step);
+        assert_eq!(self.stream.eof_asked(), self.eof_written);
+    }
+
+    fn close(&mut self) {
+        if !self.closed {
+            self.fault = Some(Fault::Closed);
+        }
+        self.closed = true;
+        let step = self.stream.close();
+        self.carry_out(step);
+        assert!(self.stream.is_closing());
+    }
+
+    fn fail(&mut self, fault: Fault) {
+        if !self.stream.is_lost() {
+            self.fault = Some(fault);
+            self.broken = true;
+        }
+        self.closed = true;
+        let step = self.stream.fail(fault);
+        self.carry_out(step);
+        assert!(self.stream.is_lost() && self.stream.buffered() == 0);
+    }
+
+    fn pause_reading(&mut self) {
+        let paused = self.stream.pause_reading();
+        assert_eq!(paused, !self.reading_paused && !self.closed);
+        self.reading_paused |= paused;
+    }
+
+    fn resume_reading(&mut self) {
+        let step = self.stream.resume_reading();
+        let resumed = self.reading_paused && !self.closed;
+        self.reading_paused &= !resumed;
+        assert_eq!(step.has(Step::WATCH_READ), resumed && !self.ended);
+        self.carry_out(step);
+    }
+
+    fn set_limits(&mut self, high: u8, low: u8) {
+        let given = |mark: u8| (mark > 0).then_some(usize::from(mark) * 128);
+        let before = self.stream.limits();
+        match self.stream.set_limits(given(high), given(low)) {
+            Ok(step) => {
+                self.limits_moved = true;
+                let (low, high) = self.stream.limits();
+                assert!(low <= high);
+                self.carry_out(step);
+            }
+            Err(error) => {
+                assert!(error.low > error.high && self.stream.limits() == before);
+            }
+        }
+    }
+
+    // ---- the protocol is called
+
+    fn data_received(&mut self, bytes: &[u8]) {
+        assert!(!self.lost && !self.ended && !self.closed && !self.reading_paused, "data out of turn");
+        assert_eq!(bytes, patterned(self.received, bytes.len()));
+        self.received += bytes.len() as u64;
+        self.events.push(Event::Data(bytes.len()));
+        if self.react() {
+            self.fail(Fault::User);
+        }
+    }
+
+    fn eof_received(&mut self) {
+        assert!(!self.lost && !self.closed && !self.reading_paused, "eof out of turn");
+        assert!(!std::mem::replace(&mut self.ended, true), "eof twice");
+        assert!(self.link.is_reset() || self.link.unread() == 0, "eof before the last byte");
+        self.events.push(Event::Eof);
+        if self.react() {
+            self.fail(Fault::User);
+            return;
+        }
+        if !self.keep_open && !self.closed {
+            self.closed = true;
+            self.fault = Some(Fault::Closed);
+        }
+        let step = self.stream.handle_eof_answer(self.keep_open);
+        self.carry_out(step);
+    }
+
+    fn pause_writing(&mut self) {
+        assert!(!self.lost && !self.losing, "paused after the loss");
+        assert!(!std::mem::replace(&mut self.paused, true), "paused twice");
+        self.limits_moved = false;
+        self.events.push(Event::Pause);
+        self.react();
+    }
+
+    fn resume_writing(&mut self) {
+        assert!(!self.lost && !self.losing, "resumed after the loss");
+        assert!(std::mem::replace(&mut self.paused, false), "resumed without a pause");
+        self.events.push(Event::Resume);
+        self.react();
+    }
+
+    fn connection_lost(&mut self) {
+        assert_eq!(self.depth, 0, "lost from within a callback");
+        assert!(!std::mem::replace(&mut self.lost, true), "lost twice");
+        assert_eq!(Some(self.stream.fault()), self.fault, "the first fault counts");
+        if !self.broken {
+            assert_eq!(self.link.accepted(), self.written, "closed before the last byte was sent");
+        }
+        self.events.push(Event::Lost(self.stream.fault()));
+        self.react();
+        self.link.close();
+        self.stream.handle_lost();
+    }
+
+    /// User code runs; true when it raised.
+    fn react(&mut self) -> bool {
+        let reaction = self.reactions.pop_front().unwrap_or(Reaction::Nothing);
+        self.depth += 1;
+        match reaction {
+            Reaction::Nothing | Reaction::Raise => {}
+            Reaction::Write(len) => self.write(len),
+            Reaction::WriteTwice(len) => {
+                self.write(len);
+                self.write(len);
+            }
+            Reaction::WriteEof => self.write_eof(),
+            Reaction::Close => self.close(),
+            Reaction::Abort => self.fail(Fault::Closed),
+            Reaction::PauseReading => self.pause_reading(),
+            Reaction::ResumeReading => self.resume_reading(),
+        }
+        self.depth -= 1;
+        reaction == Reaction::Raise
+    }
+}

@@ -1,0 +1,127 @@
+//! What can happen to a simulated stream, and what is seen of it.
+
+use crate::core::fault::Fault;
+use crate::core::sim::Decode;
+use crate::core::stream::WriteError;
+
+/// What a callback of the protocol does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reaction {
+    Nothing,
+    Write(u32),
+    WriteTwice(u32),
+    WriteEof,
+    Close,
+    Abort,
+    PauseReading,
+    ResumeReading,
+    /// Raises: fatal in `data_received` and `eof_received`, reported and no more elsewhere.
+    Raise,
+}
+
+impl Reaction {
+    fn from_bytes([kind, scale, low, high]: [u8; 4]) -> Self {
+        let len = length([scale, low, high]);
+        match kind % 16 {
+            0..=3 => Self::Nothing,
+            4..=6 => Self::Write(len),
+            7 | 8 => Self::WriteTwice(len),
+            9 => Self::WriteEof,
+            10 | 11 => Self::Close,
+            12 => Self::Abort,
+            13 => Self::PauseReading,
+            14 => Self::ResumeReading,
+            _ => Self::Raise,
+        }
+    }
+}
+
+/// An operation of the user, of the peer, or of the loop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Op {
+    Write(u32),
+    WriteEof,
+    Close,
+    Abort,
+    /// The layer above found the connection broken.
+    Fail,
+    PauseReading,
+    ResumeReading,
+    /// Sets the marks; a zero stands for "not given".
+    SetLimits { high: u8, low: u8 },
+    /// Somebody waits for the buffer to drain, or no longer.
+    DrainWait(bool),
+    /// What `eof_received` answers.
+    KeepOpen(bool),
+    /// Queues a reaction for the next callback.
+    React(Reaction),
+    PeerSend(u32),
+    PeerRead(u32),
+    PeerEnd,
+    PeerReset,
+    /// Bounds the link's send buffer, and what one send takes.
+    Bound { capacity: u16, per_call: u8 },
+    /// The loop runs one turn.
+    Turn,
+    /// The loop stops: what follows is called from outside of it, until the next turn.
+    Stop,
+}
+
+/// A length: mostly small, at times over the default high mark.
+fn length([scale, low, high]: [u8; 3]) -> u32 {
+    let wide = u32::from(u16::from_le_bytes([low, high]));
+    match scale % 4 {
+        0 => u32::from(low),
+        1 => wide % 4096,
+        2 => wide,
+        _ => wide * 2,
+    }
+}
+
+impl Decode for Op {
+    fn from_bytes([kind, a, low, high]: [u8; 4]) -> Self {
+        match kind % 32 {
+            0..=5 => Self::Write(length([a, low, high])),
+            6 => Self::WriteEof,
+            7 => Self::Close,
+            8 if a.is_multiple_of(4) => Self::Abort,
+            9 if a.is_multiple_of(4) => Self::Fail,
+            8..=10 => Self::PauseReading,
+            11 | 12 => Self::ResumeReading,
+            13 => Self::SetLimits { high: low, low: high },
+            14 => Self::DrainWait(a.is_multiple_of(2)),
+            15 => Self::KeepOpen(a.is_multiple_of(2)),
+            16..=18 => Self::React(Reaction::from_bytes([a, a >> 4, low, high])),
+            19 | 20 => Self::PeerSend(length([a, low, high])),
+            21..=23 => Self::PeerRead(length([a, low, high])),
+            24 if a.is_multiple_of(4) => Self::PeerEnd,
+            24 if a.is_multiple_of(5) => Self::PeerReset,
+            24 | 25 => Self::Bound { capacity: u16::from_le_bytes([low, high]), per_call: a },
+            26 => Self::Stop,
+            _ => Self::Turn,
+        }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The link took so many of so many bytes offered.
+    Sent(usize, usize),
+    /// A write was queued.
+    Queued(u32),
+    /// A write came after the loss; true if it is to be warned of.
+    Dropped(bool),
+    /// A write was refused.
+    Refused(WriteError),
+    /// Callbacks of the protocol.
+    Data(usize),
+    Pause,
+    Resume,
+    Eof,
+    Lost(Fault),
+    /// The writing half was shut down.
+    Shutdown,
+    /// Who waited for the buffer to drain was told.
+    Drained,
+}

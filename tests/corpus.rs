@@ -1,0 +1,37 @@
+//! Every file of the fuzzers' corpora, through the same function as in the fuzzer: no nightly compiler needed.
+
+use std::fs;
+use std::path::Path;
+
+use tokioloop::core::sim::{Decode, interest, stream, turn};
+
+/// Runs the corpus of `target`; a missing or empty corpus is a failure.
+fn run_corpus(target: &str, run: impl Fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut count = 0;
+    for file in files {
+        let path = file.expect("a directory entry").path();
+        let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        // Shown by the test harness if the run panics.
+        println!("{}", path.display());
+        run(&bytes);
+        count += 1;
+    }
+    assert!(count > 0, "{} is empty", folder.display());
+}
+
+#[test]
+fn the_stream_corpus_keeps_the_invariants() {
+    run_corpus("stream", |bytes| drop(stream::run(&stream::Op::decode(bytes))));
+}
+
+#[test]
+fn the_interest_corpus_keeps_the_invariants() {
+    run_corpus("interest", |bytes| drop(interest::run(&interest::Op::decode(bytes))));
+}
+
+#[test]
+fn the_turn_corpus_keeps_the_invariants() {
+    run_corpus("turn", |bytes| drop(turn::run(&turn::Op::decode(bytes))));
+}
