@@ -30,10 +30,10 @@ def test_a_callback_runs_in_a_copy_of_the_context_it_was_added_in(loop, tick, di
     context.run(VAR.set, "inside")
     with pair() as (ours, theirs):
         theirs.send(b"x")
-        context.run(getattr(loop, f"add_{direction}"), ours, callback)
+        context.run(getattr(loop, f"add_{direction}"), ours.fileno(), callback)
         context.run(VAR.set, "set later")
         tick(SETTLE)
-        getattr(loop, f"remove_{direction}")(ours)
+        getattr(loop, f"remove_{direction}")(ours.fileno())
     assert seen[0] == "inside"
     assert context[VAR] == "set later"
     assert VAR.get() == "outside"
@@ -49,11 +49,11 @@ def test_each_watcher_has_a_context_of_its_own(loop, tick):
 
     with pair() as (ours, theirs):
         theirs.send(b"x")
-        loop.add_reader(ours, callback, "reader")
-        loop.add_writer(ours, callback, "writer")
+        loop.add_reader(ours.fileno(), callback, "reader")
+        loop.add_writer(ours.fileno(), callback, "writer")
         tick(SETTLE)
-        loop.remove_reader(ours)
-        loop.remove_writer(ours)
+        loop.remove_reader(ours.fileno())
+        loop.remove_writer(ours.fileno())
     assert seen == {"reader": "outside", "writer": "outside"}
 
 
@@ -68,10 +68,10 @@ def test_what_one_call_sets_in_its_context_the_next_call_sees(loop, tick, direct
 
     with pair() as (ours, theirs):
         theirs.send(b"x")
-        getattr(loop, f"add_{direction}")(ours, callback)
+        getattr(loop, f"add_{direction}")(ours.fileno(), callback)
         while len(seen) < 3:
             tick()
-        getattr(loop, f"remove_{direction}")(ours)
+        getattr(loop, f"remove_{direction}")(ours.fileno())
     assert seen[:3] == ["outside", "call 1", "call 2"]
 
 
@@ -89,9 +89,9 @@ def test_an_exception_reaches_the_handler_and_the_watcher_goes_on(loop, errors, 
 
     with pair() as (ours, theirs):
         theirs.send(b"x")
-        getattr(loop, f"add_{direction}")(ours, callback)
+        getattr(loop, f"add_{direction}")(ours.fileno(), callback)
         loop.run_forever()
-        assert getattr(loop, f"remove_{direction}")(ours) is True
+        getattr(loop, f"remove_{direction}")(ours.fileno())
     contexts = errors.take()
     assert [context["exception"] for context in contexts] == raised
     for context in contexts:
@@ -109,12 +109,12 @@ def test_a_callback_that_raises_does_not_keep_other_ready_watchers_from_running(
 
     with pair() as (one, peer_of_one), pair() as (two, peer_of_two):
         for sock, callback in ((one, bad), (two, lambda: calls.append("good"))):
-            loop.add_reader(sock, callback)
+            loop.add_reader(sock.fileno(), callback)
         peer_of_one.send(b"x")
         peer_of_two.send(b"x")
         tick(SETTLE)
-        loop.remove_reader(one)
-        loop.remove_reader(two)
+        loop.remove_reader(one.fileno())
+        loop.remove_reader(two.fileno())
     assert set(calls) == {"good", "bad"}
     assert {type(context["exception"]) for context in errors.take()} == {ValueError}
 
@@ -133,12 +133,12 @@ def test_an_interrupt_leaves_the_run_and_the_watcher_stays(loop, direction, inte
 
     with pair() as (ours, theirs):
         theirs.send(b"x")
-        getattr(loop, f"add_{direction}")(ours, callback)
+        getattr(loop, f"add_{direction}")(ours.fileno(), callback)
         with pytest.raises(interrupt):
             loop.run_forever()
         assert not loop.is_running()
         loop.run_forever()
-        assert getattr(loop, f"remove_{direction}")(ours) is True
+        getattr(loop, f"remove_{direction}")(ours.fileno())
     assert len(calls) == 2
 
 
@@ -193,7 +193,7 @@ def test_a_chain_that_never_ends_does_not_starve_a_ready_watcher(loop, direction
 
     with pair() as (ours, theirs):
         fill(ours)
-        getattr(loop, f"add_{direction}")(ours, callback)
+        getattr(loop, f"add_{direction}")(ours.fileno(), callback)
         if kind == "callbacks":
             loop.call_soon(chain)
         else:
@@ -201,7 +201,7 @@ def test_a_chain_that_never_ends_does_not_starve_a_ready_watcher(loop, direction
         loop.run_forever()
         if kind != "callbacks":
             loop.run_until_complete(chaining)
-        getattr(loop, f"remove_{direction}")(ours)
+        getattr(loop, f"remove_{direction}")(ours.fileno())
     assert waited is not None
     assert waited <= CHAIN_LIMIT
 
@@ -232,13 +232,13 @@ def test_readers_that_are_always_ready_starve_nobody(loop):
     with pair() as (one, peer_of_one), pair() as (two, peer_of_two):
         peer_of_one.send(b"x")
         peer_of_two.send(b"x")
-        loop.add_reader(one, reader, "one")
-        loop.add_reader(two, reader, "two")
+        loop.add_reader(one.fileno(), reader, "one")
+        loop.add_reader(two.fileno(), reader, "two")
         loop.call_soon(link)
         loop.call_later(0.01, timer)  # clause-delay
         loop.run_forever()
-        loop.remove_reader(one)
-        loop.remove_reader(two)
+        loop.remove_reader(one.fileno())
+        loop.remove_reader(two.fileno())
     assert len(chain) == 20
     assert len(timers) == 3
     assert min(calls.values()) > 0
@@ -249,10 +249,10 @@ def test_callbacks_queued_before_the_poll_run_before_the_ready_reader(loop, tick
     calls = []
     with pair() as (ours, theirs):
         theirs.send(b"x")
-        loop.add_reader(ours, calls.append, "reader")
+        loop.add_reader(ours.fileno(), calls.append, "reader")
         loop.call_soon(calls.append, "soon")
         tick()
-        loop.remove_reader(ours)
+        loop.remove_reader(ours.fileno())
     assert calls == ["soon", "reader"]
 
 
@@ -262,9 +262,9 @@ def test_a_ready_reader_runs_before_a_timer_that_is_due(loop, tick):
     with pair() as (ours, theirs):
         theirs.send(b"x")
         loop.call_later(0, calls.append, "timer")
-        loop.add_reader(ours, calls.append, "reader")
+        loop.add_reader(ours.fileno(), calls.append, "reader")
         tick()
-        loop.remove_reader(ours)
+        loop.remove_reader(ours.fileno())
     assert calls == ["reader", "timer"]
 
 
@@ -279,12 +279,12 @@ def test_stop_lets_the_other_ready_watchers_run(loop):
     with pair() as (one, peer_of_one), pair() as (two, peer_of_two):
         peer_of_one.send(b"x")
         peer_of_two.send(b"x")
-        loop.add_reader(one, reader, "one")
-        loop.add_reader(two, reader, "two")
+        loop.add_reader(one.fileno(), reader, "one")
+        loop.add_reader(two.fileno(), reader, "two")
         loop.run_forever()
         assert sorted(calls) == ["one", "two"]
-        loop.remove_reader(one)
-        loop.remove_reader(two)
+        loop.remove_reader(one.fileno())
+        loop.remove_reader(two.fileno())
 
 
 @clause("readers_writers.threads.added-with-call-soon-threadsafe")
@@ -293,13 +293,13 @@ def test_a_watcher_added_from_another_thread_wakes_an_idle_loop(loop, direction)
     seen = []
 
     def callback():
-        getattr(loop, f"remove_{direction}")(ours)
+        getattr(loop, f"remove_{direction}")(ours.fileno())
         seen.append(threading.current_thread())
         loop.stop()
 
     def add():
         time.sleep(0.05)  # clause-delay
-        loop.call_soon_threadsafe(getattr(loop, f"add_{direction}"), ours, callback)
+        loop.call_soon_threadsafe(getattr(loop, f"add_{direction}"), ours.fileno(), callback)
 
     with pair() as (ours, theirs):
         theirs.send(b"x")
@@ -314,21 +314,20 @@ def test_a_watcher_added_from_another_thread_in_debug_mode_is_refused_or_works(l
     loop.set_debug(True)
 
     def reader():
-        loop.remove_reader(ours)
+        loop.remove_reader(ours.fileno())
         outcome.append("works")
         loop.stop()
 
     def add():
         time.sleep(0.05)  # clause-delay
         try:
-            loop.add_reader(ours, reader)
+            loop.add_reader(ours.fileno(), reader)
         except RuntimeError:
             outcome.append("refused")
             loop.call_soon_threadsafe(loop.stop)
         else:
             theirs.send(b"x")
 
-    with pair() as (ours, theirs):
-        with peers.thread(add):
-            loop.run_forever()
+    with pair() as (ours, theirs), peers.thread(add):
+        loop.run_forever()
     assert outcome in (["works"], ["refused"])

@@ -18,13 +18,13 @@ from spec.readers_writers.helpers import SETTLE, drain, fill, pair, pipe
 def test_a_reader_is_not_called_while_its_fd_is_idle(loop, tick):
     calls = []
     with pair() as (ours, theirs):
-        loop.add_reader(ours, calls.append, "called")
+        loop.add_reader(ours.fileno(), calls.append, "called")
         tick(SETTLE)
         assert calls == []
         theirs.send(b"x")
         tick(SETTLE)
         assert calls
-        loop.remove_reader(ours)
+        loop.remove_reader(ours.fileno())
 
 
 @clause("readers_writers.reader.waits-for-data")
@@ -33,7 +33,7 @@ def test_a_reader_of_an_idle_listener_is_not_called_before_a_client_connects(loo
 
     async def main():
         called = loop.create_future()
-        loop.add_reader(listener, lambda: called.done() or called.set_result(list(arrived)))
+        loop.add_reader(listener.fileno(), lambda: called.done() or called.set_result(list(arrived)))
 
         def connect():
             time.sleep(0.05)  # clause-delay
@@ -43,7 +43,7 @@ def test_a_reader_of_an_idle_listener_is_not_called_before_a_client_connects(loo
 
         with peers.thread(connect):
             assert await called == ["client"]
-        loop.remove_reader(listener)
+        loop.remove_reader(listener.fileno())
         listener.accept()[0].close()
 
     with peers.listener() as listener:
@@ -64,10 +64,10 @@ def test_a_reader_of_an_idle_loop_is_called_when_the_peer_writes(loop, run, make
         called = loop.create_future()
 
         def reader():
-            loop.remove_reader(ours)
+            loop.remove_reader(ours.fileno())
             called.set_result((list(sent), ours.recv(100)))
 
-        loop.add_reader(ours, reader)
+        loop.add_reader(ours.fileno(), reader)
         with peers.thread(write, theirs):
             assert await called == ([b"late"], b"late")
 
@@ -89,12 +89,12 @@ def test_a_reader_is_called_though_a_timer_is_far_off(loop):
         theirs.send(b"x")
 
     with pair() as (ours, theirs):
-        loop.add_reader(ours, reader)
+        loop.add_reader(ours.fileno(), reader)
         far = loop.call_later(3600, calls.append, "timer")
         with peers.thread(write):
             loop.run_forever()
         far.cancel()
-        loop.remove_reader(ours)
+        loop.remove_reader(ours.fileno())
     assert calls == [b"x"]
 
 
@@ -103,9 +103,9 @@ def test_a_reader_is_called_for_data_that_was_there_before(loop, tick):
     with pair() as (ours, theirs):
         theirs.send(b"x")
         calls = []
-        loop.add_reader(ours, calls.append, "called")
+        loop.add_reader(ours.fileno(), calls.append, "called")
         tick(SETTLE)
-        loop.remove_reader(ours)
+        loop.remove_reader(ours.fileno())
     assert calls
 
 
@@ -113,10 +113,10 @@ def test_a_reader_is_called_for_data_that_was_there_before(loop, tick):
 def test_a_reader_is_called_until_all_data_is_read(loop, tick):
     got = []
     with pair() as (ours, theirs):
-        loop.add_reader(ours, lambda: got.append(ours.recv(1)))
+        loop.add_reader(ours.fileno(), lambda: got.append(ours.recv(1)))
         theirs.send(b"0123456789")
         tick(10 + SETTLE)
-        loop.remove_reader(ours)
+        loop.remove_reader(ours.fileno())
     assert b"".join(got) == b"0123456789"
 
 
@@ -132,9 +132,9 @@ def test_a_reader_that_reads_nothing_is_called_again_by_a_loop_that_would_sleep(
 
     with pair() as (ours, theirs):
         theirs.send(b"x")
-        loop.add_reader(ours, reader)
+        loop.add_reader(ours.fileno(), reader)
         loop.run_forever()
-        loop.remove_reader(ours)
+        loop.remove_reader(ours.fileno())
     assert calls == 100
 
 
@@ -149,9 +149,9 @@ def test_a_listener_with_several_clients_keeps_calling_its_reader(loop):
 
     with peers.listener() as listener:
         clients = [socket.create_connection(listener.getsockname(), 15) for _ in range(5)]
-        loop.add_reader(listener, reader)
+        loop.add_reader(listener.fileno(), reader)
         loop.run_forever()
-        loop.remove_reader(listener)
+        loop.remove_reader(listener.fileno())
         assert {conn.getpeername() for conn in accepted} == {client.getsockname() for client in clients}
         for sock in (*clients, *accepted):
             sock.close()
@@ -163,11 +163,11 @@ def test_a_ready_reader_is_called_once_in_each_iteration(loop, tick):
     counts = []
     with pair() as (ours, theirs):
         theirs.send(b"x")
-        loop.add_reader(ours, calls.append, "called")
+        loop.add_reader(ours.fileno(), calls.append, "called")
         for _ in range(5):
             tick()
             counts.append(len(calls))
-        loop.remove_reader(ours)
+        loop.remove_reader(ours.fileno())
     assert counts == [1, 2, 3, 4, 5]
 
 
@@ -175,11 +175,11 @@ def test_a_ready_reader_is_called_once_in_each_iteration(loop, tick):
 def test_a_reader_that_read_everything_is_not_called_again(loop, tick):
     got = []
     with pair() as (ours, theirs):
-        loop.add_reader(ours, lambda: got.append(ours.recv(100)))
+        loop.add_reader(ours.fileno(), lambda: got.append(ours.recv(100)))
         for text in (b"one", b"two"):
             theirs.send(text)
             tick(SETTLE)
-        loop.remove_reader(ours)
+        loop.remove_reader(ours.fileno())
     assert got == [b"one", b"two"]
 
 
@@ -187,7 +187,7 @@ def test_a_reader_that_read_everything_is_not_called_again(loop, tick):
 def test_a_reader_is_not_called_for_data_that_somebody_else_read_before_the_poll(loop, tick):
     calls = []
     with pair() as (ours, theirs):
-        loop.add_reader(ours, lambda: calls.append(ours.recv(100)))
+        loop.add_reader(ours.fileno(), lambda: calls.append(ours.recv(100)))
         tick(SETTLE)
         for _ in range(3):
             theirs.send(b"x")
@@ -196,7 +196,7 @@ def test_a_reader_is_not_called_for_data_that_somebody_else_read_before_the_poll
         assert calls == []
         theirs.send(b"y")
         tick(SETTLE)
-        loop.remove_reader(ours)
+        loop.remove_reader(ours.fileno())
     assert calls == [b"y"]
 
 
@@ -210,10 +210,10 @@ def test_a_reader_is_called_at_the_end_of_the_stream_and_a_write_still_works(loo
         def reader():
             got.append(ours.recv(100))
             if got[-3:] == [b"", b"", b""]:
-                loop.remove_reader(ours)
+                loop.remove_reader(ours.fileno())
                 ended.set_result(None)
 
-        loop.add_reader(ours, reader)
+        loop.add_reader(ours.fileno(), reader)
         with peers.thread(shut, theirs):
             await ended
         assert b"".join(got) == b"last"
@@ -238,12 +238,12 @@ def test_a_writer_of_a_socket_with_room_is_called_until_it_is_removed(loop, make
     def writer():
         calls.append("called")
         if len(calls) == 10:
-            assert loop.remove_writer(ours) is True
+            loop.remove_writer(ours.fileno())
             loop.call_later(0.01, loop.stop)  # clause-delay
 
     ours, theirs = make()
     with ours, theirs:
-        loop.add_writer(ours, writer)
+        loop.add_writer(ours.fileno(), writer)
         loop.run_forever()
     assert len(calls) == 10
 
@@ -257,7 +257,7 @@ def test_a_writer_of_a_full_socket_is_called_when_the_peer_makes_room(loop, run)
         called = loop.create_future()
 
         def writer():
-            loop.remove_writer(ours)
+            loop.remove_writer(ours.fileno())
             called.set_result(list(events))
 
         def read():
@@ -266,7 +266,7 @@ def test_a_writer_of_a_full_socket_is_called_when_the_peer_makes_room(loop, run)
             theirs.setblocking(False)
             drain(theirs)
 
-        loop.add_writer(ours, writer)
+        loop.add_writer(ours.fileno(), writer)
         with peers.thread(read):
             assert await called == ["read"]
 
@@ -279,7 +279,7 @@ def test_a_writer_is_quiet_each_time_it_filled_the_buffer_and_called_each_time_t
     sent = []
     received = 0
     with pair() as (ours, theirs):
-        loop.add_writer(ours, lambda: sent.append(fill(ours)))
+        loop.add_writer(ours.fileno(), lambda: sent.append(fill(ours)))
         for _ in range(5):
             tick(SETTLE)
             before = len(sent)
@@ -288,7 +288,7 @@ def test_a_writer_is_quiet_each_time_it_filled_the_buffer_and_called_each_time_t
             got = len(drain(theirs))
             assert got
             received += got
-        loop.remove_writer(ours)
+        loop.remove_writer(ours.fileno())
     assert len([n for n in sent if n]) == 5
     assert received == sum(sent)
 
@@ -301,10 +301,11 @@ def test_a_writer_is_called_when_a_connection_is_made(loop, run):
             assert sock.connect_ex(addr) in (0, errno.EINPROGRESS)
             made = loop.create_future()
             loop.add_writer(
-                sock, lambda: made.done() or made.set_result(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+                sock.fileno(),
+                lambda: made.done() or made.set_result(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)),
             )
             assert await made == 0
-            loop.remove_writer(sock)
+            loop.remove_writer(sock.fileno())
             assert sock.getpeername() == addr
 
     with peers.serve(lambda conn: conn.recv(1)) as addr:
@@ -320,10 +321,11 @@ def test_a_writer_is_called_when_a_connection_is_refused(loop, run):
             if (code := sock.connect_ex(("127.0.0.1", peers.closed_port()))) != errno.EINPROGRESS:
                 pytest.skip(f"loopback answered at once: {os.strerror(code)}")
             loop.add_writer(
-                sock, lambda: failed.done() or failed.set_result(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+                sock.fileno(),
+                lambda: failed.done() or failed.set_result(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)),
             )
             assert await failed == errno.ECONNREFUSED
-            loop.remove_writer(sock)
+            loop.remove_writer(sock.fileno())
 
     run(main())
 
@@ -333,8 +335,8 @@ def test_each_direction_is_called_for_its_own_readiness(loop, tick):
     calls = []
     with pair() as (ours, theirs):
         fill(ours)
-        loop.add_reader(ours, calls.append, "reader")
-        loop.add_writer(ours, calls.append, "writer")
+        loop.add_reader(ours.fileno(), calls.append, "reader")
+        loop.add_writer(ours.fileno(), calls.append, "writer")
         tick(SETTLE)
         assert calls == []
         theirs.send(b"x")
@@ -349,8 +351,8 @@ def test_each_direction_is_called_for_its_own_readiness(loop, tick):
         calls.clear()
         tick(SETTLE)
         assert set(calls) == {"reader", "writer"}
-        loop.remove_reader(ours)
-        loop.remove_writer(ours)
+        loop.remove_reader(ours.fileno())
+        loop.remove_writer(ours.fileno())
 
 
 @clause("readers_writers.both.independent")
@@ -359,15 +361,15 @@ def test_removing_one_direction_leaves_the_other(loop, tick, gone):
     calls = []
     with pair() as (ours, theirs):
         theirs.send(b"x")
-        loop.add_reader(ours, calls.append, "reader")
-        loop.add_writer(ours, calls.append, "writer")
+        loop.add_reader(ours.fileno(), calls.append, "reader")
+        loop.add_writer(ours.fileno(), calls.append, "writer")
         tick(SETTLE)
         assert set(calls) == {"reader", "writer"}
-        assert (loop.remove_reader if gone == "reader" else loop.remove_writer)(ours) is True
+        (loop.remove_reader if gone == "reader" else loop.remove_writer)(ours.fileno())
         calls.clear()
         tick(SETTLE)
         assert set(calls) == {"reader", "writer"} - {gone}
-        assert (loop.remove_writer if gone == "reader" else loop.remove_reader)(ours) is True
+        (loop.remove_writer if gone == "reader" else loop.remove_reader)(ours.fileno())
 
 
 @clause("readers_writers.both.reader-first")
@@ -375,11 +377,11 @@ def test_the_reader_runs_before_the_writer_of_the_same_fd(loop, tick):
     calls = []
     with pair() as (ours, theirs):
         theirs.send(b"x")
-        loop.add_writer(ours, calls.append, "writer")
-        loop.add_reader(ours, calls.append, "reader")
+        loop.add_writer(ours.fileno(), calls.append, "writer")
+        loop.add_reader(ours.fileno(), calls.append, "reader")
         tick()
-        loop.remove_reader(ours)
-        loop.remove_writer(ours)
+        loop.remove_reader(ours.fileno())
+        loop.remove_writer(ours.fileno())
     assert calls == ["reader", "writer"]
 
 
@@ -392,13 +394,13 @@ def test_a_hang_up_wakes_the_reader_and_the_writer_of_a_full_socket(loop, run, h
         both = loop.create_future()
 
         def note(name, remove):
-            remove(ours)
+            remove(ours.fileno())
             woken[name] = True
             if len(woken) == 2:
                 both.set_result(None)
 
-        loop.add_reader(ours, note, "reader", loop.remove_reader)
-        loop.add_writer(ours, note, "writer", loop.remove_writer)
+        loop.add_reader(ours.fileno(), note, "reader", loop.remove_reader)
+        loop.add_writer(ours.fileno(), note, "writer", loop.remove_writer)
 
         def hang_up():
             time.sleep(0.02)  # clause-delay
@@ -421,13 +423,13 @@ def test_a_reader_finds_the_reset_of_its_peer(loop, run):
         found = loop.create_future()
 
         def reader():
-            loop.remove_reader(ours)
+            loop.remove_reader(ours.fileno())
             try:
                 found.set_result(ours.recv(10))
             except OSError as error:
                 found.set_result(type(error))
 
-        loop.add_reader(ours, reader)
+        loop.add_reader(ours.fileno(), reader)
         with peers.thread(peers.reset, theirs):
             assert await found is ConnectionResetError
 
@@ -478,30 +480,30 @@ def test_a_reader_on_the_writing_end_of_a_pipe_learns_that_the_reading_end_is_cl
 def test_a_loop_with_nothing_to_do_for_its_fds_uses_next_to_no_cpu(loop, tick, state):
     nothing = asyncio.Event
     with pair() as (ours, theirs):
-        loop.add_reader(ours, ours.recv, 100) if state != "full" else loop.add_writer(ours, nothing)
+        loop.add_reader(ours.fileno(), ours.recv, 100) if state != "full" else loop.add_writer(ours.fileno(), nothing)
         if state == "full":
             fill(ours)
         elif state == "drained":
             theirs.send(b"x")
         elif state == "removed":
             theirs.send(b"x")
-            loop.remove_reader(ours)
+            loop.remove_reader(ours.fileno())
         elif state == "hung-up-then-removed":
             theirs.close()
             tick(SETTLE)
-            loop.remove_reader(ours)
+            loop.remove_reader(ours.fileno())
         elif state == "both-then-removed":
             # epoll reports a hang-up for as long as the fd is registered, whatever is asked for.
-            loop.add_writer(ours, nothing)
+            loop.add_writer(ours.fileno(), nothing)
             theirs.close()
             tick(SETTLE)
-            loop.remove_writer(ours)
-            loop.remove_reader(ours)
+            loop.remove_writer(ours.fileno())
+            loop.remove_reader(ours.fileno())
         tick(SETTLE)
         loop.call_later(0.4, loop.stop)  # clause-delay
         before = time.process_time()
         loop.run_forever()
         used = time.process_time() - before
-        loop.remove_reader(ours)
-        loop.remove_writer(ours)
+        loop.remove_reader(ours.fileno())
+        loop.remove_writer(ours.fileno())
     assert used < 0.2
