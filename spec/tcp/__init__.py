@@ -1,0 +1,1 @@
+"""Clauses and tests of TCP: transports, protocols, servers and connections."""

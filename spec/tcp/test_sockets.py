@@ -1,0 +1,169 @@
+"""The socket under a transport: options, addresses, IPv6 and resets."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from spec._kit import clause, peers
+from spec._kit.contracts.recording import Recorder, pattern
+from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, turns
+from spec.tcp.serving import Echo
+
+
+@clause("tcp.socket.nodelay")
+def test_nagles_algorithm_is_off_at_both_ends(loop, run):
+    async def main():
+        accepted = Recorder(loop)
+        server = await loop.create_server(lambda: accepted, "127.0.0.1", 0)
+        client = Recorder(loop)
+        transport, _ = await loop.create_connection(lambda: client, *server.sockets[0].getsockname())
+        await accepted.called("connection_made")
+        options = [
+            end.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for end in (transport, accepted.transport)
+        ]
+        transport.close()
+        server.close()
+        await client.lost
+        await accepted.lost
+        return options
+
+    assert all(run(main()))
+
+
+@clause("tcp.ipv6.echo")
+def test_ipv6_connections_are_made_and_served(loop, run):
+    if not peers.has_ipv6():
+        pytest.skip("no IPv6 on this machine")
+
+    async def main():
+        server = await loop.create_server(Echo, "::1", 0)
+        sock = server.sockets[0]
+        assert sock.family == socket.AF_INET6
+        assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        protocol = Recorder(loop)
+        transport, _ = await loop.create_connection(lambda: protocol, "::1", sock.getsockname()[1])
+        transport.write(b"six")
+        await protocol.received(3)
+        same = transport.get_extra_info("peername")[:2] == sock.getsockname()[:2]
+        transport.close()
+        await protocol.lost
+        server.close()
+        return bytes(protocol.data), same
+
+    assert run(main()) == (b"six", True)
+
+
+@clause("tcp.reset.connection-reset-error")
+def test_a_reset_by_the_peer_is_connection_lost_with_connection_reset_error(loop, run):
+    async def main():
+        protocol = Recorder(loop)
+        ours, theirs = peers.pair()
+        await loop.create_connection(lambda: protocol, sock=ours)
+        peers.reset(theirs)
+        return await protocol.lost, protocol.calls
+
+    reason, calls = run(main())
+    assert isinstance(reason, ConnectionResetError)
+    assert calls == ["connection_made", "connection_lost"]
+
+
+@clause("tcp.reset.while-writing")
+@pytest.mark.parametrize("reading", [True, False])
+def test_a_reset_with_data_queued_is_connection_lost_with_the_error(loop, run, reading):
+    async def main():
+        protocol = Recorder(loop)
+        ours, theirs = peers.pair()
+        transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
+        if not reading:
+            transport.pause_reading()
+        transport.write(pattern(MORE_THAN_THE_KERNEL_TAKES))
+        await turns(10)
+        queued = transport.get_write_buffer_size()
+        peers.reset(theirs)
+        reason = await protocol.lost
+        return queued, reason, transport.get_write_buffer_size(), protocol.calls
+
+    queued, reason, left, calls = run(main())
+    assert queued > 0
+    assert isinstance(reason, (ConnectionResetError, BrokenPipeError))
+    assert left == 0
+    assert calls == ["connection_made", "pause_writing", "connection_lost"]
+
+
+@clause("tcp.reset.found-by-write")
+def test_a_write_that_finds_the_reset_raises_nothing_and_ends_the_connection(loop, run):
+    async def main():
+        protocol = Recorder(loop)
+        ours, theirs = peers.pair()
+        transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
+        transport.pause_reading()
+        peers.reset(theirs)
+        transport.write(b"x")
+        inline = protocol.lost.done()
+        transport.write(b"y")
+        reason = await protocol.lost
+        for _ in range(10):
+            transport.write(b"z")
+        return inline, reason
+
+    inline, reason = run(main())
+    assert not inline
+    assert isinstance(reason, (ConnectionResetError, BrokenPipeError))
+
+
+@clause("tcp.info.addresses")
+def test_extra_info_has_the_socket_and_both_addresses(loop, run):
+    async def main():
+        accepted = Recorder(loop)
+        server = await loop.create_server(lambda: accepted, "127.0.0.1", 0)
+        listening = server.sockets[0].getsockname()
+        client = Recorder(loop)
+        transport, _ = await loop.create_connection(lambda: client, *listening)
+        await accepted.called("connection_made")
+        facts = []
+        for end in (transport, accepted.transport):
+            sock = end.get_extra_info("socket")
+            facts.append((end.get_extra_info("sockname"), end.get_extra_info("peername")))
+            assert sock.getsockname() == end.get_extra_info("sockname")
+            assert sock.getpeername() == end.get_extra_info("peername")
+            assert sock.family == socket.AF_INET
+            assert sock.type == socket.SOCK_STREAM
+        transport.close()
+        server.close()
+        await client.lost
+        await accepted.lost
+        after = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        return listening, facts, after
+
+    listening, (near, far), after = run(main())
+    assert near == after  # they stay after the connection is lost
+    assert near[1] == far[0] == listening
+    assert near[0] == far[1]
+
+
+@clause("tcp.info.real-socket")
+def test_the_extra_info_socket_is_the_connection_itself(loop, run):
+    """Options set on it count, and its descriptor is the connection's."""
+
+    async def main():
+        ours, theirs = peers.pair()
+        fd = ours.fileno()
+        protocol = Recorder(loop)
+        transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        facts = (
+            sock.fileno() == fd,
+            bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)),
+            os.fstat(sock.fileno()).st_ino == os.fstat(fd).st_ino,
+        )
+        transport.close()
+        await protocol.lost
+        theirs.close()
+        return facts
+
+    assert run(main()) == (True, True, True)
