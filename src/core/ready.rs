@@ -82,6 +82,11 @@ impl<T> Ready<T> {
         self.snapshot = 0;
     }
 
+    /// Everything queued, front first.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.queue.iter()
+    }
+
     /// Empties the queue: the loop closes. The caller drops the callbacks once it holds no borrow, since dropping
     /// one may run code of its owner.
     #[must_use]

@@ -308,6 +308,20 @@ impl<C: AsRef<[u8]>> Stream<C> {
 
     // ---- the caller wants
 
+    /// Whether writes are taken at all.
+    ///
+    /// # Errors
+    /// [`WriteError`] when not.
+    pub fn check_write(&self) -> Result<(), WriteError> {
+        if self.eof_asked {
+            Err(WriteError::AfterEof)
+        } else if self.drain_awaited {
+            Err(WriteError::DrainAwaited)
+        } else {
+            Ok(())
+        }
+    }
+
     /// A write is about to be made; `turn` is the number of the running turn, `None` when the loop does not run (then
     /// nothing is corked).
     ///
@@ -355,6 +369,18 @@ impl<C: AsRef<[u8]>> Stream<C> {
         let cork = !self.corked;
         self.corked = true;
         Step::CORK.when(cork)
+    }
+
+    /// Queues several chunks, to be sent at once unless the kernel's buffer is known to be full.
+    pub fn enqueue_all(&mut self, chunks: impl Iterator<Item = C>) -> Step {
+        if self.lost {
+            self.discarded.extend(chunks);
+            return Step::DISCARD;
+        }
+        for chunk in chunks {
+            self.outbox.push(chunk, 0);
+        }
+        if self.watching_write { self.poll_grown() } else { Step::SEND.when(!self.outbox.is_empty()) }
     }
 
     /// After a send of queued data: what is left may be over the mark.

@@ -187,6 +187,11 @@ impl<T> Timers<T> {
         None
     }
 
+    /// The items of the set timers, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.pages.iter().flatten().filter_map(|slot| slot.item.as_ref())
+    }
+
     /// Unsets all timers: the loop closes. Their items, by deadline; the caller drops them once it holds no borrow.
     #[must_use]
     pub fn take_all(&mut self) -> Vec<T> {

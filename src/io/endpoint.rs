@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 
-use socket2::{SockAddr, SockRef};
+use socket2::{Domain, SockAddr, SockRef, Type};
 
 use super::sys::{self, BorrowedRawFd};
 use crate::core::accept::AcceptError;
@@ -89,4 +89,13 @@ pub fn accept(fd: BorrowedRawFd) -> Result<(OwnedFd, SockAddr), (AcceptError, io
         };
         (class, error)
     })
+}
+
+/// Whether a read shorter than asked for means that the socket is drained: TCP, and only TCP. Datagrams are short by
+/// nature, and ancillary data splits the reads of a Unix socket.
+#[must_use]
+pub fn short_read_drains(fd: BorrowedRawFd) -> bool {
+    let socket = SockRef::from(&fd);
+    socket.domain().is_ok_and(|domain| matches!(domain, Domain::IPV4 | Domain::IPV6))
+        && socket.r#type().is_ok_and(|kind| kind == Type::STREAM)
 }

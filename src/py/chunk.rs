@@ -1,0 +1,41 @@
+//! Bytes on their way out: a `bytes` object of the user's, kept by reference.
+//!
+//! Mutable buffers are copied when they are written: what the user does to them afterwards does not reach the wire.
+
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+use pyo3::exceptions::PyTypeError;
+
+use super::ffi;
+
+/// A queued chunk. Dropping one runs no user code: it holds an exact `bytes`.
+#[derive(Debug)]
+pub struct Chunk(PyBackedBytes);
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Bound<'_, PyBytes>> for Chunk {
+    fn from(bytes: Bound<'_, PyBytes>) -> Self {
+        Self(PyBackedBytes::from(bytes))
+    }
+}
+
+/// What was written, as an exact `bytes`: itself, or a copy of a bytearray, memoryview or subclass.
+///
+/// # Errors
+/// `TypeError` for anything else, with asyncio's message.
+pub fn bytes_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+        return Ok(bytes.clone());
+    }
+    if data.is_instance_of::<PyByteArray>() || data.is_instance_of::<PyMemoryView>() || data.is_instance_of::<PyBytes>() {
+        return ffi::copy_bytes(data);
+    }
+    let name = data.get_type().name()?;
+    Err(PyTypeError::new_err(format!("data argument must be a bytes-like object, not {}", name.repr()?)))
+}

@@ -1,0 +1,76 @@
+//! Exceptions: of the operating system, of user code, of bugs.
+
+use std::io;
+
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt as KeyboardInterrupt, PyOSError, PyRuntimeError};
+use pyo3::exceptions::PySystemExit as SystemExit;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::core::fault::Fault;
+
+/// The `OSError` of an errno; Python picks the subclass (`ConnectionResetError`, ...).
+pub fn os_error(py: Python<'_>, errno: i32) -> PyErr {
+    let message = py
+        .import(intern!(py, "os"))
+        .and_then(|os| os.call_method1(intern!(py, "strerror"), (errno,)))
+        .and_then(|text| text.extract::<String>())
+        .unwrap_or_else(|_| io::Error::from_raw_os_error(errno).to_string());
+    PyOSError::new_err((errno, message))
+}
+
+/// As [`os_error`]; an error without an errno keeps its text.
+pub fn io_error(py: Python<'_>, error: &io::Error) -> PyErr {
+    error.raw_os_error().map_or_else(|| PyOSError::new_err(error.to_string()), |errno| os_error(py, errno))
+}
+
+/// The argument of `connection_lost` for a fault that has no exception of its own.
+pub fn fault_error(py: Python<'_>, fault: Fault) -> Option<PyErr> {
+    match fault {
+        Fault::Closed => None,
+        Fault::Os(errno) => Some(os_error(py, errno)),
+        Fault::User => Some(PyException::new_err("an exception of user code")),
+        Fault::Panic => Some(PyRuntimeError::new_err(PANIC)),
+    }
+}
+
+/// What a caught panic is called.
+pub const PANIC: &str = "internal error in tokioloop (a panic was caught)";
+
+/// `SystemExit` and `KeyboardInterrupt` pass through the loop; everything else is handled.
+pub fn passes_through(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<KeyboardInterrupt>(py) || error.is_instance_of::<SystemExit>(py)
+}
+
+
+/// Hands a report to `loop.call_exception_handler`.
+///
+/// # Errors
+/// Only what passes through (`SystemExit`, `KeyboardInterrupt`).
+pub fn report(
+    owner: &Bound<'_, PyAny>,
+    message: &str,
+    error: Option<&PyErr>,
+    more: &[(&str, Option<Bound<'_, PyAny>>)],
+) -> PyResult<()> {
+    let py = owner.py();
+    let context = PyDict::new(py);
+    context.set_item(intern!(py, "message"), message)?;
+    if let Some(error) = error {
+        context.set_item(intern!(py, "exception"), error.value(py))?;
+    }
+    for (name, value) in more {
+        if let Some(value) = value {
+            context.set_item(*name, value)?;
+        }
+    }
+    match owner.call_method1(intern!(py, "call_exception_handler"), (context,)) {
+        Err(error) if passes_through(py, &error) => Err(error),
+        Err(error) => {
+            error.write_unraisable(py, Some(owner));
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+    }
+}

@@ -1,0 +1,576 @@
+//! `LoopCore`: the Rust half of `TokioLoop`. Scheduling and lifecycle; `run` has the turn, `watch` the user's fds.
+//!
+//! `TokioLoop(LoopCore, asyncio.BaseEventLoop)` inherits everything that is not hot. The attributes that
+//! `BaseEventLoop` sets and reads (`_closed`, `_debug`, `_stopping`, `_thread_id`) are properties here, so that both
+//! halves see one value.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use super::cell::GilCell;
+use super::errors::io_error;
+use super::ffi;
+use super::handle::{Args, Call, Handle, TimerHandle, seconds};
+use super::listener::Listener;
+use super::slots::{Endpoint, Slots};
+use super::sockops::{Kind, Owners, SockOperation};
+use super::stream::StreamTransport;
+use super::watch::{self, Party};
+use crate::core::interest::{Dir, Interest};
+use crate::core::ready::Ready;
+use crate::core::time::Time;
+use crate::core::timers::{TimerKey, Timers};
+use crate::core::turn::Turn;
+use crate::io::reactor::{Reactor, UserEvent};
+use crate::io::sys::monotonic_nanos;
+
+/// One read takes this much at most: asyncio's `max_size`.
+pub const SCRATCH: usize = 256 * 1024;
+
+/// What waits in the ready queue.
+#[derive(Debug)]
+pub enum Entry {
+    Handle(Py<Handle>),
+    /// A watcher of a user's fd: it runs again and again.
+    Watch(Py<Handle>),
+    Timer(Py<TimerHandle>),
+    /// A registered endpoint has readiness; the token names slot and direction.
+    Io(u32),
+    /// A transport is to be told `connection_made`.
+    Made(Py<StreamTransport>),
+    /// A transport is to be told `connection_lost`.
+    Lost(Py<StreamTransport>),
+}
+
+impl Entry {
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Handle(handle) | Self::Watch(handle) => visit.call(handle),
+            Self::Timer(handle) => visit.call(handle),
+            Self::Io(_) => Ok(()),
+            Self::Made(stream) | Self::Lost(stream) => visit.call(stream),
+        }
+    }
+}
+
+/// What is scheduled.
+#[derive(Debug, Default)]
+pub struct Sched {
+    pub ready: Ready<Entry>,
+    pub timers: Timers<Py<TimerHandle>>,
+    pub turn: Turn,
+}
+
+/// What waits for the kernel.
+#[derive(Debug, Default)]
+pub struct Io {
+    pub reactor: Option<Reactor>,
+    pub interest: Interest<Party>,
+    pub slots: Slots,
+    /// Whose fds the registrations of `sock_*` operations are.
+    pub owners: Owners,
+    /// Spare lists, kept for their memory.
+    pub tokens: Vec<u32>,
+    pub events: Vec<UserEvent>,
+}
+
+/// The Rust half of an event loop.
+#[pyclass(module = "tokioloop._tokioloop", subclass, frozen)]
+#[derive(Debug)]
+pub struct LoopCore {
+    closed: AtomicBool,
+    debug: AtomicBool,
+    stopping: AtomicBool,
+    /// The number of the running turn; 0 while the loop does not run.
+    turn: AtomicU64,
+    turns: AtomicU64,
+    thread_id: GilCell<Option<Py<PyAny>>>,
+    pub sched: GilCell<Sched>,
+    pub io: GilCell<Io>,
+    pub scratch: GilCell<Vec<u8>>,
+    pub corked: GilCell<Vec<Py<StreamTransport>>>,
+    future_kwargs: GilCell<Option<Py<PyDict>>>,
+}
+
+impl LoopCore {
+    #[inline]
+    pub fn is_debug(&self) -> bool {
+        self.debug.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The number of the running turn.
+    #[inline]
+    pub fn turn(&self) -> Option<u64> {
+        Some(self.turn.load(Ordering::Relaxed)).filter(|turn| *turn != 0)
+    }
+
+    pub fn begin_turn(&self) {
+        let turns = self.turns.fetch_add(1, Ordering::Relaxed) + 1;
+        self.turn.store(turns, Ordering::Relaxed);
+    }
+
+    pub fn end_turns(&self) {
+        self.turn.store(0, Ordering::Relaxed);
+    }
+
+    /// # Errors
+    /// `RuntimeError` when the loop is closed.
+    #[inline]
+    pub fn check_open(&self) -> PyResult<()> {
+        if self.closed.load(Ordering::Relaxed) { Err(PyRuntimeError::new_err("Event loop is closed")) } else { Ok(()) }
+    }
+
+    #[inline]
+    pub fn push(&self, py: Python<'_>, entry: Entry) {
+        self.sched.with(py, |sched| sched.ready.push(entry));
+    }
+
+    /// Ends a park, if another thread has the loop parked.
+    pub fn wake(&self, py: Python<'_>) {
+        self.io.with(py, |io| {
+            if let Some(reactor) = &io.reactor {
+                reactor.shared().wake();
+            }
+        });
+    }
+
+    /// A cancelled timer leaves; gives back the loop's reference to it.
+    pub fn forget_timer(&self, py: Python<'_>, key: TimerKey) -> Option<Py<TimerHandle>> {
+        self.sched.with(py, |sched| sched.timers.cancel(key))
+    }
+
+    /// Checks asked for in debug mode only: a callable callback, the loop's own thread.
+    fn check_call(slf: &Bound<'_, Self>, callback: &Bound<'_, PyAny>, method: &str, own_thread: bool) -> PyResult<()> {
+        slf.call_method1(intern!(slf.py(), "_debug_check"), (callback, method, own_thread)).map(drop)
+    }
+
+    fn debug_trace<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.call_method0(intern!(slf.py(), "_debug_stack"))
+    }
+
+    #[inline]
+    fn call(
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        context: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Call> {
+        let context = match context {
+            Some(context) => context.clone().unbind(),
+            None => ffi::copy_context(callback.py())?,
+        };
+        Ok(Call { callback: callback.clone().unbind(), args: Args::new(args), context })
+    }
+
+    #[inline]
+    fn schedule(
+        slf: &Bound<'_, Self>,
+        method: &str,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        context: Option<&Bound<'_, PyAny>>,
+        own_thread: bool,
+    ) -> PyResult<Py<Handle>> {
+        let (py, this) = (slf.py(), slf.get());
+        this.check_open()?;
+        if this.is_debug() {
+            Self::check_call(slf, callback, method, own_thread)?;
+        }
+        let handle = Handle::create(py, slf.clone().unbind(), Self::call(callback, args, context)?)?;
+        if this.is_debug() {
+            handle.get().body.set_trace(py, Self::debug_trace(slf)?.unbind());
+        }
+        this.push(py, Entry::Handle(handle.clone_ref(py)));
+        Ok(handle)
+    }
+
+    fn schedule_at(
+        slf: &Bound<'_, Self>,
+        method: &str,
+        when: f64,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        context: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<TimerHandle>> {
+        let (py, this) = (slf.py(), slf.get());
+        this.check_open()?;
+        if this.is_debug() {
+            Self::check_call(slf, callback, method, true)?;
+        }
+        let handle = TimerHandle::create(py, slf.clone().unbind(), Self::call(callback, args, context)?, when)?;
+        if this.is_debug() {
+            handle.get().body.set_trace(py, Self::debug_trace(slf)?.unbind());
+        }
+        let (time, entry) = (handle.get().time(), handle.clone_ref(py));
+        let key = this.sched.with(py, |sched| sched.timers.insert(time, entry));
+        handle.get().set_key(py, Some(key));
+        Ok(handle)
+    }
+}
+
+/// Now, on the clock of `loop.time()`.
+pub fn now() -> Time {
+    Time::from_nanos(monotonic_nanos())
+}
+
+#[pymethods]
+impl LoopCore {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(py: Python<'_>, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let reactor = Reactor::new().map_err(|error| io_error(py, &error))?;
+        Ok(Self {
+            closed: AtomicBool::new(false),
+            debug: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            turn: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
+            thread_id: GilCell::default(),
+            sched: GilCell::default(),
+            io: GilCell::new(Io { reactor: Some(reactor), ..Io::default() }),
+            scratch: GilCell::default(),
+            corked: GilCell::default(),
+            future_kwargs: GilCell::default(),
+        })
+    }
+
+    /// Schedules `callback(*args)` for the next iteration of the loop.
+    ///
+    /// Returns an `asyncio.Handle`. Raises `RuntimeError` when the loop is closed; in debug mode also when called from
+    /// another thread, and `TypeError` when `callback` is a coroutine or not callable.
+    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.call_soon>
+    #[pyo3(signature = (callback, *args, context = None))]
+    fn call_soon(
+        slf: &Bound<'_, Self>,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        context: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<Handle>> {
+        Self::schedule(slf, "call_soon", callback, args, context, true)
+    }
+
+    /// As `call_soon`, from any thread; wakes the loop.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.call_soon_threadsafe>
+    #[pyo3(signature = (callback, *args, context = None))]
+    fn call_soon_threadsafe(
+        slf: &Bound<'_, Self>,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        context: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<Handle>> {
+        let handle = Self::schedule(slf, "call_soon_threadsafe", callback, args, context, false)?;
+        slf.get().wake(slf.py());
+        Ok(handle)
+    }
+
+    /// Schedules `callback(*args)` after `delay` seconds, never earlier.
+    ///
+    /// Returns an `asyncio.TimerHandle`. Raises `TypeError` when `delay` is no number, `RuntimeError` as `call_soon`.
+    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.call_later>
+    #[pyo3(signature = (delay, callback, *args, context = None))]
+    fn call_later(
+        slf: &Bound<'_, Self>,
+        delay: &Bound<'_, PyAny>,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        context: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<TimerHandle>> {
+        let when = now().secs() + seconds(delay, "delay must not be None")?;
+        Self::schedule_at(slf, "call_later", when, callback, args, context)
+    }
+
+    /// Schedules `callback(*args)` for the moment `when`: seconds on the clock of `loop.time()`.
+    ///
+    /// Returns and raises as `call_later`.
+    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.call_at>
+    #[pyo3(signature = (when, callback, *args, context = None))]
+    fn call_at(
+        slf: &Bound<'_, Self>,
+        when: &Bound<'_, PyAny>,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        context: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<TimerHandle>> {
+        let when = seconds(when, "when cannot be None")?;
+        Self::schedule_at(slf, "call_at", when, callback, args, context)
+    }
+
+    /// Seconds on the monotonic clock, the one of `time.monotonic()`.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.time>
+    #[allow(clippy::unused_self)] // a method of the loop in Python
+    fn time(&self) -> f64 {
+        now().secs()
+    }
+
+    /// A new `asyncio.Future` attached to the loop.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.create_future>
+    pub fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        static FUTURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = slf.py();
+        let class = FUTURE.import(py, "asyncio", "Future")?;
+        let kwargs = slf.get().future_kwargs.with(py, |kwargs| kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)));
+        let kwargs = match kwargs {
+            Some(kwargs) => kwargs.into_bound(py),
+            None => {
+                let kwargs = PyDict::new(py);
+                kwargs.set_item(intern!(py, "loop"), slf)?;
+                drop(slf.get().future_kwargs.replace(py, Some(kwargs.clone().unbind())));
+                kwargs
+            }
+        };
+        class.call((), Some(&kwargs))
+    }
+
+    #[getter(_closed)]
+    fn closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    #[setter(_closed)]
+    fn set_closed(&self, closed: bool) {
+        self.closed.store(closed, Ordering::Relaxed);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed()
+    }
+
+    #[getter(_debug)]
+    fn debug_flag(&self) -> bool {
+        self.is_debug()
+    }
+
+    #[setter(_debug)]
+    fn set_debug_flag(&self, debug: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.debug.store(debug.is_truthy()?, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn get_debug(&self) -> bool {
+        self.is_debug()
+    }
+
+    #[getter(_stopping)]
+    fn stopping(&self) -> bool {
+        self.is_stopping()
+    }
+
+    #[setter(_stopping)]
+    fn set_stopping(&self, stopping: bool) {
+        self.stopping.store(stopping, Ordering::Relaxed);
+    }
+
+    #[getter(_thread_id)]
+    fn thread_id(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.thread_id.with(py, |id| id.as_ref().map(|id| id.clone_ref(py)))
+    }
+
+    #[setter(_thread_id)]
+    fn set_thread_id(&self, py: Python<'_>, id: Option<Py<PyAny>>) {
+        drop(self.thread_id.replace(py, id));
+    }
+
+    /// Calls `callback(*args)` whenever `fd` (an fd or file object) is readable: level-triggered.
+    ///
+    /// Raises `ValueError` for an invalid fd, `RuntimeError` when the loop is closed or a transport has the fd, `OSError`
+    /// when it cannot be watched (`PermissionError` for a regular file).
+    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.add_reader>
+    #[pyo3(signature = (fd, callback, *args))]
+    fn add_reader(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
+        watch::add(slf, fd, Dir::Read, callback, args)
+    }
+
+    /// Stops watching `fd` for reading; false when it was not watched.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.remove_reader>
+    fn remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        watch::remove(slf, fd, Dir::Read)
+    }
+
+    /// As `add_reader`, for writing.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.add_writer>
+    #[pyo3(signature = (fd, callback, *args))]
+    fn add_writer(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
+        watch::add(slf, fd, Dir::Write, callback, args)
+    }
+
+    /// As `remove_reader`, for writing.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.remove_writer>
+    fn remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        watch::remove(slf, fd, Dir::Write)
+    }
+
+    /// A transport over a connected stream socket: behind the hook `_make_socket_transport`.
+    #[pyo3(signature = (sock, protocol, waiter = None, extra = None, server = None))]
+    fn _make_stream(
+        slf: &Bound<'_, Self>,
+        sock: &Bound<'_, PyAny>,
+        protocol: &Bound<'_, PyAny>,
+        waiter: Option<&Bound<'_, PyAny>>,
+        extra: Option<&Bound<'_, PyDict>>,
+        server: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<StreamTransport>> {
+        StreamTransport::create(slf, sock, protocol, waiter, extra, server)
+    }
+
+    /// Accepts connections on a listening socket: behind the hook `_start_serving`.
+    fn _listen(
+        slf: &Bound<'_, Self>,
+        sock: &Bound<'_, PyAny>,
+        backlog: u32,
+        server: Option<Py<PyAny>>,
+        factory: Py<PyAny>,
+        accept_secure: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        Listener::start(slf, sock, backlog, server, factory, accept_secure)
+    }
+
+    /// Stops accepting on a listening socket: behind the hook `_stop_serving`, which then closes it.
+    fn _unlisten(slf: &Bound<'_, Self>, sock: &Bound<'_, PyAny>) -> PyResult<()> {
+        Listener::stop(slf, sock)
+    }
+
+    /// Receives up to `n` bytes; `b""` once the peer ended its half.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.sock_recv>
+    fn sock_recv(slf: &Bound<'_, Self>, sock: Py<PyAny>, n: Py<PyAny>) -> PyResult<Py<SockOperation>> {
+        SockOperation::create(slf, sock, Kind::Recv(n))
+    }
+
+    /// Receives into `buf`; returns the number of bytes.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.sock_recv_into>
+    fn sock_recv_into(slf: &Bound<'_, Self>, sock: Py<PyAny>, buf: Py<PyAny>) -> PyResult<Py<SockOperation>> {
+        SockOperation::create(slf, sock, Kind::RecvInto(buf))
+    }
+
+    /// Receives a datagram of up to `bufsize` bytes; returns `(data, address)`.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.sock_recvfrom>
+    fn sock_recvfrom(slf: &Bound<'_, Self>, sock: Py<PyAny>, bufsize: Py<PyAny>) -> PyResult<Py<SockOperation>> {
+        SockOperation::create(slf, sock, Kind::Method("recvfrom", Dir::Read, vec![bufsize]))
+    }
+
+    /// Receives a datagram into `buf`, up to `nbytes` (0: its length); returns `(number of bytes, address)`.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.sock_recvfrom_into>
+    #[pyo3(signature = (sock, buf, nbytes = None))]
+    fn sock_recvfrom_into(
+        slf: &Bound<'_, Self>,
+        sock: Py<PyAny>,
+        buf: Py<PyAny>,
+        nbytes: Option<Py<PyAny>>,
+    ) -> PyResult<Py<SockOperation>> {
+        SockOperation::create(slf, sock, Kind::RecvFromInto(buf, nbytes))
+    }
+
+    /// Sends all of `data`.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.sock_sendall>
+    fn sock_sendall(slf: &Bound<'_, Self>, sock: Py<PyAny>, data: Py<PyAny>) -> PyResult<Py<SockOperation>> {
+        SockOperation::create(slf, sock, Kind::SendAll(data))
+    }
+
+    /// Sends a datagram to `address`; returns the number of bytes.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.sock_sendto>
+    fn sock_sendto(
+        slf: &Bound<'_, Self>,
+        sock: Py<PyAny>,
+        data: Py<PyAny>,
+        address: Py<PyAny>,
+    ) -> PyResult<Py<SockOperation>> {
+        SockOperation::create(slf, sock, Kind::Method("sendto", Dir::Write, vec![data, address]))
+    }
+
+    /// Accepts a connection; returns `(conn, address)`, the connection non-blocking.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.sock_accept>
+    fn sock_accept(slf: &Bound<'_, Self>, sock: Py<PyAny>) -> PyResult<Py<SockOperation>> {
+        SockOperation::create(slf, sock, Kind::Accept)
+    }
+
+    /// Waits until a connecting socket is writable: a part of `sock_connect`.
+    fn _sock_connected(slf: &Bound<'_, Self>, sock: Py<PyAny>) -> PyResult<Py<SockOperation>> {
+        SockOperation::create(slf, sock, Kind::Connected)
+    }
+
+    /// Runs turns until the loop is to stop: the hook that `BaseEventLoop.run_forever` calls.
+    fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
+        super::run::run(slf)
+    }
+
+    /// Wakes the loop from another thread: the hook of `BaseEventLoop`.
+    fn _write_to_self(&self, py: Python<'_>) {
+        self.wake(py);
+    }
+
+    /// Lets go of everything scheduled and registered; the last part of `close()`.
+    fn _close_core(slf: &Bound<'_, Self>) {
+        let (py, this) = (slf.py(), slf.get());
+        let sched = this.sched.with(py, |sched| (sched.ready.take_all(), sched.timers.take_all()));
+        let io = this.io.take(py);
+        for endpoint in io.slots.iter() {
+            match endpoint {
+                Endpoint::Stream(stream) => StreamTransport::orphan(stream.bind(py)),
+                Endpoint::Listener(listener) => listener.get().orphan(py),
+            }
+        }
+        let corked = this.corked.take(py);
+        let scratch = this.scratch.take(py);
+        // Dropped last, one by one: finalizers may run user code, which finds a closed loop.
+        drop((sched.0, sched.1, io, corked, scratch));
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(sched) = self.sched.traversed() {
+            sched.ready.iter().try_for_each(|entry| entry.traverse(&visit))?;
+            sched.timers.iter().try_for_each(|timer| visit.call(timer))?;
+        }
+        if let Some(io) = self.io.traversed() {
+            io.interest.parties().try_for_each(|party| party.traverse(&visit))?;
+            io.slots.iter().try_for_each(|endpoint| endpoint.traverse(&visit))?;
+        }
+        if let Some(corked) = self.corked.traversed() {
+            corked.iter().try_for_each(|stream| visit.call(stream))?;
+        }
+        if let Some(kwargs) = self.future_kwargs.traversed().as_deref().and_then(Option::as_ref) {
+            visit.call(kwargs)?;
+        }
+        if let Some(id) = self.thread_id.traversed().as_deref().and_then(Option::as_ref) {
+            visit.call(id)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        drop(slf.get().future_kwargs.take(py));
+        drop(slf.get().thread_id.take(py));
+        Self::_close_core(slf);
+    }
+}

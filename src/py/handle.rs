@@ -1,0 +1,460 @@
+//! `Handle` and `TimerHandle`: a callback that waits for its turn.
+//!
+//! They pass `isinstance` checks against asyncio's classes by their `__class__`; the classes themselves are slots-only
+//! Python classes that a Rust class cannot extend. One-shot handles let go of callback, arguments and context once they
+//! ran or were cancelled, so that a kept handle keeps nothing else alive; a watcher's handle (`add_reader`) runs again and
+//! again and is only cleared by its cancellation. Both kinds come from free lists.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::basic::CompareOp;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyTuple, PyType};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use super::cell::GilCell;
+use super::event_loop::LoopCore;
+use super::ffi;
+use crate::core::time::Time;
+use crate::core::timers::TimerKey;
+
+/// The arguments of a callback; one is by far the most frequent number.
+#[derive(Debug)]
+pub enum Args {
+    None,
+    One(Py<PyAny>),
+    Many(Py<PyTuple>),
+}
+
+impl Args {
+    pub fn new(args: &Bound<'_, PyTuple>) -> Self {
+        match args.len() {
+            0 => Self::None,
+            1 => args.get_item(0).map_or(Self::None, |only| Self::One(only.unbind())),
+            _ => Self::Many(args.clone().unbind()),
+        }
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::One(only) => Self::One(only.clone_ref(py)),
+            Self::Many(args) => Self::Many(args.clone_ref(py)),
+        }
+    }
+
+    pub fn tuple<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        match self {
+            Self::None => Ok(PyTuple::empty(py)),
+            Self::One(only) => PyTuple::new(py, [only]),
+            Self::Many(args) => Ok(args.bind(py).clone()),
+        }
+    }
+}
+
+/// What runs.
+#[derive(Debug)]
+pub struct Call {
+    pub callback: Py<PyAny>,
+    pub args: Args,
+    pub context: Py<PyAny>,
+}
+
+impl Call {
+    /// Calls it in its context; the result of the callback is dropped, as asyncio does.
+    #[inline]
+    pub fn run(&self, py: Python<'_>) -> PyResult<()> {
+        ffi::in_context(py, &self.context, || match &self.args {
+            Args::None => self.callback.call0(py).map(drop),
+            Args::One(only) => self.callback.call1(py, (only.bind(py),)).map(drop),
+            Args::Many(args) => self.callback.call1(py, args.bind(py)).map(drop),
+        })
+    }
+
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            callback: self.callback.clone_ref(py),
+            args: self.args.clone_ref(py),
+            context: self.context.clone_ref(py),
+        }
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.callback)?;
+        visit.call(&self.context)?;
+        match &self.args {
+            Args::None => Ok(()),
+            Args::One(only) => visit.call(only),
+            Args::Many(args) => visit.call(args),
+        }
+    }
+}
+
+/// What both kinds of handle are made of.
+#[derive(Debug)]
+pub struct Body {
+    pub owner: Py<LoopCore>,
+    call: GilCell<Option<Call>>,
+    /// Where it was made, in debug mode: a `traceback.StackSummary`.
+    trace: GilCell<Option<Py<PyAny>>>,
+    /// The repr from the moment of the cancellation, in debug mode.
+    epitaph: GilCell<Option<String>>,
+    cancelled: AtomicBool,
+}
+
+impl Body {
+    pub fn new(owner: Py<LoopCore>, call: Call) -> Self {
+        Self {
+            owner,
+            call: GilCell::new(Some(call)),
+            trace: GilCell::new(None),
+            epitaph: GilCell::new(None),
+            cancelled: AtomicBool::new(false),
+        }
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// What to run, taken out; `None` when it was cancelled.
+    #[inline]
+    pub fn take(&self, py: Python<'_>) -> Option<Call> {
+        self.call.take(py)
+    }
+
+    /// What to run, left in place: for a handle that runs again, and for debug mode, which shows it while it runs.
+    pub fn peek(&self, py: Python<'_>) -> Option<Call> {
+        self.call.with(py, |call| call.as_ref().map(|call| call.clone_ref(py)))
+    }
+
+    /// Puts a call back, for the repr in a report.
+    pub fn restore(&self, py: Python<'_>, call: Call) {
+        drop(self.call.replace(py, Some(call)));
+    }
+
+    pub fn set_trace(&self, py: Python<'_>, trace: Py<PyAny>) {
+        drop(self.trace.replace(py, Some(trace)));
+    }
+
+    pub fn trace<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.trace.with(py, |trace| trace.as_ref().map(|trace| trace.bind(py).clone()))
+    }
+
+    /// True when it was not cancelled before. The call is given back, for the caller to drop last.
+    fn cancel(&self, py: Python<'_>, repr: impl FnOnce() -> PyResult<String>) -> PyResult<Option<Option<Call>>> {
+        if self.is_cancelled() {
+            return Ok(None);
+        }
+        if self.owner.get().is_debug() {
+            let repr = repr()?;
+            self.epitaph.replace(py, Some(repr));
+        }
+        self.cancelled.store(true, Ordering::Relaxed);
+        Ok(Some(self.call.take(py)))
+    }
+
+    fn repr(&self, py: Python<'_>, kind: &str, when: Option<f64>) -> PyResult<String> {
+        if let Some(epitaph) = self.epitaph.with(py, |epitaph| epitaph.clone()) {
+            return Ok(epitaph);
+        }
+        let mut parts = vec![kind.to_owned()];
+        if self.is_cancelled() {
+            parts.push("cancelled".to_owned());
+        }
+        if let Some(when) = when {
+            parts.push(format!("when={}", when.into_pyobject(py)?.repr()?));
+        }
+        if let Some(call) = self.peek(py) {
+            static FORMAT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            let format = FORMAT.import(py, "asyncio.format_helpers", "_format_callback_source")?;
+            parts.push(format.call1((call.callback, call.args.tuple(py)?))?.extract()?);
+        }
+        if let Some(trace) = self.trace(py).filter(|trace| trace.len().is_ok_and(|len| len > 0)) {
+            let frame = trace.get_item(-1)?;
+            parts.push(format!("created at {}:{}", frame.get_item(0)?, frame.get_item(1)?));
+        }
+        Ok(format!("<{}>", parts.join(" ")))
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.owner)?;
+        if let Some(call) = self.call.traversed().as_deref().and_then(Option::as_ref) {
+            call.traverse(visit)?;
+        }
+        if let Some(trace) = self.trace.traversed().as_deref().and_then(Option::as_ref) {
+            visit.call(trace)?;
+        }
+        Ok(())
+    }
+
+    fn clear(&self, py: Python<'_>) {
+        drop(self.call.take(py));
+        drop(self.trace.take(py));
+    }
+
+    fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.call.with(py, |call| call.as_ref().map(|call| call.callback.clone_ref(py)))
+    }
+
+    fn args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        self.peek(py).map(|call| call.args.tuple(py)).transpose()
+    }
+
+    fn context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.call.with(py, |call| call.as_ref().map(|call| call.context.clone_ref(py)))
+    }
+}
+
+/// A callback that waits in the ready queue (`asyncio.Handle`).
+#[pyclass(module = "tokioloop", frozen, weakref, freelist = 512)]
+#[derive(Debug)]
+pub struct Handle {
+    pub body: Body,
+}
+
+impl Handle {
+    #[inline]
+    pub fn create(py: Python<'_>, owner: Py<LoopCore>, call: Call) -> PyResult<Py<Self>> {
+        let handle = Bound::new(py, Self { body: Body::new(owner, call) })?;
+        ffi::track(&handle);
+        Ok(handle.unbind())
+    }
+}
+
+#[pymethods]
+impl Handle {
+    #[getter(__class__)]
+    fn class<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
+        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        CLASS.import(py, "asyncio.events", "Handle")
+    }
+
+    /// Cancels the callback; a second time does nothing.
+    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        drop(self.body.cancel(py, || self.body.repr(py, "Handle cancelled", None))?);
+        Ok(())
+    }
+
+    /// Whether it was cancelled.
+    fn cancelled(&self) -> bool {
+        self.body.is_cancelled()
+    }
+
+    /// The `contextvars.Context` in which the callback runs; `None` once it ran or was cancelled.
+    fn get_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.body.context(py)
+    }
+
+    #[getter(_callback)]
+    fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.body.callback(py)
+    }
+
+    #[getter(_args)]
+    fn args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        self.body.args(py)
+    }
+
+    #[getter(_context)]
+    fn own_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.body.context(py)
+    }
+
+    #[getter(_loop)]
+    fn owner(&self, py: Python<'_>) -> Py<LoopCore> {
+        self.body.owner.clone_ref(py)
+    }
+
+    #[getter(_cancelled)]
+    fn is_cancelled(&self) -> bool {
+        self.body.is_cancelled()
+    }
+
+    #[getter(_source_traceback)]
+    fn trace<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.body.trace(py)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        self.body.repr(py, "Handle", None)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.body.traverse(&visit)
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.body.clear(py);
+    }
+}
+
+/// A callback that waits for a moment (`asyncio.TimerHandle`).
+#[pyclass(module = "tokioloop", frozen, weakref, freelist = 512)]
+#[derive(Debug)]
+pub struct TimerHandle {
+    pub body: Body,
+    when: f64,
+    /// Its place among the loop's timers, until it is due or cancelled.
+    key: GilCell<Option<TimerKey>>,
+}
+
+impl TimerHandle {
+    /// # Errors
+    /// `MemoryError`.
+    pub fn create(py: Python<'_>, owner: Py<LoopCore>, call: Call, when: f64) -> PyResult<Py<Self>> {
+        let handle = Bound::new(py, Self { body: Body::new(owner, call), when, key: GilCell::new(None) })?;
+        ffi::track(&handle);
+        Ok(handle.unbind())
+    }
+
+    pub fn time(&self) -> Time {
+        Time::from_secs(self.when)
+    }
+
+    pub fn set_key(&self, py: Python<'_>, key: Option<TimerKey>) {
+        self.key.replace(py, key);
+    }
+}
+
+#[pymethods]
+impl TimerHandle {
+    #[getter(__class__)]
+    fn class<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
+        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        CLASS.import(py, "asyncio.events", "TimerHandle")
+    }
+
+    /// Cancels the callback; a second time does nothing. The loop forgets it at once.
+    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        let call = self.body.cancel(py, || self.body.repr(py, "TimerHandle cancelled", Some(self.when)))?;
+        if call.is_some()
+            && let Some(key) = self.key.take(py)
+        {
+            // The loop's reference is dropped here, after its borrow.
+            drop(self.body.owner.get().forget_timer(py, key));
+        }
+        drop(call);
+        Ok(())
+    }
+
+    /// Whether it was cancelled.
+    fn cancelled(&self) -> bool {
+        self.body.is_cancelled()
+    }
+
+    /// When it is due: seconds on the clock of `loop.time()`.
+    fn when(&self) -> f64 {
+        self.when
+    }
+
+    /// The `contextvars.Context` in which the callback runs; `None` once it ran or was cancelled.
+    fn get_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.body.context(py)
+    }
+
+    #[getter(_callback)]
+    fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.body.callback(py)
+    }
+
+    #[getter(_args)]
+    fn args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        self.body.args(py)
+    }
+
+    #[getter(_context)]
+    fn own_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.body.context(py)
+    }
+
+    #[getter(_loop)]
+    fn owner(&self, py: Python<'_>) -> Py<LoopCore> {
+        self.body.owner.clone_ref(py)
+    }
+
+    #[getter(_cancelled)]
+    fn is_cancelled(&self) -> bool {
+        self.body.is_cancelled()
+    }
+
+    #[getter(_scheduled)]
+    fn is_scheduled(&self, py: Python<'_>) -> bool {
+        self.key.with(py, |key| key.is_some())
+    }
+
+    #[getter(_when)]
+    fn due(&self) -> f64 {
+        self.when
+    }
+
+    #[getter(_source_traceback)]
+    fn trace<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.body.trace(py)
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.when.to_bits().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn __richcmp__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>, op: CompareOp) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let Ok(other) = other.cast::<Self>() else { return Ok(py.NotImplemented()) };
+        let same = || -> PyResult<bool> {
+            let (mine, theirs) = (slf.get(), other.get());
+            if slf.is(other) {
+                return Ok(true);
+            }
+            if mine.when.to_bits() != theirs.when.to_bits() || mine.is_cancelled() != theirs.is_cancelled() {
+                return Ok(false);
+            }
+            match (mine.body.peek(py), theirs.body.peek(py)) {
+                (Some(mine), Some(theirs)) => Ok(mine.callback.bind(py).eq(&theirs.callback)?
+                    && mine.args.tuple(py)?.eq(theirs.args.tuple(py)?)?),
+                (None, None) => Ok(true),
+                _ => Ok(false),
+            }
+        };
+        let (mine, theirs) = (slf.get().when, other.get().when);
+        let answer = match op {
+            CompareOp::Lt => mine < theirs,
+            CompareOp::Gt => mine > theirs,
+            CompareOp::Le => mine < theirs || same()?,
+            CompareOp::Ge => mine > theirs || same()?,
+            CompareOp::Eq => same()?,
+            CompareOp::Ne => !same()?,
+        };
+        Ok(answer.into_pyobject(py)?.to_owned().into_any().unbind())
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        self.body.repr(py, "TimerHandle", Some(self.when))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.body.traverse(&visit)
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.body.clear(py);
+    }
+}
+
+/// Seconds, from whatever number the caller has.
+///
+/// # Errors
+/// `TypeError` when it is none, with asyncio's message for `None`.
+pub fn seconds(value: &Bound<'_, PyAny>, none_message: &'static str) -> PyResult<f64> {
+    if value.is_none() {
+        return Err(PyTypeError::new_err(none_message));
+    }
+    if value.is_instance_of::<pyo3::types::PyString>() || !value.hasattr(intern!(value.py(), "__float__"))? && !value.hasattr(intern!(value.py(), "__index__"))? {
+        return Err(PyTypeError::new_err(format!("a number of seconds is required, not {}", value.get_type().name()?.repr()?)));
+    }
+    value.extract()
+}

@@ -1,0 +1,281 @@
+//! A listening socket: accepts in bursts, makes a transport of each connection.
+//!
+//! What a server's `protocol_factory` raises is reported to the exception handler, and that connection is closed; the
+//! server goes on. Without resources to accept (EMFILE and its like) the listener rests for a second, as asyncio's does.
+
+use std::io;
+use std::os::fd::{IntoRawFd, OwnedFd};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
+use socket2::SockAddr;
+
+use super::cell::GilCell;
+use super::errors::{io_error, passes_through, report};
+use super::event_loop::{Entry, LoopCore};
+use super::ffi;
+use super::slots::Endpoint;
+use super::stream::StreamTransport;
+use crate::core::accept::{Accept, AcceptError, AcceptStep};
+use crate::io::endpoint;
+use crate::io::source::{self, Source};
+use crate::io::sys::BorrowedRawFd;
+use crate::log_debug;
+
+#[derive(Debug)]
+struct State {
+    machine: Accept,
+    source: Option<Source>,
+    sock: Option<Py<PyAny>>,
+    server: Option<Py<PyAny>>,
+    factory: Option<Py<PyAny>>,
+    /// Called as `(conn, address)` for connections that get TLS.
+    accept_secure: Option<Py<PyAny>>,
+    context: Option<Py<PyAny>>,
+}
+
+/// Accepts the connections of one listening socket.
+#[pyclass(module = "tokioloop._tokioloop", frozen, weakref)]
+#[derive(Debug)]
+pub struct Listener {
+    owner: Py<LoopCore>,
+    slot: u32,
+    fd: u32,
+    /// Family, type (non-blocking) and protocol of the connections' socket objects.
+    kind: (i32, i32, i32),
+    state: GilCell<State>,
+}
+
+impl Listener {
+    pub fn start(
+        owner: &Bound<'_, LoopCore>,
+        sock: &Bound<'_, PyAny>,
+        backlog: u32,
+        server: Option<Py<PyAny>>,
+        factory: Py<PyAny>,
+        accept_secure: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let py = owner.py();
+        owner.get().check_open()?;
+        let raw: i32 = sock.call_method0(intern!(py, "fileno"))?.extract()?;
+        let fd = u32::try_from(raw).map_err(|_| io_error(py, &io::Error::from_raw_os_error(libc::EBADF)))?;
+        let int = |name| -> PyResult<i32> { sock.getattr(name)?.extract() };
+        let kind = (int("family")?, int("type")? | libc::SOCK_NONBLOCK, int("proto")?);
+        let context = ffi::copy_context(py)?;
+        let slot = owner.get().io.with(py, |io| io.slots.reserve());
+        let state = State {
+            machine: Accept::new(backlog),
+            source: None,
+            sock: Some(sock.clone().unbind()),
+            server,
+            factory: Some(factory),
+            accept_secure,
+            context: Some(context),
+        };
+        let listener =
+            Py::new(py, Self { owner: owner.clone().unbind(), slot, fd, kind, state: GilCell::new(state) })?;
+        let registered = owner.get().io.with(py, |io| match &io.reactor {
+            Some(reactor) => reactor.register(BorrowedRawFd(raw), slot, true),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        });
+        let source = match registered {
+            Ok(source) => source,
+            Err(error) => {
+                drop(owner.get().io.with(py, |io| io.slots.remove(slot, fd)));
+                return Err(io_error(py, &error));
+            }
+        };
+        let ready = source.arm_read();
+        listener.get().state.with(py, |state| state.source = Some(source));
+        owner.get().io.with(py, |io| io.slots.fill(slot, fd, Endpoint::Listener(listener)));
+        if ready {
+            owner.get().push(py, Entry::Io(source::token(slot, false)));
+        }
+        log_debug!("listening fd={fd}");
+        Ok(())
+    }
+
+    /// Stops accepting on a listening socket; one that is not served is left alone.
+    pub fn stop(owner: &Bound<'_, LoopCore>, sock: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = owner.py();
+        let raw: i32 = sock.call_method0(intern!(py, "fileno"))?.extract()?;
+        let Ok(fd) = u32::try_from(raw) else { return Ok(()) };
+        let listener = owner.get().io.with(py, |io| match io.slots.by_fd(fd) {
+            Some(Endpoint::Listener(listener)) => Some(listener.clone_ref(py)),
+            _ => None,
+        });
+        if let Some(listener) = listener {
+            listener.get().orphan(py);
+            let this = listener.get();
+            drop(owner.get().io.with(py, |io| io.slots.remove(this.slot, this.fd)));
+            log_debug!("listening ended fd={fd}");
+        }
+        Ok(())
+    }
+
+    /// Deregisters it and lets go of everything.
+    pub fn orphan(&self, py: Python<'_>) {
+        let ours = self.owns_fd(py);
+        let dropped = self.state.with(py, |state| {
+            state.machine.stop();
+            if let Some(source) = state.source.take() {
+                source.release(ours);
+            }
+            (state.sock.take(), state.server.take(), state.factory.take(), state.accept_secure.take(), state.context.take())
+        });
+        drop(dropped);
+    }
+
+    fn owns_fd(&self, py: Python<'_>) -> bool {
+        let sock = self.state.with(py, |state| state.sock.as_ref().map(|sock| sock.clone_ref(py)));
+        sock.is_some_and(|sock| {
+            sock.bind(py)
+                .call_method0(intern!(py, "fileno"))
+                .and_then(|fd| fd.extract::<i64>())
+                .is_ok_and(|fd| fd == i64::from(self.fd))
+        })
+    }
+
+    /// There may be connections to accept.
+    pub fn handle_io(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        if !this.owns_fd(py) {
+            // Closed under the server: nothing can come any more.
+            this.orphan(py);
+            return Ok(());
+        }
+        this.state.with(py, |state| state.machine.begin());
+        loop {
+            let Some(fd) = this.state.with(py, |state| state.source.as_ref().map(Source::fd)) else { return Ok(()) };
+            let accepted = endpoint::accept(fd);
+            let step = match accepted {
+                Ok((conn, address)) => {
+                    let step = this.state.with(py, |state| state.machine.handle_accepted());
+                    Self::connect(slf, conn, &address)?;
+                    step
+                }
+                Err((AcceptError::WouldBlock, _)) => {
+                    let more = this.state.with(py, |state| state.source.as_ref().is_some_and(Source::clear_read));
+                    if !more {
+                        return Ok(());
+                    }
+                    AcceptStep::Done
+                }
+                Err((class, error)) => match this.state.with(py, |state| state.machine.handle_error(class)) {
+                    AcceptStep::BackOff(delay) => return Self::back_off(slf, &error, delay.as_secs_f64()),
+                    AcceptStep::Failed(_) => {
+                        let error = io_error(py, &error);
+                        return report(this.owner.bind(py), "socket.accept() failed", Some(&error), &[(
+                            "socket",
+                            this.shown_socket(py)?,
+                        )]);
+                    }
+                    step => step,
+                },
+            };
+            if step == AcceptStep::Done {
+                // The rest of the backlog waits for the next turn; others come first.
+                if this.state.with(py, |state| state.source.is_some()) {
+                    this.owner.get().push(py, Entry::Io(source::token(this.slot, false)));
+                }
+                return Ok(());
+            }
+        }
+    }
+
+    fn back_off(slf: &Bound<'_, Self>, error: &io::Error, delay: f64) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let owner = this.owner.bind(py);
+        let error = io_error(py, error);
+        let retry = slf.getattr(intern!(py, "_resume"))?;
+        owner.call_method1(intern!(py, "call_later"), (delay, retry))?;
+        let message = "socket.accept() out of system resource";
+        report(owner, message, Some(&error), &[("socket", this.shown_socket(py)?)])
+    }
+
+    fn shown_socket<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let sock = self.state.with(py, |state| state.sock.as_ref().map(|sock| sock.clone_ref(py)));
+        sock.map(|sock| super::stream::transport_socket(sock.bind(py))).transpose()
+    }
+
+    fn connect(slf: &Bound<'_, Self>, conn: OwnedFd, address: &SockAddr) -> PyResult<()> {
+        static SOCKET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let (py, this) = (slf.py(), slf.get());
+        let owner = this.owner.bind(py);
+        let parts = this.state.with(py, |state| {
+            Some((
+                state.factory.as_ref()?.clone_ref(py),
+                state.context.as_ref()?.clone_ref(py),
+                state.server.as_ref().map(|server| server.clone_ref(py)),
+                state.accept_secure.as_ref().map(|accept| accept.clone_ref(py)),
+            ))
+        });
+        // Closed by the connection before this one: the rest of the burst is refused.
+        let Some((factory, context, server, accept_secure)) = parts else { return Ok(()) };
+        let (family, kind, proto) = this.kind;
+        let sock = SOCKET.import(py, "socket", "socket")?.call1((family, kind, proto, conn.into_raw_fd()))?;
+        let made = ffi::in_context(py, &context, || {
+            let peer = match peer_name(py, address)? {
+                Some(peer) => peer.into_any(),
+                None => sock.call_method0(intern!(py, "getpeername"))?,
+            };
+            if let Some(accept) = accept_secure {
+                return accept.call1(py, (&sock, peer)).map(drop);
+            }
+            let protocol = factory.bind(py).call0()?;
+            let extra = PyDict::new(py);
+            extra.set_item(intern!(py, "peername"), peer)?;
+            let server = server.as_ref().map(|server| server.bind(py));
+            StreamTransport::create(owner, &sock, &protocol, None, Some(&extra), server).map(drop)
+        });
+        match made {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                sock.call_method0(intern!(py, "close"))?;
+                if passes_through(py, &error) {
+                    return Err(error);
+                }
+                report(owner, "Error on transport creation for incoming connection", Some(&error), &[])
+            }
+        }
+    }
+}
+
+/// The address as Python's `socket` gives it; `None` for the kinds left to Python.
+fn peer_name<'py>(py: Python<'py>, address: &SockAddr) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    if let Some(v4) = address.as_socket_ipv4() {
+        return (v4.ip().to_string(), v4.port()).into_pyobject(py).map(Some);
+    }
+    if let Some(v6) = address.as_socket_ipv6().filter(|v6| v6.scope_id() == 0 && v6.ip().to_ipv4_mapped().is_none()) {
+        return (v6.ip().to_string(), v6.port(), v6.flowinfo(), v6.scope_id()).into_pyobject(py).map(Some);
+    }
+    Ok(None)
+}
+
+#[pymethods]
+impl Listener {
+    /// The rest after a lack of resources is over.
+    fn _resume(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::handle_io(slf)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Listener fd={}>", self.fd)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.owner)?;
+        if let Some(state) = self.state.traversed() {
+            let objects = [&state.sock, &state.server, &state.factory, &state.accept_secure, &state.context];
+            objects.into_iter().flatten().try_for_each(|object| visit.call(object))?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.orphan(py);
+    }
+}

@@ -1,0 +1,53 @@
+//! CPython: pyclasses over the machines of `core` and the reactor of `io`. Thin: it decides nothing itself.
+//!
+//! The rule of this layer: a borrow of state never spans a call into Python, nor a drop of an object whose finalizer
+//! may be user code. So user code may call back into the same object from anywhere.
+//!
+//! Unsafe code lives in two fenced files: `cell` and `ffi`.
+
+#[deny(unsafe_code)]
+mod chunk;
+mod cell;
+#[deny(unsafe_code)]
+mod errors;
+#[deny(unsafe_code)]
+mod event_loop;
+mod ffi;
+#[deny(unsafe_code)]
+mod handle;
+#[deny(unsafe_code)]
+mod listener;
+#[deny(unsafe_code)]
+mod protocol;
+#[deny(unsafe_code)]
+mod run;
+#[deny(unsafe_code)]
+mod slots;
+#[deny(unsafe_code)]
+mod sockops;
+#[deny(unsafe_code)]
+mod stream;
+#[deny(unsafe_code)]
+mod stream_io;
+#[deny(unsafe_code)]
+mod watch;
+
+use pyo3::prelude::*;
+
+/// The extension module; `tokioloop` is its public face.
+#[pymodule(gil_used = true)]
+mod _tokioloop {
+    #[pymodule_export]
+    use super::event_loop::LoopCore;
+    #[pymodule_export]
+    use super::handle::{Handle, TimerHandle};
+    #[pymodule_export]
+    use super::listener::Listener;
+    #[pymodule_export]
+    use super::sockops::SockOperation;
+    #[pymodule_export]
+    use super::stream::StreamTransport;
+    #[cfg(feature = "failpoints")]
+    #[pymodule_export]
+    use super::stream::panic_next_event;
+}

@@ -1,0 +1,340 @@
+//! The turn: plan, look or park, queue what the look found, queue due timers, run the snapshot.
+//!
+//! The order is `core::turn`'s. Python only ever runs outside the Tokio runtime, and the GIL is let go of for a real park
+//! only. A signal ends the park, and its Python handler runs right then.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use super::errors::{PANIC, io_error, passes_through, report};
+use super::event_loop::{Entry, Io, LoopCore, now};
+use super::handle::{Body, Call};
+use super::slots::Endpoint;
+use super::stream::StreamTransport;
+use super::watch::Party;
+use crate::core::interest::Dir;
+use crate::core::time::Time;
+use crate::core::turn::Wait;
+use crate::io::reactor::{Parker, USER_SLOT};
+use crate::io::source;
+
+/// Runs turns until the loop is to stop.
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt` of a callback or a signal handler; what is left of the turn stays queued.
+pub fn run(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
+    let (py, this) = (slf.py(), slf.get());
+    this.check_open()?;
+    let parker = this.io.with(py, |io| io.reactor.as_ref().map(|reactor| Arc::clone(reactor.parker())));
+    let Some(parker) = parker else { return Err(PyRuntimeError::new_err("Event loop is closed")) };
+    let result = loop {
+        let result = turn(slf, &parker);
+        if result.is_err() || this.is_stopping() {
+            break result;
+        }
+    };
+    this.end_turns();
+    result
+}
+
+fn turn(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
+    let (py, this) = (slf.py(), slf.get());
+    this.begin_turn();
+    let mut moment = now();
+    let pending = this.io.with(py, |io| io.interest.io_pending());
+    let wait = this.sched.with(py, |sched| {
+        let next = sched.timers.next_deadline();
+        sched.turn.plan(!sched.ready.is_empty(), pending, this.is_stopping(), next, moment)
+    });
+    if wait != Wait::Skip {
+        look(slf, parker, wait, moment)?;
+        moment = now();
+        this.sched.with(py, |sched| sched.turn.looked(moment));
+    }
+    this.sched.with(py, |sched| {
+        while let Some(timer) = sched.timers.pop_due(moment) {
+            sched.ready.push(Entry::Timer(timer));
+        }
+        sched.ready.begin();
+    });
+    let result = run_snapshot(slf);
+    let flushed = flush_corked(slf);
+    result.and(flushed)
+}
+
+fn look(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, wait: Wait, moment: Time) -> PyResult<()> {
+    let (py, this) = (slf.py(), slf.get());
+    if let Wait::Park(deadline) = wait {
+        if let Some(deadline) = deadline {
+            this.io
+                .with(py, |io| match &mut io.reactor {
+                    Some(reactor) => reactor.set_deadline(nanos(deadline), nanos(moment)),
+                    None => Ok(()),
+                })
+                .map_err(|error| io_error(py, &error))?;
+        }
+        parker.shared.park_begins();
+        let parked = py.detach(|| catch_unwind(AssertUnwindSafe(|| parker.park())));
+        parker.shared.park_ended();
+        parked.map_err(|_| PyRuntimeError::new_err(PANIC))?;
+    } else {
+        catch_unwind(AssertUnwindSafe(|| parker.look())).map_err(|_| PyRuntimeError::new_err(PANIC))?;
+    }
+    collect(slf, parker)?;
+    py.check_signals()
+}
+
+/// A deadline in whole nanoseconds, rounded up: never early.
+fn nanos(time: Time) -> u64 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the cast saturates
+    let nanos = (time.secs() * 1e9).ceil() as u64;
+    nanos
+}
+
+/// Queues what became ready: endpoints in the kernel's order, then the user's fds.
+fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
+    let (py, this) = (slf.py(), slf.get());
+    let (woken, error) = this.io.with(py, |io| {
+        let Io { reactor, interest, tokens, events, .. } = io;
+        parker.shared.take_ready(tokens);
+        this.sched.with(py, |sched| {
+            for token in tokens.drain(..) {
+                if source::slot(token).0 == USER_SLOT {
+                    interest.handle_edge();
+                } else {
+                    sched.ready.push(Entry::Io(token));
+                }
+            }
+        });
+        let mut woken = Vec::new();
+        let Some(reactor) = reactor.as_ref().filter(|_| interest.io_pending()) else { return (woken, None) };
+        let again = reactor.clear_user();
+        interest.begin_look();
+        events.clear();
+        let mut error = None;
+        match reactor.look_user(events) {
+            Ok(full) if full || again => interest.handle_full(),
+            Ok(_) => {}
+            Err(failed) => error = Some(failed),
+        }
+        for event in events.drain(..) {
+            let fired = interest.handle_event(event.fd, event.generation, event.read, event.write, event.hangup);
+            for (fires, dir) in [(fired.reader, Dir::Read), (fired.writer, Dir::Write)] {
+                if fires && let Some(Party::Watcher(handle)) = interest.watcher(event.fd, dir) {
+                    let entry = Entry::Watch(handle.clone_ref(py));
+                    this.sched.with(py, |sched| sched.ready.push(entry));
+                }
+            }
+            woken.extend(fired.woken);
+            let generation = interest.generation(event.fd).unwrap_or_default();
+            if let Err(failed) = reactor.apply(event.fd, generation, fired.change) {
+                error = Some(failed);
+            }
+        }
+        (woken, error)
+    });
+    for party in woken {
+        if let Party::Waiter(future) = party {
+            let future = future.bind(py);
+            if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+                future.call_method1(intern!(py, "set_result"), (py.None(),))?;
+            }
+        }
+    }
+    match error {
+        Some(error) => report(slf, "Looking at file descriptors failed", Some(&io_error(py, &error)), &[]),
+        None => Ok(()),
+    }
+}
+
+fn run_snapshot(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
+    let (py, this) = (slf.py(), slf.get());
+    while let Some(entry) = this.sched.with(py, |sched| sched.ready.pop()) {
+        let result = if this.is_debug() { run_timed(slf, &entry) } else { run_entry(slf, &entry) };
+        if let Err(error) = result {
+            this.sched.with(py, |sched| sched.ready.abandon());
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+fn flush_corked(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
+    let (py, this) = (slf.py(), slf.get());
+    let corked = this.corked.take(py);
+    if corked.is_empty() {
+        return Ok(());
+    }
+    let mut result = Ok(());
+    for stream in &corked {
+        result = result.and(StreamTransport::uncork(stream.bind(py)));
+    }
+    result
+}
+
+/// Runs one entry. A panic of ours ends here: it is reported, and the connection it happened on is closed.
+#[inline]
+fn run_entry(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
+    let py = slf.py();
+    match catch_unwind(AssertUnwindSafe(|| dispatch(slf, entry))) {
+        Ok(result) => result,
+        Err(payload) => {
+            let stream = match entry {
+                Entry::Made(stream) | Entry::Lost(stream) => Some(stream.clone_ref(py)),
+                Entry::Io(token) => match endpoint(slf, *token) {
+                    Some(Endpoint::Stream(stream)) => Some(stream),
+                    _ => None,
+                },
+                Entry::Handle(_) | Entry::Watch(_) | Entry::Timer(_) => None,
+            };
+            panicked(slf, stream.as_ref().map(|stream| stream.bind(py)), payload.as_ref())
+        }
+    }
+}
+
+/// Reports a caught panic and closes the connection it happened on.
+///
+/// # Errors
+/// Only what passes through.
+pub fn panicked(
+    slf: &Bound<'_, LoopCore>,
+    stream: Option<&Bound<'_, StreamTransport>>,
+    payload: &(dyn Any + Send),
+) -> PyResult<()> {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+    let error = PyRuntimeError::new_err(format!("{PANIC}: {text}"));
+    report(slf, PANIC, Some(&error), &[("transport", stream.map(|stream| stream.clone().into_any()))])?;
+    stream.map_or(Ok(()), |stream| StreamTransport::fail_with(stream, error))
+}
+
+fn endpoint(slf: &Bound<'_, LoopCore>, token: u32) -> Option<Endpoint> {
+    let py = slf.py();
+    slf.get().io.with(py, |io| io.slots.at(source::slot(token).0).map(|endpoint| endpoint.clone_ref(py)))
+}
+
+#[inline]
+fn dispatch(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
+    let py = slf.py();
+    match entry {
+        Entry::Handle(handle) => {
+            let body = &handle.get().body;
+            let Some(call) = body.take(py) else { return Ok(()) };
+            match call.run(py) {
+                Ok(()) => Ok(()),
+                Err(error) => callback_failed(slf, handle.bind(py), body, call, &error, true),
+            }
+        }
+        Entry::Watch(handle) => {
+            let body = &handle.get().body;
+            let Some(call) = body.peek(py) else { return Ok(()) };
+            match call.run(py) {
+                Ok(()) => Ok(()),
+                Err(error) => callback_failed(slf, handle.bind(py), body, call, &error, false),
+            }
+        }
+        Entry::Timer(handle) => {
+            let body = &handle.get().body;
+            handle.get().set_key(py, None);
+            let Some(call) = body.take(py) else { return Ok(()) };
+            match call.run(py) {
+                Ok(()) => Ok(()),
+                Err(error) => callback_failed(slf, handle.bind(py), body, call, &error, true),
+            }
+        }
+        Entry::Io(token) => match endpoint(slf, *token) {
+            Some(Endpoint::Stream(stream)) => {
+                StreamTransport::handle_io(stream.bind(py), source::slot(*token).1)
+            }
+            Some(Endpoint::Listener(listener)) => super::listener::Listener::handle_io(listener.bind(py)),
+            None => Ok(()),
+        },
+        Entry::Made(stream) => StreamTransport::handle_made(stream.bind(py)),
+        Entry::Lost(stream) => StreamTransport::handle_lost(stream.bind(py)),
+    }
+}
+
+/// Reports the exception of a callback as `asyncio.Handle._run` does.
+#[cold]
+fn callback_failed<T>(
+    slf: &Bound<'_, LoopCore>,
+    handle: &Bound<'_, T>,
+    body: &Body,
+    call: Call,
+    error: &PyErr,
+    once: bool,
+) -> PyResult<()> {
+    let py = slf.py();
+    if passes_through(py, error) {
+        return Err(error.clone_ref(py));
+    }
+    let what = describe(py, &call)?;
+    // The report shows the handle, and the handle its callback.
+    if once {
+        body.restore(py, call);
+    }
+    let result = report(
+        slf,
+        &format!("Exception in callback {what}"),
+        Some(error),
+        &[("handle", Some(handle.clone().into_any())), ("source_traceback", body.trace(py))],
+    );
+    if once {
+        drop(body.take(py));
+    }
+    result
+}
+
+fn describe(py: Python<'_>, call: &Call) -> PyResult<String> {
+    static FORMAT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let format = FORMAT.import(py, "asyncio.format_helpers", "_format_callback_source")?;
+    format.call1((&call.callback, call.args.tuple(py)?))?.extract()
+}
+
+/// Debug mode: the loop knows its current handle, and slow callbacks are reported.
+#[cold]
+fn run_timed(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
+    let py = slf.py();
+    let (what, body) = match entry {
+        Entry::Handle(handle) | Entry::Watch(handle) => (handle.bind(py).clone().into_any(), Some(&handle.get().body)),
+        Entry::Timer(handle) => (handle.bind(py).clone().into_any(), Some(&handle.get().body)),
+        Entry::Made(stream) | Entry::Lost(stream) => (stream.bind(py).clone().into_any(), None),
+        Entry::Io(token) => match endpoint(slf, *token) {
+            Some(Endpoint::Stream(stream)) => (stream.bind(py).clone().into_any(), None),
+            Some(Endpoint::Listener(listener)) => (listener.bind(py).clone().into_any(), None),
+            None => return Ok(()),
+        },
+    };
+    let call = body.and_then(|body| body.peek(py));
+    if body.is_some() && call.is_none() {
+        return Ok(());
+    }
+    slf.setattr(intern!(py, "_current_handle"), if body.is_some() { what.clone() } else { py.None().into_bound(py) })?;
+    let begun = now();
+    let result = run_entry(slf, entry);
+    let took = now().secs() - begun.secs();
+    slf.setattr(intern!(py, "_current_handle"), py.None())?;
+    result?;
+    if took >= slf.getattr(intern!(py, "slow_callback_duration"))?.extract::<f64>()? {
+        if let (Some(body), Some(call)) = (body, call) {
+            // The report shows the callback, which a one-shot handle has let go of.
+            let gone = body.peek(py).is_none() && !body.is_cancelled();
+            if gone {
+                body.restore(py, call);
+            }
+            let reported = slf.call_method1(intern!(py, "_report_slow"), (&what, took));
+            if gone {
+                drop(body.take(py));
+            }
+            return reported.map(drop);
+        }
+        return slf.call_method1(intern!(py, "_report_slow"), (what, took)).map(drop);
+    }
+    Ok(())
+}

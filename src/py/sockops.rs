@@ -1,0 +1,539 @@
+//! `sock_*`: one awaitable class for all operations.
+//!
+//! A [`SockOperation`] is a coroutine by its methods (`send`, `throw`, `close`, `__await__`; `collections.abc.Coroutine`
+//! knows it by them), so `create_task` takes it. Like a coroutine it does nothing, checks nothing and raises nothing until
+//! it is awaited. The system call is made when the awaiting task runs; readiness only wakes the task (`core::sockop`).
+//!
+//! A socket that had to wait once stays registered, edge-triggered, in the loop's epoll. [`Owners`] knows by a weak
+//! reference which socket object an fd's registration belongs to: a closed socket whose number comes back as another
+//! is registered anew.
+
+use std::io;
+
+use pyo3::exceptions::{
+    PyBlockingIOError, PyBufferError, PyGeneratorExit, PyInterruptedError, PyRuntimeError, PyStopIteration, PyTypeError,
+    PyValueError,
+};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use super::cell::GilCell;
+use super::errors::io_error;
+use super::event_loop::{Io, LoopCore, SCRATCH};
+use super::ffi::{self, Lent};
+use super::watch::Party;
+use crate::core::interest::{Change, Dir, WaitKey};
+use crate::core::sockop::{Next, SockOp};
+use crate::io::endpoint;
+use crate::io::sys::{self, BorrowedRawFd};
+
+/// Which operation.
+#[derive(Debug)]
+pub enum Kind {
+    Recv(Py<PyAny>),
+    RecvInto(Py<PyAny>),
+    RecvFromInto(Py<PyAny>, Option<Py<PyAny>>),
+    SendAll(Py<PyAny>),
+    Accept,
+    Connected,
+    /// A method of the socket object that takes these arguments.
+    Method(&'static str, Dir, Vec<Py<PyAny>>),
+}
+
+impl Kind {
+    fn dir(&self) -> Dir {
+        match self {
+            Self::SendAll(_) | Self::Connected => Dir::Write,
+            Self::Method(_, dir, _) => *dir,
+            Self::Recv(_) | Self::RecvInto(_) | Self::RecvFromInto(..) | Self::Accept => Dir::Read,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Recv(_) => "sock_recv",
+            Self::RecvInto(_) => "sock_recv_into",
+            Self::RecvFromInto(..) => "sock_recvfrom_into",
+            Self::SendAll(_) => "sock_sendall",
+            Self::Accept => "sock_accept",
+            Self::Connected => "sock_connect",
+            Self::Method("recvfrom", ..) => "sock_recvfrom",
+            Self::Method(..) => "sock_sendto",
+        }
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Recv(object) | Self::RecvInto(object) | Self::SendAll(object) => visit.call(object),
+            Self::RecvFromInto(buf, nbytes) => {
+                visit.call(buf)?;
+                nbytes.as_ref().map_or(Ok(()), |nbytes| visit.call(nbytes))
+            }
+            Self::Accept | Self::Connected => Ok(()),
+            Self::Method(_, _, args) => args.iter().try_for_each(|arg| visit.call(arg)),
+        }
+    }
+}
+
+/// Whose fds are registered, by fd.
+#[derive(Debug, Default)]
+pub struct Owners(Vec<Option<Owner>>);
+
+#[derive(Debug)]
+struct Owner {
+    /// A weak reference, so that a kept registration keeps no socket alive.
+    socket: Py<PyWeakrefReference>,
+    short_read_drains: bool,
+}
+
+impl Owners {
+    fn owns(&self, py: Python<'_>, fd: u32, sock: &Bound<'_, PyAny>) -> bool {
+        self.0
+            .get(fd as usize)
+            .and_then(Option::as_ref)
+            .and_then(|owner| owner.socket.bind(py).upgrade())
+            .is_some_and(|owner| owner.is(sock))
+    }
+
+    fn is_known(&self, fd: u32) -> bool {
+        self.0.get(fd as usize).is_some_and(Option::is_some)
+    }
+
+    fn short_read_drains(&self, fd: u32) -> bool {
+        self.0.get(fd as usize).and_then(Option::as_ref).is_some_and(|owner| owner.short_read_drains)
+    }
+
+    fn set(&mut self, fd: u32, owner: Owner) -> Option<Owner> {
+        let at = fd as usize;
+        if self.0.len() <= at {
+            self.0.resize_with(at + 1, || None);
+        }
+        self.0[at].replace(owner)
+    }
+}
+
+/// What an attempt at the system call gave.
+enum Attempt {
+    Done(Py<PyAny>),
+    Moved(usize),
+    Blocked,
+}
+
+#[derive(Debug)]
+struct State {
+    machine: SockOp,
+    kind: Option<Kind>,
+    sock: Option<Py<PyAny>>,
+    data: Option<Py<PyBytes>>,
+    wait: Option<WaitKey>,
+    running: bool,
+}
+
+/// An operation on a socket, to be awaited.
+#[pyclass(module = "tokioloop._tokioloop", frozen, weakref, freelist = 64)]
+#[derive(Debug)]
+pub struct SockOperation {
+    owner: Py<LoopCore>,
+    name: &'static str,
+    state: GilCell<State>,
+}
+
+impl SockOperation {
+    pub fn create(owner: &Bound<'_, LoopCore>, sock: Py<PyAny>, kind: Kind) -> PyResult<Py<Self>> {
+        let name = kind.name();
+        let machine = SockOp::new(kind.dir());
+        let state = State { machine, kind: Some(kind), sock: Some(sock), data: None, wait: None, running: false };
+        let operation =
+            Bound::new(owner.py(), Self { owner: owner.clone().unbind(), name, state: GilCell::new(state) })?;
+        ffi::track(&operation);
+        Ok(operation.unbind())
+    }
+
+    /// One step of the coroutine: the future to wait for, or `StopIteration` with the result.
+    fn step(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        let (done, running, fresh, sock) = this.state.with(py, |state| {
+            let running = state.running;
+            state.wait = None;
+            state.running = true;
+            let sock = state.sock.as_ref().map(|sock| sock.clone_ref(py));
+            (state.machine.is_done(), running, state.machine.is_fresh(), sock)
+        });
+        if running {
+            return Err(PyValueError::new_err("coroutine already executing"));
+        }
+        let result = match sock.filter(|_| !done) {
+            Some(sock) => this.attempt_or_wait(sock.bind(py), fresh),
+            None => Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
+        };
+        this.state.with(py, |state| state.running = false);
+        if result.is_err() {
+            this.finish(py);
+        }
+        result
+    }
+
+    fn attempt_or_wait(&self, sock: &Bound<'_, PyAny>, fresh: bool) -> PyResult<Py<PyAny>> {
+        let py = sock.py();
+        let owner = self.owner.bind(py);
+        if fresh {
+            self.check(owner, sock)?;
+        }
+        let raw: i32 = sock.call_method0(intern!(py, "fileno"))?.extract()?;
+        let known_blocked = u32::try_from(raw).is_ok_and(|fd| {
+            let dir = self.state.with(py, |state| state.machine.dir());
+            owner.get().io.with(py, |io| io.interest.is_blocked(fd, dir) && io.owners.owns(py, fd, sock))
+        });
+        let mut next = self
+            .state
+            .with(py, |state| state.machine.poll(known_blocked))
+            .map_err(|_| PyRuntimeError::new_err("cannot reuse already awaited coroutine"))?;
+        loop {
+            next = match next {
+                Next::Finish => return Err(PyStopIteration::new_err((py.None(),))),
+                Next::Wait(dir) => {
+                    let fd = u32::try_from(raw).map_err(|_| io_error(py, &io::Error::from_raw_os_error(libc::EBADF)))?;
+                    return self.wait(owner, sock, fd, dir);
+                }
+                Next::Try => match self.attempt(owner, sock, raw)? {
+                    Attempt::Done(value) => {
+                        self.state.with(py, |state| state.machine.handle_progress(0));
+                        // In a tuple of its own: a tuple as the value must arrive as a tuple.
+                        return Err(PyStopIteration::new_err((value,)));
+                    }
+                    Attempt::Moved(n) => self.state.with(py, |state| state.machine.handle_progress(n)),
+                    Attempt::Blocked => {
+                        if let Ok(fd) = u32::try_from(raw) {
+                            let dir = self.state.with(py, |state| state.machine.dir());
+                            owner.get().io.with(py, |io| io.interest.handle_blocked(fd, dir));
+                        }
+                        self.state.with(py, |state| state.machine.handle_blocked())
+                    }
+                },
+            };
+        }
+    }
+
+    /// The checks of asyncio's `sock_*`, made when the operation is first run.
+    fn check(&self, owner: &Bound<'_, LoopCore>, sock: &Bound<'_, PyAny>) -> PyResult<()> {
+        static SOCKET: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        let py = sock.py();
+        if !sock.get_type().is(SOCKET.import(py, "socket", "socket")?) {
+            owner.call_method1(intern!(py, "_check_socket"), (sock,))?;
+        }
+        if owner.get().is_debug() && sock.call_method0(intern!(py, "gettimeout"))?.extract::<Option<f64>>()? != Some(0.0) {
+            return Err(PyValueError::new_err("the socket must be non-blocking"));
+        }
+        let data = self.state.with(py, |state| match &state.kind {
+            Some(Kind::SendAll(data)) => Some(data.clone_ref(py)),
+            _ => None,
+        });
+        if let Some(data) = data {
+            let data = data.bind(py);
+            // `PyBytes_FromObject` would take a list, too.
+            let bytes = match data.cast_exact::<PyBytes>() {
+                Ok(bytes) => bytes.clone(),
+                Err(_) if pyo3::buffer::PyUntypedBuffer::get(data).is_ok() => ffi::copy_bytes(data)?,
+                Err(_) => {
+                    let name = data.get_type().name()?;
+                    let message = format!("a bytes-like object is required, not {}", name.repr()?);
+                    return Err(PyTypeError::new_err(message));
+                }
+            };
+            let total = bytes.len()?;
+            self.state.with(py, |state| {
+                state.machine.set_total(total);
+                state.data = Some(bytes.unbind());
+            });
+        }
+        Ok(())
+    }
+
+    fn attempt(&self, owner: &Bound<'_, LoopCore>, sock: &Bound<'_, PyAny>, raw: i32) -> PyResult<Attempt> {
+        let py = sock.py();
+        let fd = BorrowedRawFd(raw);
+        let (data, moved) = self
+            .state
+            .with(py, |state| (state.data.as_ref().map(|data| data.clone_ref(py)), state.machine.moved()));
+        if let Some(data) = data {
+            let rest = data.as_bytes(py).get(moved..).unwrap_or_default();
+            let sent = endpoint::send(fd, rest).map_err(|error| io_error(py, &error))?;
+            return Ok(if sent == 0 && !rest.is_empty() { Attempt::Blocked } else { Attempt::Moved(sent) });
+        }
+        enum Call {
+            Recv(Py<PyAny>),
+            Into(Py<PyAny>),
+            Method(&'static str, Vec<Py<PyAny>>),
+            Accept,
+            Connected,
+        }
+        let call = self.state.with(py, |state| match &state.kind {
+            Some(Kind::Recv(n)) => Call::Recv(n.clone_ref(py)),
+            Some(Kind::RecvInto(buf)) => Call::Into(buf.clone_ref(py)),
+            Some(Kind::RecvFromInto(buf, nbytes)) => {
+                let mut args = vec![buf.clone_ref(py)];
+                args.extend(nbytes.as_ref().map(|nbytes| nbytes.clone_ref(py)));
+                Call::Method("recvfrom_into", args)
+            }
+            Some(Kind::Method(name, _, args)) => {
+                Call::Method(name, args.iter().map(|arg| arg.clone_ref(py)).collect())
+            }
+            Some(Kind::Accept) => Call::Accept,
+            Some(Kind::Connected | Kind::SendAll(_)) | None => Call::Connected,
+        });
+        match call {
+            Call::Recv(n) => {
+                let n: isize = n.bind(py).extract()?;
+                let Ok(n) = usize::try_from(n) else {
+                    return Err(PyValueError::new_err("negative buffersize in recv"));
+                };
+                let received = owner.get().scratch.with(py, |scratch| {
+                    if scratch.is_empty() {
+                        scratch.resize(SCRATCH, 0);
+                    }
+                    let room = n.min(SCRATCH);
+                    recv(fd, &mut scratch[..room]).map(|got| got.map(|got| (got, PyBytes::new(py, &scratch[..got]))))
+                });
+                let Some((got, bytes)) = received.map_err(|error| io_error(py, &error))? else {
+                    return Ok(Attempt::Blocked);
+                };
+                Self::after_read(owner, sock, raw, got, n);
+                Ok(Attempt::Done(bytes.into_any().unbind()))
+            }
+            Call::Into(buf) => {
+                let mut lent = Lent::of(buf.bind(py)).map_err(|error| {
+                    if error.is_instance_of::<PyBufferError>(py) {
+                        PyTypeError::new_err("a read-write bytes-like object is required")
+                    } else {
+                        error
+                    }
+                })?;
+                let room = lent.len();
+                let got = lent.fill(py, |buf| recv(fd, buf)).map_err(|error| io_error(py, &error))?;
+                let Some(got) = got else { return Ok(Attempt::Blocked) };
+                Self::after_read(owner, sock, raw, got, room);
+                Ok(Attempt::Done(got.into_pyobject(py)?.into_any().unbind()))
+            }
+            Call::Method(name, args) => {
+                Self::unless_blocked(py, sock.call_method1(name, PyTuple::new(py, args)?))
+            }
+            Call::Accept => {
+                let accepted = sock.call_method0(intern!(py, "accept"));
+                if let Ok(pair) = &accepted {
+                    pair.get_item(0)?.call_method1(intern!(py, "setblocking"), (false,))?;
+                }
+                Self::unless_blocked(py, accepted)
+            }
+            Call::Connected => {
+                let fresh_wait = self.state.with(py, |state| state.kind.take());
+                // Once: the first step waits, the second finds the socket writable.
+                Ok(if fresh_wait.is_some() { Attempt::Blocked } else { Attempt::Done(py.None()) })
+            }
+        }
+    }
+
+    fn unless_blocked(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<Attempt> {
+        match result {
+            Ok(value) => Ok(Attempt::Done(value.unbind())),
+            Err(error)
+                if error.is_instance_of::<PyBlockingIOError>(py) || error.is_instance_of::<PyInterruptedError>(py) =>
+            {
+                Ok(Attempt::Blocked)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A short read of a TCP socket drained it: the next call would block until there is an edge.
+    fn after_read(owner: &Bound<'_, LoopCore>, sock: &Bound<'_, PyAny>, raw: i32, got: usize, room: usize) {
+        let py = sock.py();
+        let Ok(fd) = u32::try_from(raw) else { return };
+        if got == 0 || got >= room {
+            return;
+        }
+        owner.get().io.with(py, |io| {
+            if io.owners.short_read_drains(fd) && io.owners.owns(py, fd, sock) {
+                io.interest.handle_drained(fd);
+            }
+        });
+    }
+
+    fn wait(&self, owner: &Bound<'_, LoopCore>, sock: &Bound<'_, PyAny>, fd: u32, dir: Dir) -> PyResult<Py<PyAny>> {
+        let py = sock.py();
+        owner.get().check_open()?;
+        let future = LoopCore::create_future(owner)?;
+        let known = owner.get().io.with(py, |io| io.owners.owns(py, fd, sock));
+        // Made before the borrow: a weak reference is an object of Python's.
+        let new_owner = if known {
+            None
+        } else {
+            let short_read_drains = i32::try_from(fd).is_ok_and(|fd| endpoint::short_read_drains(BorrowedRawFd(fd)));
+            Some(Owner { socket: PyWeakrefReference::new(sock)?.unbind(), short_read_drains })
+        };
+        let waiter = Party::Waiter(future.clone().unbind());
+        let (result, key, dropped) = owner.get().io.with(py, |io| {
+            let Io { reactor, interest, owners, .. } = io;
+            let apply = |generation: Option<u32>, change| {
+                reactor.as_ref().map_or(Ok(()), |reactor| reactor.apply(fd, generation.unwrap_or_default(), change))
+            };
+            let mut stale = Vec::new();
+            let mut old = None;
+            let mut result = Ok(());
+            if let Some(new) = new_owner {
+                let change = if owners.is_known(fd) {
+                    let (change, waiters) = interest.renew(fd);
+                    stale = waiters;
+                    change
+                } else {
+                    interest.attach(fd)
+                };
+                old = owners.set(fd, new);
+                result = apply(interest.generation(fd), change);
+            }
+            let (change, key) = interest.wait(fd, dir, waiter);
+            if change != Change::Keep && result.is_ok() {
+                result = apply(interest.generation(fd), change);
+            }
+            let mut refused = None;
+            if result.is_err() {
+                refused = interest.unwait(key).1;
+                owners.0[fd as usize] = None;
+                stale.extend(interest.forget(fd));
+            }
+            (result, key, (stale, old, refused))
+        });
+        drop(dropped);
+        result.map_err(|error| io_error(py, &error))?;
+        self.state.with(py, |state| state.wait = Some(key));
+        // What `Future.__await__` does before it yields itself to the task.
+        future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
+        Ok(future.unbind())
+    }
+
+    /// Ends the operation: takes a wait back and lets go of what it holds.
+    fn finish(&self, py: Python<'_>) {
+        let (wait, dropped) = self.state.with(py, |state| {
+            state.machine.handle_ended();
+            (state.wait.take(), (state.kind.take(), state.sock.take(), state.data.take()))
+        });
+        drop(dropped);
+        if let Some(key) = wait {
+            let waiter = self.owner.get().io.with(py, |io| {
+                let Io { reactor, interest, .. } = io;
+                let generation = interest.generation(key.fd).unwrap_or_default();
+                let (change, waiter) = interest.unwait(key);
+                if let Some(reactor) = reactor {
+                    // The socket may be closed by now; then there is nothing to change.
+                    let _closed = reactor.apply(key.fd, generation, change);
+                }
+                waiter
+            });
+            drop(waiter);
+        }
+    }
+}
+
+/// `None`: it would block.
+fn recv(fd: BorrowedRawFd, buf: &mut [u8]) -> io::Result<Option<usize>> {
+    if buf.is_empty() {
+        return Ok(Some(0));
+    }
+    loop {
+        match sys::recv(fd, buf) {
+            Ok(n) => return Ok(Some(n)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[pymethods]
+impl SockOperation {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Self::step(slf)
+    }
+
+    /// Runs the operation until it must wait, as `coroutine.send`.
+    fn send(slf: &Bound<'_, Self>, _value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        Self::step(slf)
+    }
+
+    /// Ends the operation and raises the exception, as `coroutine.throw`: nothing was taken from the socket.
+    #[pyo3(signature = (typ, val = None, tb = None))]
+    fn throw(
+        slf: &Bound<'_, Self>,
+        typ: &Bound<'_, PyAny>,
+        val: Option<&Bound<'_, PyAny>>,
+        tb: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        slf.get().finish(py);
+        let error = match (typ.cast::<PyType>(), val) {
+            (Ok(class), Some(val)) if val.is_instance(class)? => val.clone(),
+            (Ok(class), Some(val)) if !val.is_none() => class.call1((val,))?,
+            (Ok(class), _) => class.call0()?,
+            (Err(_), _) => typ.clone(),
+        };
+        if let Some(tb) = tb.filter(|tb| !tb.is_none()) {
+            return Err(PyErr::from_value(error.call_method1(intern!(py, "with_traceback"), (tb,))?));
+        }
+        Err(PyErr::from_value(error))
+    }
+
+    /// Ends the operation, as `coroutine.close`.
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        match Self::throw(slf, py.get_type::<PyGeneratorExit>().as_any(), None, None) {
+            Err(error) if error.is_instance_of::<PyGeneratorExit>(py) => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    #[getter]
+    fn __name__(&self) -> &'static str {
+        self.name
+    }
+
+    #[getter]
+    fn __qualname__(&self) -> String {
+        format!("TokioLoop.{}", self.name)
+    }
+
+    #[getter]
+    fn cr_running(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.running)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<coroutine TokioLoop.{}>", self.name)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.owner)?;
+        if let Some(state) = self.state.traversed() {
+            if let Some(kind) = &state.kind {
+                kind.traverse(&visit)?;
+            }
+            if let Some(sock) = &state.sock {
+                visit.call(sock)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.finish(py);
+    }
+}

@@ -1,0 +1,385 @@
+//! `StreamTransport`: the transport of every stream, as Python sees it. `stream_io` has its life.
+//!
+//! It passes `isinstance` checks against `asyncio.Transport` by its `__class__`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyType};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use super::cell::GilCell;
+use super::chunk::{self, Chunk};
+use super::errors::io_error;
+use super::event_loop::LoopCore;
+use super::protocol::Protocol;
+use super::stream_io;
+use crate::core::fault::Fault;
+use crate::core::stream::{Admit, Step, Stream, WriteError};
+use crate::io::endpoint;
+use crate::io::source::Source;
+
+/// What a transport is made of.
+#[derive(Debug)]
+pub struct State {
+    pub machine: Stream<Chunk>,
+    pub source: Option<Source>,
+    pub sock: Option<Py<PyAny>>,
+    /// The socket's bound `fileno`.
+    pub fileno: Option<Py<PyAny>>,
+    pub protocol: Option<Protocol>,
+    pub extra: Option<Py<PyDict>>,
+    pub server: Option<Py<PyAny>>,
+    /// Told once `connection_made` ran.
+    pub waiter: Option<Py<PyAny>>,
+    /// Told once the outbox is empty.
+    pub drain_waiter: Option<Py<PyAny>>,
+    /// The context of every callback of the protocol.
+    pub context: Option<Py<PyAny>>,
+    /// The exception for `connection_lost`.
+    pub error: Option<PyErr>,
+    pub failpoint: bool,
+}
+
+/// A stream transport (`asyncio.Transport`).
+#[pyclass(module = "tokioloop", frozen, weakref)]
+#[derive(Debug)]
+pub struct StreamTransport {
+    pub owner: Py<LoopCore>,
+    pub slot: u32,
+    pub fd: u32,
+    pub state: GilCell<State>,
+}
+
+/// Asyncio's read-only view of a socket.
+///
+/// # Errors
+/// Whatever `TransportSocket` raises.
+pub fn transport_socket<'py>(sock: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CLASS.import(sock.py(), "asyncio.trsock", "TransportSocket")?.call1((sock,))
+}
+
+/// Has the transport's next I/O event panic inside Rust: for the test that no panic crosses into Python.
+#[cfg(feature = "failpoints")]
+#[pyfunction]
+pub fn panic_next_event(transport: &Bound<'_, StreamTransport>) {
+    transport.get().state.with(transport.py(), |state| state.failpoint = true);
+}
+
+fn write_error(error: WriteError, method: &str) -> PyErr {
+    PyRuntimeError::new_err(match error {
+        WriteError::AfterEof => format!("Cannot call {method}() after write_eof()"),
+        WriteError::DrainAwaited => "unable to write; sendfile is in progress".to_owned(),
+    })
+}
+
+impl StreamTransport {
+    pub fn is_closing_now(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.machine.is_closing())
+    }
+
+    /// Runs a method's body; a panic in it is reported and closes the connection.
+    fn guard(slf: &Bound<'_, Self>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+            super::run::panicked(slf.get().owner.bind(slf.py()), Some(slf), payload.as_ref())
+        })
+    }
+
+    fn write_now(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let bytes = chunk::bytes_of(data)?;
+        let slice = bytes.as_bytes();
+        let turn = this.owner.get().turn();
+        let admitted = this.state.with(py, |state| {
+            if slice.is_empty() { state.machine.check_write().map(|()| None) } else { state.machine.admit(turn).map(Some) }
+        });
+        let step = match admitted.map_err(|error| write_error(error, "write"))? {
+            None => return Ok(()),
+            Some(Admit::Send) => match this.live_fd(py).and_then(|fd| endpoint::send(fd, slice)) {
+                Ok(sent) => {
+                    let left = sent < slice.len();
+                    this.state.with(py, |state| {
+                        state.machine.handle_direct(turn);
+                        if left { state.machine.enqueue(stream_io::chunk(bytes), sent, true) } else { Step::NONE }
+                    })
+                }
+                Err(error) => return Self::fatal(slf, io_error(py, &error), "Fatal write error on socket transport"),
+            },
+            Some(Admit::Queue) => {
+                this.state.with(py, |state| state.machine.enqueue(stream_io::chunk(bytes), 0, false))
+            }
+            Some(Admit::Drop { warn }) => {
+                if warn {
+                    this.owner.bind(py).call_method0(intern!(py, "_warn_lost_write"))?;
+                }
+                return Ok(());
+            }
+        };
+        Self::run_step(slf, step)
+    }
+
+    fn abort_now(slf: &Bound<'_, Self>, fault: Fault) -> PyResult<()> {
+        // What was written before in this turn would have gone out at once without the cork.
+        Self::uncork(slf)?;
+        let step = slf.get().state.with(slf.py(), |state| state.machine.fail(fault));
+        Self::run_step(slf, step)
+    }
+}
+
+#[pymethods]
+impl StreamTransport {
+    #[classattr]
+    #[pyo3(name = "_start_tls_compatible")]
+    const START_TLS_COMPATIBLE: bool = true;
+
+    #[getter(__class__)]
+    fn class<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
+        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        CLASS.import(py, "asyncio.transports", "Transport")
+    }
+
+    /// `sendfile` goes through read and write for now.
+    #[getter(_sendfile_compatible)]
+    fn sendfile_mode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        static MODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        MODE.import(py, "asyncio.constants", "_SendfileMode")?.getattr(intern!(py, "FALLBACK"))
+    }
+
+    #[getter(_loop)]
+    fn owner(&self, py: Python<'_>) -> Py<LoopCore> {
+        self.owner.clone_ref(py)
+    }
+
+    #[getter(_extra)]
+    fn extra(&self, py: Python<'_>) -> Option<Py<PyDict>> {
+        self.state.with(py, |state| state.extra.as_ref().map(|extra| extra.clone_ref(py)))
+    }
+
+    #[getter(_sock)]
+    fn sock(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| state.sock.as_ref().map(|sock| sock.clone_ref(py)))
+    }
+
+    /// `socket`, `sockname`, `peername`, or `default`.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.get_extra_info>
+    #[pyo3(signature = (name, default = None))]
+    fn get_extra_info(&self, py: Python<'_>, name: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> PyResult<Option<Py<PyAny>>> {
+        let Some(extra) = self.extra(py) else { return Ok(default) };
+        Ok(extra.bind(py).get_item(name)?.map(Bound::unbind).or(default))
+    }
+
+    fn get_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| state.protocol.as_ref().map(|protocol| protocol.object.clone_ref(py)))
+    }
+
+    /// Data goes to `protocol` from now on.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.set_protocol>
+    fn set_protocol(&self, py: Python<'_>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        let new = Protocol::new(protocol)?;
+        drop(self.state.with(py, |state| state.protocol.replace(new)));
+        Ok(())
+    }
+
+    fn is_closing(&self, py: Python<'_>) -> bool {
+        self.is_closing_now(py)
+    }
+
+    fn is_reading(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.machine.is_reading())
+    }
+
+    /// Stops calling `data_received`.
+    fn pause_reading(&self, py: Python<'_>) {
+        self.state.with(py, |state| state.machine.pause_reading());
+    }
+
+    /// Goes on calling `data_received`.
+    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let step = slf.get().state.with(slf.py(), |state| state.machine.resume_reading());
+        Self::guard(slf, || Self::run_step(slf, step))
+    }
+
+    /// Closes the transport; what is buffered is sent first, and `connection_lost(None)` follows.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.close>
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guard(slf, || {
+            let step = slf.get().state.with(slf.py(), |state| state.machine.close());
+            Self::run_step(slf, step)
+        })
+    }
+
+    /// Closes the transport at once; what is buffered is lost, and `connection_lost(None)` follows.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.abort>
+    fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guard(slf, || Self::abort_now(slf, Fault::Closed))
+    }
+
+    /// As `abort`, with an exception for `connection_lost`: the hook of `asyncio.sslproto`.
+    fn _force_close(slf: &Bound<'_, Self>, error: &Bound<'_, PyAny>) -> PyResult<()> {
+        if error.is_none() {
+            return Self::abort(slf);
+        }
+        let error = PyErr::from_value(error.clone());
+        Self::guard(slf, || Self::fail_with(slf, error))
+    }
+
+    /// Writes `data`: at once what the kernel takes, the rest when it can.
+    ///
+    /// Raises `TypeError` when `data` is not bytes-like, `RuntimeError` after `write_eof()`.
+    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.write>
+    fn write(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::guard(slf, || Self::write_now(slf, data))
+    }
+
+    /// Writes the items of an iterable, in one vectored send where the kernel takes it.
+    ///
+    /// Raises as `write`.
+    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.writelines>
+    fn writelines(slf: &Bound<'_, Self>, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.state.with(py, |state| state.machine.check_write()).map_err(|error| write_error(error, "writelines"))?;
+        let chunks = list_of_data.try_iter()?.map(|data| chunk::bytes_of(&data?)).collect::<PyResult<Vec<_>>>()?;
+        if chunks.iter().all(|bytes| bytes.as_bytes().is_empty()) {
+            return Ok(());
+        }
+        Self::guard(slf, || {
+            let turn = this.owner.get().turn();
+            let admit = this.state.with(py, |state| state.machine.admit(turn));
+            match admit.map_err(|error| write_error(error, "writelines"))? {
+                Admit::Drop { warn: true } => {
+                    this.owner.bind(py).call_method0(intern!(py, "_warn_lost_write")).map(drop)
+                }
+                Admit::Drop { warn: false } => Ok(()),
+                Admit::Send | Admit::Queue => {
+                    let step = this.state.with(py, |state| {
+                        let chunks = chunks.into_iter().map(stream_io::chunk);
+                        state.machine.enqueue_all(chunks)
+                    });
+                    Self::run_step(slf, step)
+                }
+            }
+        })
+    }
+
+    /// Closes the writing half once what is buffered is sent.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.write_eof>
+    fn write_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guard(slf, || {
+            let step = slf.get().state.with(slf.py(), |state| state.machine.write_eof());
+            Self::run_step(slf, step)
+        })
+    }
+
+    fn can_write_eof(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.machine.policy().half_close)
+    }
+
+    /// Bytes that are buffered.
+    fn get_write_buffer_size(slf: &Bound<'_, Self>) -> PyResult<usize> {
+        // What waits for the end of the turn only would be gone by now with asyncio.
+        Self::guard(slf, || Self::uncork(slf))?;
+        Ok(slf.get().state.with(slf.py(), |state| state.machine.buffered()))
+    }
+
+    /// `(low, high)`, bytes.
+    fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
+        self.state.with(py, |state| state.machine.limits())
+    }
+
+    /// Sets the marks of write flow control, bytes.
+    ///
+    /// Raises `ValueError` unless `high >= low >= 0`.
+    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.set_write_buffer_limits>
+    #[pyo3(signature = (high = None, low = None))]
+    fn set_write_buffer_limits(slf: &Bound<'_, Self>, high: Option<&Bound<'_, PyAny>>, low: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        let number = |mark: Option<&Bound<'_, PyAny>>| mark.map(pyo3::types::PyAnyMethods::extract::<i64>).transpose();
+        let (high, low) = (number(high)?, number(low)?);
+        let shown_high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
+        let shown_low = low.unwrap_or(shown_high.div_euclid(4));
+        let wrong =
+            || PyValueError::new_err(format!("high ({shown_high}) must be >= low ({shown_low}) must be >= 0"));
+        let (Ok(high), Ok(low)) = (usize::try_from(shown_high), usize::try_from(shown_low)) else {
+            return Err(wrong());
+        };
+        let step = slf.get().state.with(py, |state| state.machine.set_limits(Some(high), Some(low)));
+        let step = step.map_err(|_| wrong())?;
+        Self::guard(slf, || Self::run_step(slf, step))
+    }
+
+    /// A future that is done once the outbox is empty; until it is reset, writes raise: for `loop.sendfile`.
+    fn _make_empty_waiter<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        if this.state.with(py, |state| state.machine.is_drain_awaited()) {
+            return Err(PyRuntimeError::new_err("Empty waiter is already set"));
+        }
+        Self::uncork(slf)?;
+        let future = LoopCore::create_future(this.owner.bind(py))?;
+        if this.state.with(py, |state| state.machine.begin_drain_wait()) {
+            future.call_method1(intern!(py, "set_result"), (py.None(),))?;
+        } else {
+            let waiter = future.clone().unbind();
+            this.state.with(py, |state| state.drain_waiter = Some(waiter));
+        }
+        Ok(future)
+    }
+
+    fn _reset_empty_waiter(&self, py: Python<'_>) {
+        drop(self.state.with(py, |state| {
+            state.machine.end_drain_wait();
+            state.drain_waiter.take()
+        }));
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        self.state.with(py, |state| {
+            let machine = &state.machine;
+            let life = match (state.sock.is_none(), machine.is_closing()) {
+                (true, _) => " closed",
+                (false, true) => " closing",
+                (false, false) => "",
+            };
+            let read = if machine.wants_read() { "polling" } else { "idle" };
+            let write = if machine.is_watching_write() { "polling" } else { "idle" };
+            let size = machine.buffered();
+            format!("<StreamTransport{life} fd={} read={read} write=<{write}, bufsize={size}>>", self.fd)
+        })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.owner)?;
+        let Some(state) = self.state.traversed() else { return Ok(()) };
+        let objects = [&state.sock, &state.fileno, &state.server, &state.waiter, &state.drain_waiter, &state.context];
+        objects.into_iter().flatten().try_for_each(|object| visit.call(object))?;
+        if let Some(protocol) = &state.protocol {
+            visit.call(&protocol.object)?;
+        }
+        if let Some(extra) = &state.extra {
+            visit.call(extra)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.abandon(py);
+        let rest = self.state.with(py, |state| {
+            (state.extra.take(), state.waiter.take(), state.drain_waiter.take(), state.error.take())
+        });
+        drop(rest);
+    }
+}
+
+impl Drop for StreamTransport {
+    fn drop(&mut self) {
+        // Without an interpreter there is nobody to warn, and the socket goes with the process.
+        let _finalizing = Python::try_attach(|py| self.abandon(py));
+    }
+}

@@ -1,0 +1,582 @@
+//! The life of a [`StreamTransport`]: registration, events, and carrying out the steps of `core::stream`.
+//!
+//! Every function here takes what it needs out of the state, lets go of the borrow, then calls Python or the kernel.
+//! Before each system call the socket object is asked for its fd: a socket closed under the transport has none, and the
+//! number may be another file's by then.
+
+use std::io;
+
+use pyo3::exceptions::{PyOSError, PyResourceWarning, PyRuntimeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict};
+
+use super::cell::GilCell;
+use super::chunk::Chunk;
+use super::errors::{fault_error, io_error, passes_through, report};
+use super::event_loop::{Entry, LoopCore, SCRATCH};
+use super::ffi::{self, Lent};
+use super::protocol::Protocol;
+use super::slots::Endpoint;
+use super::stream::{State, StreamTransport};
+use crate::core::fault::Fault;
+use crate::core::stream::{Policy, Step, Stream};
+use crate::io::endpoint;
+use crate::io::source::{self, Received};
+use crate::io::sys::BorrowedRawFd;
+use crate::log_debug;
+
+/// How many transports may be corked in one turn; one more is flushed at once.
+const CORKED_MAX: usize = 16;
+
+/// What a call of a protocol needs.
+struct Callee {
+    protocol: Protocol,
+    context: Py<PyAny>,
+}
+
+impl StreamTransport {
+    pub fn create(
+        owner: &Bound<'_, LoopCore>,
+        sock: &Bound<'_, PyAny>,
+        protocol: &Bound<'_, PyAny>,
+        waiter: Option<&Bound<'_, PyAny>>,
+        extra: Option<&Bound<'_, PyDict>>,
+        server: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<Self>> {
+        let py = owner.py();
+        owner.get().check_open()?;
+        let fileno = sock.getattr(intern!(py, "fileno"))?;
+        let raw: i32 = fileno.call0()?.extract()?;
+        let fd = u32::try_from(raw).map_err(|_| io_error(py, &io::Error::from_raw_os_error(libc::EBADF)))?;
+        let extra = match extra {
+            Some(extra) => extra.copy()?,
+            None => PyDict::new(py),
+        };
+        extra.set_item(intern!(py, "socket"), super::stream::transport_socket(sock)?)?;
+        extra.set_item(intern!(py, "sockname"), address_or_none(sock, "getsockname")?)?;
+        if !extra.contains(intern!(py, "peername"))? {
+            extra.set_item(intern!(py, "peername"), address_or_none(sock, "getpeername")?)?;
+        }
+        let borrowed = BorrowedRawFd(raw);
+        let policy = if endpoint::short_read_drains(borrowed) { Policy::TCP } else { Policy::SOCKET };
+        if policy == Policy::TCP {
+            endpoint::set_nodelay(borrowed);
+        }
+        let slot = owner.get().io.with(py, |io| io.slots.reserve());
+        let state = State {
+            machine: Stream::new(policy),
+            source: None,
+            sock: Some(sock.clone().unbind()),
+            fileno: Some(fileno.unbind()),
+            protocol: Some(Protocol::new(protocol)?),
+            extra: Some(extra.unbind()),
+            server: server.map(|server| server.clone().unbind()),
+            waiter: waiter.map(|waiter| waiter.clone().unbind()),
+            drain_waiter: None,
+            context: Some(ffi::copy_context(py)?),
+            error: None,
+            failpoint: false,
+        };
+        let stream = Py::new(py, Self { owner: owner.clone().unbind(), slot, fd, state: GilCell::new(state) })?;
+        let registered = owner.get().io.with(py, |io| match &io.reactor {
+            Some(reactor) => reactor.register(borrowed, slot, false),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        });
+        match registered {
+            Ok(source) => stream.get().state.with(py, |state| state.source = Some(source)),
+            Err(error) => {
+                // The socket stays the caller's.
+                let sock = stream.get().state.with(py, |state| state.sock.take());
+                let endpoint = owner.get().io.with(py, |io| io.slots.remove(slot, fd));
+                drop((sock, endpoint));
+                return Err(io_error(py, &error));
+            }
+        }
+        let endpoint = Endpoint::Stream(stream.clone_ref(py));
+        owner.get().io.with(py, |io| io.slots.fill(slot, fd, endpoint));
+        if let Some(server) = server {
+            owner.call_method1(intern!(py, "_server_attach"), (server, &stream))?;
+        }
+        owner.get().push(py, Entry::Made(stream.clone_ref(py)));
+        Ok(stream)
+    }
+
+    /// True when the socket object still has the fd that was registered.
+    pub fn owns_fd(&self, py: Python<'_>) -> bool {
+        let fileno = self.state.with(py, |state| state.fileno.as_ref().map(|fileno| fileno.clone_ref(py)));
+        fileno.is_some_and(|fileno| {
+            fileno
+                .bind(py)
+                .call0()
+                .and_then(|fd| fd.extract::<i64>())
+                .is_ok_and(|fd| fd == i64::from(self.fd))
+        })
+    }
+
+    /// The fd to make a system call on.
+    ///
+    /// # Errors
+    /// `EBADF` when the socket was closed under the transport.
+    pub fn live_fd(&self, py: Python<'_>) -> io::Result<BorrowedRawFd> {
+        match i32::try_from(self.fd) {
+            Ok(fd) if self.owns_fd(py) => Ok(BorrowedRawFd(fd)),
+            _ => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        }
+    }
+
+    fn callee(&self, py: Python<'_>) -> Option<Callee> {
+        self.state.with(py, |state| {
+            Some(Callee {
+                protocol: state.protocol.as_ref()?.clone_ref(py),
+                context: state.context.as_ref()?.clone_ref(py),
+            })
+        })
+    }
+
+    // ---- events, called by the turn
+
+    pub fn handle_made(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        log_debug!("made fd={}", this.fd);
+        let waiter = this.state.with(py, |state| state.waiter.take());
+        let mut result = Ok(());
+        if let Some(Callee { protocol, context }) = this.callee(py) {
+            let arg = slf.clone().into_any();
+            let called = ffi::in_context(py, &context, || {
+                protocol.call1(intern!(py, "connection_made"), arg).map(drop)
+            });
+            if let Err(error) = called {
+                if passes_through(py, &error) {
+                    result = Err(error);
+                } else {
+                    let message = "Exception in callback protocol.connection_made()";
+                    this.report(slf, message, &error)?;
+                }
+            }
+        }
+        let step = this.state.with(py, |state| state.machine.handle_open());
+        Self::run_step(slf, step)?;
+        if let Some(waiter) = waiter {
+            let waiter = waiter.bind(py);
+            if !waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
+                waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
+            }
+        }
+        result
+    }
+
+    pub fn handle_io(slf: &Bound<'_, Self>, write: bool) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        if cfg!(feature = "failpoints") {
+            assert!(
+                !this.state.with(py, |state| std::mem::take(&mut state.failpoint)),
+                "failpoint: the next event of fd={} was to panic",
+                this.fd
+            );
+        }
+        if write { Self::handle_writable(slf) } else { Self::handle_readable(slf) }
+    }
+
+    fn handle_writable(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let step = slf.get().state.with(slf.py(), |state| {
+            if state.machine.is_watching_write() { state.machine.handle_writable() } else { Step::NONE }
+        });
+        Self::run_step(slf, step)
+    }
+
+    fn handle_readable(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let callee = this.state.with(py, |state| {
+            let wants = state.machine.wants_read();
+            wants.then(|| {
+                Some(Callee {
+                    protocol: state.protocol.as_ref()?.clone_ref(py),
+                    context: state.context.as_ref()?.clone_ref(py),
+                })
+            })
+        });
+        let Some(Some(callee)) = callee else { return Ok(()) };
+        if let Err(error) = this.live_fd(py) {
+            return Self::fatal(slf, io_error(py, &error), "Fatal read error on socket transport");
+        }
+        if callee.protocol.buffered {
+            return Self::read_into_buffer(slf, &callee);
+        }
+        let received = this.owner.get().scratch.with(py, |scratch| {
+            if scratch.is_empty() {
+                scratch.resize(SCRATCH, 0);
+            }
+            let received = this.state.with(py, |state| match &state.source {
+                Some(source) => source.recv(scratch, state.machine.policy().short_read_drains),
+                None => Ok(Received::Nothing),
+            });
+            received.map(|received| match received {
+                // Copying what is there into a `bytes` of its size costs 28 ns per KiB; a `bytes` of the size of the
+                // buffer, to be shrunk, would cost 13 microseconds of page faults.
+                Received::Data { n, more } => (received, Some((PyBytes::new(py, &scratch[..n]), more))),
+                Received::End | Received::Nothing => (received, None),
+            })
+        });
+        match received {
+            Ok((_, Some((bytes, more)))) => {
+                let called = ffi::in_context(py, &callee.context, || {
+                    callee.protocol.call1(intern!(py, "data_received"), bytes.into_any()).map(drop)
+                });
+                if let Err(error) = called {
+                    return Self::fatal(slf, error, "Fatal error: protocol.data_received() call failed.");
+                }
+                this.read_on(py, more);
+                Ok(())
+            }
+            Ok((Received::End, _)) => Self::handle_end(slf),
+            Ok(_) => Ok(()),
+            Err(error) => Self::fatal(slf, io_error(py, &error), "Fatal read error on socket transport"),
+        }
+    }
+
+    fn read_into_buffer(slf: &Bound<'_, Self>, callee: &Callee) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let lent = ffi::in_context(py, &callee.context, || {
+            let hint = (-1_i32).into_pyobject(py)?.into_any();
+            let buffer = callee.protocol.call1(intern!(py, "get_buffer"), hint)?;
+            if buffer.len()? == 0 {
+                return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
+            }
+            Lent::of(&buffer)
+        });
+        let mut lent = match lent {
+            Ok(lent) => lent,
+            Err(error) => return Self::fatal(slf, error, "Fatal error: protocol.get_buffer() call failed."),
+        };
+        // `get_buffer` may have closed or paused the transport.
+        if !this.state.with(py, |state| state.machine.wants_read()) {
+            return Ok(());
+        }
+        let received = lent.fill(py, |buffer| {
+            this.state.with(py, |state| match &state.source {
+                Some(source) => source.recv(buffer, state.machine.policy().short_read_drains),
+                None => Ok(Received::Nothing),
+            })
+        });
+        drop(lent);
+        match received {
+            Ok(Received::Data { n, more }) => {
+                let called = ffi::in_context(py, &callee.context, || {
+                    let n = n.into_pyobject(py)?.into_any();
+                    callee.protocol.call1(intern!(py, "buffer_updated"), n).map(drop)
+                });
+                if let Err(error) = called {
+                    return Self::fatal(slf, error, "Fatal error: protocol.buffer_updated() call failed.");
+                }
+                this.read_on(py, more);
+                Ok(())
+            }
+            Ok(Received::End) => Self::handle_end(slf),
+            Ok(Received::Nothing) => Ok(()),
+            Err(error) => Self::fatal(slf, io_error(py, &error), "Fatal read error on socket transport"),
+        }
+    }
+
+    /// There may be more to read: next turn, so that others get theirs first.
+    fn read_on(&self, py: Python<'_>, more: bool) {
+        if more && self.state.with(py, |state| state.machine.wants_read()) {
+            self.owner.get().push(py, Entry::Io(source::token(self.slot, false)));
+        }
+    }
+
+    fn handle_end(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let step = slf.get().state.with(slf.py(), |state| state.machine.handle_end());
+        Self::run_step(slf, step)
+    }
+
+    fn deliver_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        log_debug!("eof fd={}", this.fd);
+        let Some(Callee { protocol, context }) = this.callee(py) else { return Ok(()) };
+        let answer = ffi::in_context(py, &context, || protocol.call0(intern!(py, "eof_received"))?.is_truthy());
+        match answer {
+            Ok(keep_open) => {
+                let step = this.state.with(py, |state| state.machine.handle_eof_answer(keep_open));
+                Self::run_step(slf, step)
+            }
+            Err(error) => Self::fatal(slf, error, "Fatal error: protocol.eof_received() call failed."),
+        }
+    }
+
+    pub fn handle_lost(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let fault = this.state.with(py, |state| state.machine.fault());
+        let error = this.state.with(py, |state| state.error.take()).or_else(|| fault_error(py, fault));
+        log_debug!("lost fd={} {}", this.fd, error.as_ref().map_or_else(String::new, ToString::to_string));
+        let mut result = Ok(());
+        if let Some(Callee { protocol, context }) = this.callee(py) {
+            let arg = match &error {
+                Some(error) => error.value(py).clone().into_any(),
+                None => py.None().into_bound(py),
+            };
+            let called = ffi::in_context(py, &context, || {
+                protocol.call1(intern!(py, "connection_lost"), arg).map(drop)
+            });
+            if let Err(error) = called {
+                result = if passes_through(py, &error) {
+                    Err(error)
+                } else {
+                    this.report(slf, "Exception in callback protocol.connection_lost()", &error)
+                };
+            }
+        }
+        this.state.with(py, |state| state.machine.handle_lost());
+        result.and(Self::dispose(slf))
+    }
+
+    /// Deregisters and closes the socket, tells the server, and lets go of everything.
+    fn dispose(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let ours = this.owns_fd(py);
+        let (sock, server, waiter, drain_waiter, rest) = this.state.with(py, |state| {
+            if let Some(source) = state.source.take() {
+                source.release(ours);
+            }
+            let rest = (state.fileno.take(), state.protocol.take(), state.context.take());
+            (state.sock.take(), state.server.take(), state.waiter.take(), state.drain_waiter.take(), rest)
+        });
+        let endpoint = this.owner.get().io.with(py, |io| io.slots.remove(this.slot, this.fd));
+        drop((endpoint, rest));
+        let mut result = sock.map_or(Ok(()), |sock| sock.bind(py).call_method0(intern!(py, "close")).map(drop));
+        for waiter in [waiter, drain_waiter].into_iter().flatten() {
+            let waiter = waiter.bind(py);
+            if !waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
+                let error = pyo3::exceptions::PyConnectionError::new_err("Connection is closed by peer");
+                waiter.call_method1(intern!(py, "set_exception"), (error.value(py),))?;
+            }
+        }
+        if let Some(server) = server {
+            let owner = this.owner.bind(py);
+            result = result.and(owner.call_method1(intern!(py, "_server_detach"), (server, slf)).map(drop));
+        }
+        match result {
+            Err(error) if !passes_through(py, &error) => {
+                report(this.owner.bind(py), "Closing a connection failed", Some(&error), &[])
+            }
+            result => result,
+        }
+    }
+
+    /// The loop closes with the connection open: deregisters it, and no callback will come.
+    pub fn orphan(slf: &Bound<'_, Self>) {
+        let (py, this) = (slf.py(), slf.get());
+        let ours = this.owns_fd(py);
+        this.state.with(py, |state| {
+            if let Some(source) = state.source.take() {
+                source.release(ours);
+            }
+        });
+    }
+
+    /// The turn ends: what was corked leaves.
+    pub fn uncork(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let step = slf.get().state.with(slf.py(), |state| state.machine.handle_turn_end());
+        Self::run_step(slf, step)
+    }
+
+    // ---- steps
+
+    /// Carries out a step, in the order of its flags.
+    ///
+    /// # Errors
+    /// What passes through the loop, and the `OSError` of a shutdown that failed.
+    pub fn run_step(slf: &Bound<'_, Self>, step: Step) -> PyResult<()> {
+        if step.is_none() {
+            return Ok(());
+        }
+        let (py, this) = (slf.py(), slf.get());
+        if step.has(Step::SEND) {
+            Self::flush(slf)?;
+        }
+        if step.has(Step::CORK) {
+            let full = this.owner.get().corked.with(py, |corked| {
+                let full = corked.len() >= CORKED_MAX;
+                if !full {
+                    corked.push(slf.clone().unbind());
+                }
+                full
+            });
+            if full {
+                Self::uncork(slf)?;
+            }
+        }
+        if step.has(Step::WATCH_WRITE) {
+            let ready = this.state.with(py, |state| state.source.as_ref().is_some_and(source::Source::clear_write));
+            if ready {
+                this.owner.get().push(py, Entry::Io(source::token(this.slot, true)));
+            }
+        }
+        if step.has(Step::WATCH_READ) {
+            let ready = this.state.with(py, |state| state.source.as_ref().is_some_and(source::Source::arm_read));
+            if ready {
+                this.owner.get().push(py, Entry::Io(source::token(this.slot, false)));
+            }
+        }
+        if step.has(Step::PAUSE) {
+            log_debug!("paused fd={}", this.fd);
+            Self::tell(slf, "pause_writing", "protocol.pause_writing() failed")?;
+        }
+        if step.has(Step::RESUME) {
+            log_debug!("resumed fd={}", this.fd);
+            Self::tell(slf, "resume_writing", "protocol.resume_writing() failed")?;
+        }
+        if step.has(Step::EOF) {
+            Self::deliver_eof(slf)?;
+        }
+        if step.has(Step::DRAINED)
+            && let Some(waiter) = this.state.with(py, |state| state.drain_waiter.take())
+        {
+            waiter.bind(py).call_method1(intern!(py, "set_result"), (py.None(),))?;
+        }
+        let shutdown = if step.has(Step::SHUTDOWN) {
+            this.live_fd(py).and_then(endpoint::shutdown_write).map_err(|error| io_error(py, &error))
+        } else {
+            Ok(())
+        };
+        if step.has(Step::DISCARD) {
+            drop(this.state.with(py, |state| state.machine.take_discarded()));
+        }
+        if step.has(Step::LOSE) {
+            this.owner.get().push(py, Entry::Lost(slf.clone().unbind()));
+        }
+        shutdown
+    }
+
+    fn tell(slf: &Bound<'_, Self>, method: &str, message: &str) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let protocol = this.state.with(py, |state| state.protocol.as_ref().map(|protocol| protocol.clone_ref(py)));
+        let Some(protocol) = protocol else { return Ok(()) };
+        match protocol.object.bind(py).call_method0(method) {
+            Ok(_) => Ok(()),
+            Err(error) if passes_through(py, &error) => Err(error),
+            Err(error) => this.report(slf, message, &error),
+        }
+    }
+
+    /// Sends what is queued, as much as the kernel takes.
+    pub fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        loop {
+            let fd = match this.live_fd(py) {
+                Ok(fd) => fd,
+                Err(error) => return Self::fatal(slf, io_error(py, &error), "Fatal write error on socket transport"),
+            };
+            let sent = this.state.with(py, |state| {
+                if state.machine.buffered() == 0 {
+                    return Ok((Step::NONE, Step::NONE, true));
+                }
+                let (sent, offered) = endpoint::send_vectored(fd, state.machine.unsent())?;
+                let resume = state.machine.handle_sent(sent);
+                if sent < offered {
+                    let watch = state.machine.handle_blocked();
+                    return Ok((resume, watch | state.machine.poll_grown(), true));
+                }
+                Ok::<_, io::Error>((resume, Step::NONE, state.machine.buffered() == 0))
+            });
+            let (resume, after, done) = match sent {
+                Ok(sent) => sent,
+                Err(error) => return Self::fatal(slf, io_error(py, &error), "Fatal write error on socket transport"),
+            };
+            Self::run_step(slf, resume)?;
+            Self::run_step(slf, after)?;
+            if done {
+                let settled = this.state.with(py, |state| state.machine.poll_settled());
+                return match Self::run_step(slf, settled) {
+                    // Nobody waits for this shutdown's outcome: a peer that is gone shows in the next event.
+                    Err(error) if error.is_instance_of::<PyOSError>(py) => Ok(()),
+                    result => result,
+                };
+            }
+        }
+    }
+
+    /// Ends the connection because of an exception: reports it, unless the network is to blame, and closes.
+    ///
+    /// # Errors
+    /// The exception itself when it passes through the loop.
+    pub fn fatal(slf: &Bound<'_, Self>, error: PyErr, message: &str) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        if passes_through(py, &error) {
+            return Err(error);
+        }
+        if error.is_instance_of::<PyOSError>(py) {
+            if this.owner.get().is_debug() {
+                this.owner.bind(py).call_method1(intern!(py, "_log_fatal"), (slf, message, error.value(py)))?;
+            }
+        } else {
+            this.report(slf, message, &error)?;
+        }
+        Self::fail_with(slf, error)
+    }
+
+    /// Closes at once; `connection_lost` gets the exception.
+    ///
+    /// # Errors
+    /// Only what passes through.
+    pub fn fail_with(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let step = this.state.with(py, |state| {
+            let step = state.machine.fail(Fault::User);
+            if step.has(Step::LOSE) {
+                state.error = Some(error);
+            }
+            step
+        });
+        Self::run_step(slf, step)
+    }
+
+    fn report(&self, slf: &Bound<'_, Self>, message: &str, error: &PyErr) -> PyResult<()> {
+        let py = slf.py();
+        let protocol = self.state.with(py, |state| state.protocol.as_ref().map(|p| p.object.clone_ref(py)));
+        let more = [
+            ("transport", Some(slf.clone().into_any())),
+            ("protocol", protocol.map(|protocol| protocol.into_bound(py))),
+        ];
+        report(self.owner.bind(py), message, Some(error), &more)
+    }
+
+    /// The transport goes with its socket open: says so, as asyncio does, and closes it.
+    pub fn abandon(&self, py: Python<'_>) {
+        let ours = self.owns_fd(py);
+        let (sock, rest) = self.state.with(py, |state| {
+            if let Some(source) = state.source.take() {
+                source.release(ours);
+            }
+            (state.sock.take(), (state.fileno.take(), state.protocol.take(), state.context.take(), state.server.take()))
+        });
+        drop(rest);
+        let Some(sock) = sock else { return };
+        let message = format!("unclosed transport <StreamTransport fd={}>", self.fd);
+        let warned = py
+            .import(intern!(py, "warnings"))
+            .and_then(|warnings| {
+                warnings.call_method1(intern!(py, "warn"), (message, py.get_type::<PyResourceWarning>()))
+            })
+            .and(sock.bind(py).call_method0(intern!(py, "close")));
+        if let Err(error) = warned {
+            error.write_unraisable(py, Some(sock.bind(py)));
+        }
+    }
+}
+
+/// The socket's address by this method; `None` where there is none, as asyncio has it.
+fn address_or_none<'py>(sock: &Bound<'py, PyAny>, method: &str) -> PyResult<Bound<'py, PyAny>> {
+    static ERROR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = sock.py();
+    match sock.call_method0(method) {
+        Err(error) if error.matches(py, ERROR.import(py, "socket", "error")?)? => Ok(py.None().into_bound(py)),
+        result => result,
+    }
+}
+
+/// A chunk to queue.
+pub fn chunk(bytes: Bound<'_, PyBytes>) -> Chunk {
+    Chunk::from(bytes)
+}

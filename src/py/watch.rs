@@ -1,0 +1,139 @@
+//! `add_reader`, `add_writer` and their removal.
+
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyInt, PyTuple};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use super::errors::io_error;
+use super::event_loop::{Io, LoopCore};
+use super::ffi;
+use super::handle::{Args, Call, Handle};
+use super::slots::Endpoint;
+use crate::core::interest::{Change, Dir};
+
+/// Who waits for a user's fd.
+#[derive(Debug)]
+pub enum Party {
+    Watcher(Py<Handle>),
+    /// The future that a `sock_*` operation waits for.
+    Waiter(Py<PyAny>),
+}
+
+impl Party {
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Watcher(handle) => visit.call(handle),
+            Self::Waiter(future) => visit.call(future),
+        }
+    }
+
+    fn cancel(self, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Self::Watcher(handle) => handle.bind(py).call_method0(intern!(py, "cancel")).map(drop),
+            Self::Waiter(future) => future.bind(py).call_method0(intern!(py, "cancel")).map(drop),
+        }
+    }
+}
+
+/// The number of an fd or file object.
+///
+/// # Errors
+/// `ValueError` as asyncio and the `selectors` module give it.
+fn fd_of(file: &Bound<'_, PyAny>) -> PyResult<u32> {
+    let invalid = || -> PyErr {
+        let repr = file.repr().map_or_else(|_| "?".to_owned(), |repr| repr.to_string());
+        PyValueError::new_err(format!("Invalid file object: {repr}"))
+    };
+    let fd: i64 = if file.is_instance_of::<PyInt>() {
+        file.extract().map_err(|_| invalid())?
+    } else {
+        let number = file.call_method0(intern!(file.py(), "fileno")).map_err(|error| {
+            if error.is_instance_of::<PyOSError>(file.py()) { error } else { invalid() }
+        })?;
+        number.extract().map_err(|_| invalid())?
+    };
+    match u32::try_from(fd) {
+        Ok(fd) if i32::try_from(fd).is_ok() => Ok(fd),
+        _ => Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}"))),
+    }
+}
+
+fn check_no_transport(slf: &Bound<'_, LoopCore>, fd: u32, file: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = slf.py();
+    let stream = slf.get().io.with(py, |io| match io.slots.by_fd(fd) {
+        Some(Endpoint::Stream(stream)) => Some(stream.clone_ref(py)),
+        _ => None,
+    });
+    match stream {
+        Some(stream) if !stream.get().is_closing_now(py) && stream.get().owns_fd(py) => {
+            Err(PyRuntimeError::new_err(format!(
+                "File descriptor {} is used by transport {}",
+                file.repr()?,
+                stream.bind(py).repr()?
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Sets a watcher.
+///
+/// # Errors
+/// `ValueError` for what is no fd, `RuntimeError` when the loop is closed or a transport has the fd, `OSError` when it
+/// cannot be watched (`PermissionError` for a regular file).
+pub fn add(
+    slf: &Bound<'_, LoopCore>,
+    file: &Bound<'_, PyAny>,
+    dir: Dir,
+    callback: &Bound<'_, PyAny>,
+    args: &Bound<'_, PyTuple>,
+) -> PyResult<()> {
+    let (py, this) = (slf.py(), slf.get());
+    let fd = fd_of(file)?;
+    check_no_transport(slf, fd, file)?;
+    this.check_open()?;
+    let call =
+        Call { callback: callback.clone().unbind(), args: Args::new(args), context: ffi::copy_context(py)? };
+    let handle = Handle::create(py, slf.clone().unbind(), call)?;
+    let (result, old) = this.io.with(py, |io| {
+        let Io { reactor, interest, .. } = io;
+        let (change, mut old) = interest.set_watcher(fd, dir, Party::Watcher(handle));
+        // The fd may have been closed and come back as another file since it was registered: ask the kernel again.
+        let change = if change == Change::Keep { Change::Modify(interest.registration(fd)) } else { change };
+        let generation = interest.generation(fd).unwrap_or_default();
+        let result = reactor.as_ref().map_or(Ok(()), |reactor| reactor.apply(fd, generation, change));
+        if result.is_err() {
+            // Both are dropped outside.
+            let new = interest.handle_refused(fd, dir);
+            old = old.or(new);
+        }
+        (result, old)
+    });
+    if let Some(old) = old {
+        old.cancel(py)?;
+    }
+    result.map_err(|error| io_error(py, &error))
+}
+
+/// Removes a watcher; false when there was none.
+///
+/// # Errors
+/// `ValueError` for what is no fd, `RuntimeError` when a transport has the fd.
+pub fn remove(slf: &Bound<'_, LoopCore>, file: &Bound<'_, PyAny>, dir: Dir) -> PyResult<bool> {
+    let (py, this) = (slf.py(), slf.get());
+    let fd = fd_of(file)?;
+    check_no_transport(slf, fd, file)?;
+    let (result, old) = this.io.with(py, |io| {
+        let Io { reactor, interest, .. } = io;
+        let generation = interest.generation(fd).unwrap_or_default();
+        let (change, old) = interest.clear_watcher(fd, dir);
+        (reactor.as_ref().map_or(Ok(()), |reactor| reactor.apply(fd, generation, change)), old)
+    });
+    let removed = old.is_some();
+    if let Some(old) = old {
+        old.cancel(py)?;
+    }
+    result.map_err(|error| io_error(py, &error))?;
+    Ok(removed)
+}

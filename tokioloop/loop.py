@@ -1,0 +1,295 @@
+"""`TokioLoop`: the event loop, on top of the Rust half in `tokioloop._tokioloop`.
+
+What is hot (scheduling, the turn, watchers, transports, `sock_*`) is Rust. What is not comes from
+`asyncio.BaseEventLoop`, so that it is each CPython version's own: argument checks, `create_connection`,
+`create_server`, name resolution, executors, asynchronous generators, `Server`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import ssl as _ssl
+import sys
+import threading
+from asyncio import base_events, format_helpers, sslproto
+from asyncio.log import logger
+from typing import TYPE_CHECKING, Any
+
+from ._tokioloop import LoopCore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ("TokioLoop",)
+
+#: `Server` counts its transports since 3.13, where it can close them; before, it counts their number.
+_SERVER_KNOWS_TRANSPORTS = sys.version_info >= (3, 13)
+
+
+class TokioLoop(LoopCore, asyncio.BaseEventLoop):
+    """An asyncio event loop on Tokio.
+
+    A drop-in for `asyncio.SelectorEventLoop`. UDP, Unix sockets, pipes, subprocesses and `add_signal_handler` are not
+    implemented yet and raise `NotImplementedError`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Where CPython writes the number of a signal that came in, while this loop runs in the main thread.
+        self._signal_pair: tuple[socket.socket, socket.socket] | None = None
+
+    # ---- lifecycle
+
+    def run_forever(self) -> None:
+        """Run until `stop()` is called.
+
+        Raises `RuntimeError` when the loop is closed or running, or another loop runs in this thread.
+        Source: https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.run_forever
+        """
+        self._check_closed()
+        self._check_running()
+        watched = self._watch_signals()
+        try:
+            super().run_forever()
+        finally:
+            if watched:
+                self._unwatch_signals()
+
+    def close(self) -> None:
+        """Close the loop; what is scheduled or open on it is let go of.
+
+        Raises `RuntimeError` when the loop is running.
+        Source: https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.close
+        """
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        super().close()
+        if self._signal_pair is not None:
+            for end in self._signal_pair:
+                end.close()
+            self._signal_pair = None
+        self._close_core()
+
+    def _watch_signals(self) -> bool:
+        """Let a signal that lands on another thread, or just before the loop parks, wake the loop.
+
+        CPython runs Python signal handlers in the main thread only, and a parked loop notices a signal by `EINTR`
+        only if the kernel picks its thread. A wake-up fd that somebody else has set is left alone.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return False
+        if self._signal_pair is None:
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            self._signal_pair = ours, theirs
+            self.add_reader(ours.fileno(), self._drain_signals)
+        try:
+            previous = signal.set_wakeup_fd(self._signal_pair[1].fileno(), warn_on_full_buffer=False)
+        except ValueError:
+            # Not the main thread of the main interpreter.
+            return False
+        if previous != -1:
+            signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
+            return False
+        return True
+
+    def _unwatch_signals(self) -> None:
+        previous = signal.set_wakeup_fd(-1)
+        if self._signal_pair is None or previous != self._signal_pair[1].fileno():
+            # Set by a callback meanwhile: not ours to take away.
+            signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
+
+    def _drain_signals(self) -> None:
+        if self._signal_pair is None:
+            return
+        try:
+            while self._signal_pair[0].recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    # ---- hooks of BaseEventLoop
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+    ) -> asyncio.Transport:
+        return self._make_stream(sock, protocol, waiter, extra, server)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: _ssl.SSLContext,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        **_ignored: Any,
+    ) -> asyncio.Transport:
+        tls = sslproto.SSLProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        self._make_stream(rawsock, tls, None, extra, server)
+        return tls._app_transport
+
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: _ssl.SSLContext | None = None,
+        server: Any = None,
+        backlog: int = 100,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        **_ignored: Any,
+    ) -> None:
+        accept_secure = None
+        if sslcontext is not None:
+
+            def accept_secure(conn: socket.socket, address: Any) -> None:
+                coro = self._accept_secure(
+                    protocol_factory, conn, address, sslcontext, server, ssl_handshake_timeout, ssl_shutdown_timeout
+                )
+                self.create_task(coro)
+
+        self._listen(sock, backlog, server, protocol_factory, accept_secure)
+
+    async def _accept_secure(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        conn: socket.socket,
+        address: Any,
+        sslcontext: _ssl.SSLContext,
+        server: Any,
+        ssl_handshake_timeout: float | None,
+        ssl_shutdown_timeout: float | None,
+    ) -> None:
+        """Make the TLS connection of an accepted socket, as `BaseSelectorEventLoop._accept_connection2` does."""
+        protocol = None
+        transport = None
+        try:
+            protocol = protocol_factory()
+            waiter = self.create_future()
+            transport = self._make_ssl_transport(
+                conn,
+                protocol,
+                sslcontext,
+                waiter=waiter,
+                server_side=True,
+                extra={"peername": address},
+                server=server,
+                ssl_handshake_timeout=ssl_handshake_timeout,
+                ssl_shutdown_timeout=ssl_shutdown_timeout,
+            )
+            try:
+                await waiter
+            except BaseException:
+                transport.close()
+                raise
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            if transport is None:
+                conn.close()
+                debug = True
+            else:
+                # A peer that fails its handshake is no fault of the server's: asyncio reports it in debug mode only.
+                debug = self.get_debug()
+            if debug:
+                context: dict[str, Any] = {
+                    "message": "Error on transport creation for incoming connection",
+                    "exception": exc,
+                }
+                if protocol is not None:
+                    context["protocol"] = protocol
+                if transport is not None:
+                    context["transport"] = transport
+                self.call_exception_handler(context)
+
+    def _stop_serving(self, sock: socket.socket) -> None:
+        self._unlisten(sock)
+        sock.close()
+
+    def _server_attach(self, server: Any, transport: asyncio.Transport) -> None:
+        if _SERVER_KNOWS_TRANSPORTS:
+            server._attach(transport)
+        else:
+            server._attach()
+
+    def _server_detach(self, server: Any, transport: asyncio.Transport) -> None:
+        if _SERVER_KNOWS_TRANSPORTS:
+            server._detach(transport)
+        else:
+            server._detach()
+
+    # ---- sockets
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect to `address`, which is resolved first where the family has names.
+
+        Raises `OSError` as `connect(2)` does, `TypeError` for an SSL socket, `ValueError` in debug mode for a
+        blocking one.
+        Source: https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.sock_connect
+        """
+        self._check_socket(sock)
+        if self._debug and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+        if sock.family in (socket.AF_INET, getattr(socket, "AF_INET6", None)):
+            resolved = await self._ensure_resolved(
+                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self
+            )
+            _, _, _, _, address = resolved[0]
+        try:
+            sock.connect(address)
+        except (BlockingIOError, InterruptedError):
+            # Interrupted, the kernel goes on connecting (PEP 475).
+            await self._sock_connected(sock)
+            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error != 0:
+                raise OSError(error, f"Connect call failed {address}") from None
+
+    @staticmethod
+    def _check_socket(sock: Any) -> None:
+        base_events._check_ssl_socket(sock)
+
+    # ---- called by the Rust half
+
+    def _debug_check(self, callback: Any, method: str, own_thread: bool) -> None:
+        if own_thread:
+            self._check_thread()
+        self._check_callback(callback, method)
+
+    def _debug_stack(self) -> Any:
+        return format_helpers.extract_stack(sys._getframe(1))
+
+    def _report_slow(self, what: Any, took: float) -> None:
+        shown = base_events._format_handle(what) if isinstance(what, asyncio.Handle) else repr(what)
+        logger.warning("Executing %s took %.3f seconds", shown, took)
+
+    def _warn_lost_write(self) -> None:
+        logger.warning("socket.send() raised exception.")
+
+    def _log_fatal(self, transport: asyncio.Transport, message: str, exc: BaseException) -> None:
+        logger.debug("%r: %s", transport, message, exc_info=exc)
