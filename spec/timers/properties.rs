@@ -140,7 +140,7 @@ proptest! {
         waves in vec((0_usize..4000, 0_usize..4000, any::<bool>(), deadline()), 1..12),
     ) {
         let mut timers = Timers::new();
-        let mut keys = Vec::new();
+        let (mut keys, mut stale) = (Vec::new(), Vec::new());
         for (set, cancelled, newest_first, now) in waves {
             for item in 0..set {
                 let secs = u32::try_from(item % 40).map_or(0.0, f64::from);
@@ -149,11 +149,14 @@ proptest! {
             for _ in 0..cancelled.min(keys.len()) {
                 let key = if newest_first { keys.pop() } else { Some(keys.swap_remove(keys.len() / 2)) };
                 key.and_then(|key| timers.cancel(key));
+                stale.extend(key);
                 check_memory(&timers);
             }
             drain(&mut timers, Time::from_secs(now));
             check_memory(&timers);
         }
+        // Freed and allocated again, memory gives out no key twice.
+        prop_assert!(stale.into_iter().all(|key| timers.cancel(key).is_none()));
     }
 }
 

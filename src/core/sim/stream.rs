@@ -29,6 +29,8 @@ use crate::core::stream::{Admit, Policy, Step, Stream, WriteError};
 const READ_MAX: usize = 4096;
 /// Reads per look.
 const READS_MAX: usize = 4;
+/// Chunks that one send takes.
+pub const SLICES_MAX: usize = 3;
 /// Stands for an errno that the user's `abort` has not.
 const OTHER_ERRNO: i32 = 5;
 
@@ -118,9 +120,15 @@ impl Sim {
     fn apply(&mut self, op: Op) {
         match op {
             Op::Write(len) => self.write(len),
+            Op::WriteLines(lens) => self.write_lines(lens),
+            Op::Size => {
+                self.uncork();
+                let blocked = self.stream.buffered() > 0;
+                assert!(!blocked || self.stream.is_watching_write(), "kept back what could be sent");
+            }
             Op::WriteEof => self.write_eof(),
             Op::Close => self.close(),
-            Op::Abort => self.fail(Fault::Closed),
+            Op::Abort => self.abort(),
             Op::Fail => self.fail(Fault::Os(OTHER_ERRNO)),
             Op::PauseReading => self.pause_reading(),
             Op::ResumeReading => self.resume_reading(),
@@ -218,8 +226,7 @@ impl Sim {
 
     fn end_turn(&mut self) {
         for _ in 0..std::mem::take(&mut self.corked) {
-            let step = self.stream.handle_turn_end();
-            self.carry_out(step);
+            self.uncork();
         }
     }
 
@@ -280,27 +287,35 @@ impl Sim {
         }
     }
 
-    /// Sends what is queued, as far as one call goes.
+    /// Sends what is queued, as far as the link takes it.
     fn flush(&mut self) {
-        if self.stream.is_lost() {
-            return;
-        }
-        let offered = self.stream.buffered();
-        match self.link.send(self.stream.unsent()) {
-            Ok(sent) => {
-                self.events.push(Event::Sent(sent, offered));
-                let mut step = self.stream.handle_sent(sent);
-                if sent < offered {
-                    step = step | self.stream.handle_blocked();
-                }
-                self.carry_out(step);
-                let step = self.stream.poll_grown();
-                self.carry_out(step);
-                let step = self.stream.poll_settled();
-                self.carry_out(step);
+        let mut more = self.stream.buffered() > 0;
+        while more {
+            let offered = self.stream.unsent().take(SLICES_MAX).map(<[u8]>::len).sum();
+            let sent = match self.link.send(self.stream.unsent().take(SLICES_MAX)) {
+                Ok(sent) => sent,
+                Err(errno) => return self.fail(Fault::Os(errno)),
+            };
+            self.events.push(Event::Sent(sent, offered));
+            let resume = self.stream.handle_sent(sent);
+            if sent < offered {
+                let watch = self.stream.handle_blocked() | self.stream.poll_grown();
+                self.carry_out(resume);
+                self.carry_out(watch);
+                break;
             }
-            Err(errno) => self.fail(Fault::Os(errno)),
+            // Asked before the user runs: who writes then sees to it.
+            more = self.stream.buffered() > 0;
+            self.carry_out(resume);
         }
+        let step = self.stream.poll_settled();
+        self.carry_out(step);
+    }
+
+    /// What was written in this turn leaves early.
+    fn uncork(&mut self) {
+        let step = self.stream.handle_turn_end();
+        self.carry_out(step);
     }
 
     // ---- the user calls the transport
@@ -312,15 +327,10 @@ impl Sim {
         let turn = self.running.then_some(self.turn);
         let admitted = match self.stream.admit(turn) {
             Ok(admitted) => admitted,
-            Err(error) => {
-                let expected = if self.eof_written { WriteError::AfterEof } else { WriteError::DrainAwaited };
-                assert_eq!(error, expected);
-                self.events.push(Event::Refused(error));
-                return;
-            }
+            Err(error) => return self.handle_refused(error),
         };
         assert!(!self.eof_written && !self.drain_awaited, "a write that must be refused was admitted");
-        assert_eq!(matches!(admitted, Admit::Drop { .. }), self.stream.is_lost());
+        assert!(matches!(admitted, Admit::Drop { .. }) || !self.stream.is_lost(), "a write after the loss was admitted");
         let bytes = patterned(self.written, len as usize);
         match admitted {
             Admit::Send => {
@@ -346,12 +356,48 @@ impl Sim {
                 let step = self.stream.enqueue(bytes, 0, false);
                 self.carry_out(step);
             }
-            Admit::Drop { warn } => {
-                self.dropped += 1;
-                assert_eq!(warn, self.dropped >= 5, "asyncio warns from the fifth write on");
-                self.events.push(Event::Dropped(warn));
-            }
+            Admit::Drop { warn } => self.handle_dropped(warn),
         }
+    }
+
+    fn write_lines(&mut self, lens: [u8; 3]) {
+        let mut from = self.written;
+        let chunks = lens.map(|len| {
+            let chunk = patterned(from, len.into());
+            from += u64::from(len);
+            chunk
+        });
+        if from == self.written {
+            return;
+        }
+        match self.stream.admit(self.running.then_some(self.turn)) {
+            Ok(Admit::Send | Admit::Queue) => {
+                self.written = from;
+                let step = self.stream.enqueue_all(chunks.into_iter());
+                self.carry_out(step);
+            }
+            Ok(Admit::Drop { warn }) => self.handle_dropped(warn),
+            Err(error) => self.handle_refused(error),
+        }
+    }
+
+    fn handle_dropped(&mut self, warn: bool) {
+        assert!(self.stream.is_lost());
+        self.dropped += 1;
+        assert_eq!(warn, self.dropped >= 5, "asyncio warns from the fifth write on");
+        self.events.push(Event::Dropped(warn));
+    }
+
+    fn handle_refused(&mut self, error: WriteError) {
+        let expected = if self.eof_written { WriteError::AfterEof } else { WriteError::DrainAwaited };
+        assert_eq!((error, self.eof_written || self.drain_awaited), (expected, true));
+        assert_eq!(self.stream.check_write(), Err(error));
+        self.events.push(Event::Refused(error));
+    }
+
+    fn abort(&mut self) {
+        self.uncork();
+        self.fail(Fault::Closed);
     }
 
     fn write_eof(&mut self) {
@@ -482,7 +528,7 @@ impl Sim {
             }
             Reaction::WriteEof => self.write_eof(),
             Reaction::Close => self.close(),
-            Reaction::Abort => self.fail(Fault::Closed),
+            Reaction::Abort => self.abort(),
             Reaction::PauseReading => self.pause_reading(),
             Reaction::ResumeReading => self.resume_reading(),
         }

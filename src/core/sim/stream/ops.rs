@@ -40,6 +40,10 @@ impl Reaction {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Op {
     Write(u32),
+    /// `writelines` of three chunks, some of them empty at times.
+    WriteLines([u8; 3]),
+    /// The user asks for the size of the buffer: the cork comes off.
+    Size,
     WriteEof,
     Close,
     Abort,
@@ -81,7 +85,9 @@ fn length([scale, low, high]: [u8; 3]) -> u32 {
 impl Decode for Op {
     fn from_bytes([kind, a, low, high]: [u8; 4]) -> Self {
         match kind % 32 {
-            0..=5 => Self::Write(length([a, low, high])),
+            0..=4 => Self::Write(length([a, low, high])),
+            5 if a.is_multiple_of(8) => Self::Size,
+            5 => Self::WriteLines([a, low, high]),
             6 => Self::WriteEof,
             7 => Self::Close,
             8 if a.is_multiple_of(4) => Self::Abort,
