@@ -1,0 +1,1 @@
+"""Tests of this project alone; what any event loop must do is tested in `spec/`."""
