@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Iterator
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 SETTLE = 5
 """Iterations after which whatever was ready has been noticed by any loop."""
@@ -90,3 +92,9 @@ def is_ready(fd: int, event: int) -> bool:
     poller = select.poll()
     poller.register(fd, event)
     return bool(poller.poll(0))
+
+
+def call(loop: AbstractEventLoop, method: str, fd: Any, callback: Callable[[], Any] = lambda: None) -> Any:
+    """Call `add_reader`, `add_writer`, `remove_reader` or `remove_writer` with whatever it takes; what it returns."""
+    args = (callback,) if method.startswith("add_") else ()
+    return getattr(loop, method)(fd, *args)
