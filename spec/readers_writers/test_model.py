@@ -93,6 +93,8 @@ class Machine:
             case ("remove", other, of):
                 self.remove(other, of)
             case ("replace", other, of):
+                # Once only: a callback replaced in each iteration is due in each and never called, rightly so.
+                self.registered[index, direction] = token, ("nothing",)
                 if (other, of) in self.registered:
                     self.add(other, of, ("nothing",))
 
