@@ -1,0 +1,253 @@
+"""A load generator for echo servers: N connections, one message in flight on each, one process, one epoll.
+
+    python client.py --addr 127.0.0.1:25000 --duration 5 --concurrency 10 --msize 1024 --output text
+
+It uses plain sockets, never an event loop, so that every loop meets the same client. Each connection first exchanges
+one message that is compared byte by byte; then the load warms up; then the window is measured. Latency is the time
+from the send of a message to the arrival of the last byte of its echo. With `--server-pid` (Linux), the CPU clock of
+that process is read as the window opens and as it closes, which gives the server's CPU time per request.
+
+With `--spin` the client never sleeps in its poll. A send to a process that sleeps pays for waking its CPU, and on a
+virtual machine that costs the sender several times what the echo does: a figure about the machine, and one that falls
+on whichever loop lets the client fall asleep more often. It takes a CPU for the client alone.
+"""
+
+import argparse
+import functools
+import gc
+import json
+import math
+import os
+import select
+import signal
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+from server import allow_many_files, no_delay, parse_addr, use_cpu
+
+PERCENTILES = (50, 75, 90, 95, 99)
+# Longest silence of a server, in seconds, before the client gives up.
+PATIENCE = 30
+READABLE, WRITABLE = select.POLLIN, select.POLLOUT  # the same bits in epoll
+
+
+def process_cpu_ns(pid: int) -> int | None:
+    """CPU time (user and system, all threads, nanoseconds) that a process has used; None where only Linux could say.
+
+    The clock id of another process is what clock_getcpuclockid(3) computes: the inverted pid above three bits, of
+    which 2 means "scheduler's clock". /proc/PID/stat counts in ticks of 10 ms; this clock does not. Raises OSError
+    when there is no such process.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    return time.clock_gettime_ns((~pid << 3) | 2)
+
+
+class Load:
+    """`concurrency` connections that echo messages of `msize` bytes."""
+
+    def __init__(self, addr: tuple[str, int], concurrency: int, msize: int, spin: bool = False) -> None:
+        self.msize = msize
+        self.spin = spin
+        self.message = (bytes(range(256)) * (msize // 256 + 1))[:msize]
+        self.socks: dict[int, socket.socket] = {}
+        for _ in range(concurrency):
+            sock = socket.create_connection(addr, timeout=PATIENCE)
+            self.socks[sock.fileno()] = sock
+            no_delay(sock)
+            self._verify(sock)
+            sock.setblocking(False)
+        self._began = dict.fromkeys(self.socks, 0)
+        self._missing = dict.fromkeys(self.socks, 0)
+        self._unsent: dict[int, memoryview] = {}
+        self._poller = select.epoll() if hasattr(select, "epoll") else select.poll()
+        for fd in self.socks:
+            self._poller.register(fd, READABLE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sock in self.socks.values():
+            sock.close()
+        if hasattr(self._poller, "close"):
+            self._poller.close()
+
+    def _verify(self, sock: socket.socket) -> None:
+        """Exchange one message and compare it. Raises ConnectionError, or ValueError for a wrong echo."""
+        view, answer = memoryview(self.message), bytearray()
+        sent = 0
+        while len(answer) < self.msize:
+            # In pieces that any socket buffers hold, so that both ends never wait in send at once.
+            if sent < self.msize:
+                sent += sock.send(view[sent : sent + 65536])
+            data = sock.recv(self.msize)
+            if not data:
+                raise ConnectionError("the server closed a connection before it answered")
+            answer += data
+        if answer != self.message:
+            raise ValueError("the server did not echo what it was sent")
+
+    def start(self) -> None:
+        """Send the first message on every connection."""
+        for fd in self.socks:
+            self._missing[fd] = self.msize
+            self._began[fd] = time.perf_counter_ns()
+            self._send(fd, memoryview(self.message))
+
+    def _send(self, fd: int, data: memoryview) -> None:
+        """Send what the socket takes; the rest goes when it is writable."""
+        try:
+            sent = self.socks[fd].send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self._unsent[fd] = data[sent:]
+            self._poller.modify(fd, READABLE | WRITABLE)
+        elif self._unsent.pop(fd, None) is not None:
+            self._poller.modify(fd, READABLE)
+
+    def run(self, seconds: float) -> tuple[list[int], float]:
+        """Keep the load up for that long: the latencies (nanoseconds) of the messages answered, the seconds taken.
+
+        Messages still in flight at the end are counted by the next run. Raises ConnectionError when the server closes
+        a connection, TimeoutError when it falls silent (main thread only).
+        """
+        latencies: list[int] = []
+        # Everything the inner loop touches is a local: the client must cost less than the server it measures.
+        poll, clock, record = self._poller.poll, time.perf_counter_ns, latencies.append
+        if self.spin:
+            poll = functools.partial(poll, 0)
+        receive: dict[int, Callable[..., int]] = {fd: sock.recv_into for fd, sock in self.socks.items()}
+        send = {fd: sock.send for fd, sock in self.socks.items()}
+        began, missing, msize, message = self._began, self._missing, self.msize, self.message
+        buffer = bytearray(max(msize, 65536))
+        opened = now = clock()
+        deadline = opened + round(seconds * 1e9)
+        while now < deadline:
+            for fd, mask in poll():
+                if mask & ~READABLE:
+                    if mask & ~(READABLE | WRITABLE) and not mask & READABLE:
+                        raise ConnectionError("the server reset a connection")
+                    if mask & WRITABLE and fd in self._unsent:
+                        self._send(fd, self._unsent[fd])
+                    if not mask & READABLE:
+                        continue
+                count = receive[fd](buffer)
+                rest = missing[fd] - count
+                if rest > 0 and count:
+                    missing[fd] = rest
+                elif rest == 0:
+                    now = clock()
+                    record(now - began[fd])
+                    began[fd] = now
+                    missing[fd] = msize
+                    if (sent := send[fd](message)) != msize:
+                        self._send(fd, memoryview(message)[sent:])
+                else:
+                    raise ConnectionError("the server closed a connection" if not count else "the echo is too long")
+            now = clock()
+        return latencies, (now - opened) / 1e9
+
+
+def summary(latencies: list[int], seconds: float) -> dict[str, float]:
+    """Rate and latencies (microseconds; percentiles by nearest rank). Raises ValueError when nothing was answered."""
+    if not latencies:
+        raise ValueError("the server answered nothing in the measured window")
+    ordered = sorted(latencies)
+    result = {
+        "requests": len(ordered),
+        "seconds": round(seconds, 4),
+        "requests_per_second": round(len(ordered) / seconds, 1),
+        "mean_us": round(statistics.fmean(ordered) / 1e3, 2),
+        "stdev_us": round(statistics.pstdev(ordered) / 1e3, 2),
+        "min_us": round(ordered[0] / 1e3, 2),
+        "max_us": round(ordered[-1] / 1e3, 2),
+    }
+    for percent in PERCENTILES:
+        result[f"p{percent}_us"] = round(ordered[math.ceil(len(ordered) * percent / 100) - 1] / 1e3, 2)
+    return result
+
+
+def measure(load: Load, duration: float, warmup: float, server_pid: int | None = None) -> dict[str, float | None]:
+    """Warm up, then measure for `duration` seconds.
+
+    Adds to `summary`: the CPU the server used per request (`server_cpu_us`), the share of one CPU that it used
+    (`server_busy`), and that of the client (`client_busy`). Raises what `Load.run` raises.
+    """
+
+    def cpu() -> int | None:
+        return None if server_pid is None else process_cpu_ns(server_pid)
+
+    load.start()
+    load.run(warmup)
+    own, server = time.process_time_ns(), cpu()
+    latencies, seconds = load.run(duration)
+    server_end, own_end = cpu(), time.process_time_ns()
+    result: dict[str, float | None] = dict(summary(latencies, seconds))
+    result["client_busy"] = round((own_end - own) / 1e9 / seconds, 3)
+    if server is None or server_end is None:
+        result["server_cpu_us"] = result["server_busy"] = None
+    else:
+        result["server_cpu_us"] = round((server_end - server) / 1e3 / len(latencies), 3)
+        result["server_busy"] = round((server_end - server) / 1e9 / seconds, 3)
+    return result
+
+
+def as_text(result: dict[str, float | None]) -> str:
+    """The result for a reader."""
+    lines = [
+        f"requests      {result['requests']} in {result['seconds']} s, {result['requests_per_second']} per second",
+        f"latency, us   mean {result['mean_us']}, stdev {result['stdev_us']}, {result['min_us']} to {result['max_us']}",
+        "percentiles   " + ", ".join(f"{percent} %: {result[f'p{percent}_us']}" for percent in PERCENTILES),
+        f"client        {result['client_busy']:.0%} of a CPU",
+    ]
+    if result["server_cpu_us"] is not None:
+        cpu, busy = result["server_cpu_us"], result["server_busy"]
+        lines.append(f"server        {cpu} us of CPU per request, {busy:.0%} of a CPU")
+    return "\n".join(lines)
+
+
+def silent(*_: Any) -> None:
+    """Signal handler: interrupts a poll that would wait for ever."""
+    raise TimeoutError("the server fell silent")
+
+
+def main() -> None:
+    """Measure as the command line says."""
+    parser = argparse.ArgumentParser(description="Load generator for echo servers.")
+    parser.add_argument("--addr", default="127.0.0.1:25000", help="HOST:PORT")
+    parser.add_argument("--duration", type=float, default=5.0, help="seconds measured")
+    parser.add_argument("--warmup", type=float, default=0.5, help="seconds before them")
+    parser.add_argument("--concurrency", type=int, default=1, help="connections")
+    parser.add_argument("--msize", type=int, default=1024, help="bytes per message")
+    parser.add_argument("--output", choices=("json", "text"), default="text")
+    parser.add_argument("--server-pid", type=int, help="the process whose CPU time is measured")
+    parser.add_argument("--cpu", type=int, help="pin the client to this CPU")
+    parser.add_argument("--batch", action="store_true", help="never preempt the server (SCHED_BATCH)")
+    parser.add_argument("--spin", action="store_true", help="poll without sleeping")
+    options = parser.parse_args()
+    if options.concurrency < 1 or options.msize < 1 or options.duration <= 0 or options.warmup < 0:
+        parser.error("--concurrency and --msize are at least 1, --duration is positive, --warmup not negative")
+
+    use_cpu(options.cpu, batch=options.batch)
+    allow_many_files()
+    gc.disable()  # latencies pile up by the million, none of them in a cycle
+    signal.signal(signal.SIGALRM, silent)
+    signal.alarm(math.ceil(options.warmup + options.duration) + PATIENCE)
+    try:
+        with Load(parse_addr(options.addr), options.concurrency, options.msize, options.spin) as load:
+            result = measure(load, options.duration, options.warmup, options.server_pid)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{options.addr}: {error}") from error
+    print(json.dumps(result) if options.output == "json" else as_text(result))
+    sys.stdout.flush()
+    os._exit(0)  # freeing a million integers takes longer than a quick measurement
+
+
+if __name__ == "__main__":
+    main()
