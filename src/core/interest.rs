@@ -265,21 +265,6 @@ impl<W> Interest<W> {
         (entry.settle(), waiter)
     }
 
-    /// The number names another file now, of which a `sock_*` operation makes use: the kernel has forgotten the old one,
-    /// and who waited for it waits for nothing. Watchers stay: who set them may mean the new file, and if not, they are
-    /// as lost as with any other loop. Gives back the waiters.
-    pub fn renew(&mut self, fd: u32) -> (Change, Vec<W>) {
-        self.next_generation = self.next_generation.wrapping_add(1);
-        let generation = self.next_generation;
-        let entry = self.entry_or_new(fd);
-        entry.generation = generation;
-        entry.hangup = false;
-        entry.edge = true;
-        entry.kernel = Registration::Absent;
-        let waiters = entry.waiters.iter_mut().flat_map(|waiters| waiters.drain(..)).map(|(_, waiter)| waiter).collect();
-        (entry.settle(), waiters)
-    }
-
     /// Forgets `fd` wholly: it was closed, or its number names another file now. Gives back everybody who waited.
     pub fn forget(&mut self, fd: u32) -> Vec<W> {
         let Some(entry) = self.fds.get_mut(fd as usize).and_then(Option::take) else { return Vec::new() };

@@ -21,7 +21,7 @@ use super::slots::{Endpoint, Slots};
 use super::sockops::{Kind, Owners, SockOperation};
 use super::stream::StreamTransport;
 use super::watch::{self, Party};
-use crate::core::interest::{Dir, Interest};
+use crate::core::interest::{Change, Dir, Interest, Keep};
 use crate::core::ready::Ready;
 use crate::core::time::Time;
 use crate::core::timers::{TimerKey, Timers};
@@ -77,6 +77,16 @@ pub struct Io {
     /// Spare lists, kept for their memory.
     pub tokens: Vec<u32>,
     pub events: Vec<UserEvent>,
+}
+
+impl Io {
+    /// Carries out a change of a user fd's registration, see [`Reactor::settle`].
+    pub fn settle(&mut self, fd: u32, change: Change, keep: Keep) -> (std::io::Result<()>, Vec<Party>) {
+        match &self.reactor {
+            Some(reactor) => reactor.settle(&mut self.interest, fd, change, keep),
+            None => (Ok(()), Vec::new()),
+        }
+    }
 }
 
 /// The Rust half of an event loop.

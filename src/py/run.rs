@@ -18,9 +18,9 @@ use super::handle::{Body, Call};
 use super::slots::Endpoint;
 use super::stream::StreamTransport;
 use super::watch::Party;
-use crate::core::interest::Dir;
+use crate::core::interest::{Dir, Keep};
 use crate::core::time::Time;
-use crate::core::turn::Wait;
+use crate::core::turn::{Turn, Wait};
 use crate::io::reactor::{Parker, USER_SLOT};
 use crate::io::source;
 
@@ -33,6 +33,8 @@ pub fn run(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
     this.check_open()?;
     let parker = this.io.with(py, |io| io.reactor.as_ref().map(|reactor| Arc::clone(reactor.parker())));
     let Some(parker) = parker else { return Err(PyRuntimeError::new_err("Event loop is closed")) };
+    // A run begins with a look, however little time has passed since the last one ended.
+    this.sched.with(py, |sched| sched.turn = Turn::new());
     let result = loop {
         let result = turn(slf, &parker);
         if result.is_err() || this.is_stopping() {
@@ -100,7 +102,7 @@ fn nanos(time: Time) -> u64 {
 /// Queues what became ready: endpoints in the kernel's order, then the user's fds.
 fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
-    let (woken, error) = this.io.with(py, |io| {
+    let (woken, stale, error) = this.io.with(py, |io| {
         let Io { reactor, interest, tokens, events, .. } = io;
         parker.shared.take_ready(tokens);
         this.sched.with(py, |sched| {
@@ -112,8 +114,8 @@ fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
                 }
             }
         });
-        let mut woken = Vec::new();
-        let Some(reactor) = reactor.as_ref().filter(|_| interest.io_pending()) else { return (woken, None) };
+        let (mut woken, mut stale) = (Vec::new(), Vec::new());
+        let Some(reactor) = reactor.as_ref().filter(|_| interest.io_pending()) else { return (woken, stale, None) };
         let again = reactor.clear_user();
         interest.begin_look();
         events.clear();
@@ -132,13 +134,13 @@ fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
                 }
             }
             woken.extend(fired.woken);
-            let generation = interest.generation(event.fd).unwrap_or_default();
-            if let Err(failed) = reactor.apply(event.fd, generation, fired.change) {
-                error = Some(failed);
-            }
+            let (settled, gone) = reactor.settle(interest, event.fd, fired.change, Keep::Nobody);
+            error = settled.err().or(error);
+            stale.extend(gone);
         }
-        (woken, error)
+        (woken, stale, error)
     });
+    Party::end_stale(stale, py)?;
     for party in woken {
         if let Party::Waiter(future) = party {
             let future = future.bind(py);

@@ -21,10 +21,10 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
 use super::errors::io_error;
-use super::event_loop::{Io, LoopCore, SCRATCH};
+use super::event_loop::{LoopCore, SCRATCH};
 use super::ffi::{self, Lent};
 use super::watch::Party;
-use crate::core::interest::{Change, Dir, WaitKey};
+use crate::core::interest::{Dir, Keep, WaitKey};
 use crate::core::sockop::{Next, SockOp};
 use crate::io::endpoint;
 use crate::io::sys::{self, BorrowedRawFd};
@@ -95,10 +95,6 @@ impl Owners {
             .and_then(Option::as_ref)
             .and_then(|owner| owner.socket.bind(py).upgrade())
             .is_some_and(|owner| owner.is(sock))
-    }
-
-    fn is_known(&self, fd: u32) -> bool {
-        self.0.get(fd as usize).is_some_and(Option::is_some)
     }
 
     fn short_read_drains(&self, fd: u32) -> bool {
@@ -299,7 +295,8 @@ impl SockOperation {
                 let Some((got, bytes)) = received.map_err(|error| io_error(py, &error))? else {
                     return Ok(Attempt::Blocked);
                 };
-                Self::after_read(owner, sock, raw, got, n);
+                // Short of what was asked for is not short of what there was room for.
+                Self::after_read(owner, sock, raw, got, n.min(SCRATCH));
                 Ok(Attempt::Done(bytes.into_any().unbind()))
             }
             Call::Into(buf) => {
@@ -374,37 +371,31 @@ impl SockOperation {
         };
         let waiter = Party::Waiter(future.clone().unbind());
         let (result, key, dropped) = owner.get().io.with(py, |io| {
-            let Io { reactor, interest, owners, .. } = io;
-            let apply = |generation: Option<u32>, change| {
-                reactor.as_ref().map_or(Ok(()), |reactor| reactor.apply(fd, generation.unwrap_or_default(), change))
-            };
             let mut stale = Vec::new();
             let mut old = None;
             let mut result = Ok(());
             if let Some(new) = new_owner {
-                let change = if owners.is_known(fd) {
-                    let (change, waiters) = interest.renew(fd);
-                    stale = waiters;
-                    change
-                } else {
-                    interest.attach(fd)
-                };
-                old = owners.set(fd, new);
-                result = apply(interest.generation(fd), change);
+                old = io.owners.set(fd, new);
+                let change = io.interest.attach(fd);
+                (result, stale) = io.settle(fd, change, Keep::Operation);
             }
-            let (change, key) = interest.wait(fd, dir, waiter);
-            if change != Change::Keep && result.is_ok() {
-                result = apply(interest.generation(fd), change);
+            let (change, key) = io.interest.wait(fd, dir, waiter);
+            if result.is_ok() {
+                let gone;
+                (result, gone) = io.settle(fd, change, Keep::Operation);
+                stale.extend(gone);
             }
             let mut refused = None;
             if result.is_err() {
-                refused = interest.unwait(key).1;
-                owners.0[fd as usize] = None;
-                stale.extend(interest.forget(fd));
+                refused = io.interest.unwait(key).1;
+                old = old.or(io.owners.0.get_mut(fd as usize).and_then(Option::take));
+                stale.extend(io.interest.forget(fd));
             }
             (result, key, (stale, old, refused))
         });
-        drop(dropped);
+        let (stale, old, refused) = dropped;
+        drop((old, refused));
+        Party::end_stale(stale, py)?;
         result.map_err(|error| io_error(py, &error))?;
         self.state.with(py, |state| state.wait = Some(key));
         // What `Future.__await__` does before it yields itself to the task.
@@ -421,14 +412,10 @@ impl SockOperation {
         drop(dropped);
         if let Some(key) = wait {
             let waiter = self.owner.get().io.with(py, |io| {
-                let Io { reactor, interest, .. } = io;
-                let generation = interest.generation(key.fd).unwrap_or_default();
-                let (change, waiter) = interest.unwait(key);
-                if let Some(reactor) = reactor {
-                    // The socket may be closed by now; then there is nothing to change.
-                    let _closed = reactor.apply(key.fd, generation, change);
-                }
-                waiter
+                let (change, waiter) = io.interest.unwait(key);
+                // The socket may be closed by now; nobody is there to be told.
+                let (_nobody, stale) = io.settle(key.fd, change, Keep::Nobody);
+                (waiter, stale)
             });
             drop(waiter);
         }

@@ -6,11 +6,11 @@ use pyo3::types::{PyInt, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::errors::io_error;
-use super::event_loop::{Io, LoopCore};
+use super::event_loop::LoopCore;
 use super::ffi;
 use super::handle::{Args, Call, Handle};
 use super::slots::Endpoint;
-use crate::core::interest::{Change, Dir};
+use crate::core::interest::{Dir, Keep};
 
 /// Who waits for a user's fd.
 #[derive(Debug)]
@@ -26,6 +26,12 @@ impl Party {
             Self::Watcher(handle) => visit.call(handle),
             Self::Waiter(future) => visit.call(future),
         }
+    }
+
+    /// Those who waited for a file that is gone: watchers are cancelled, as their queued callbacks must not run for the
+    /// file that has the number now. A `sock_*` operation on a closed socket waits for ever, as with asyncio.
+    pub fn end_stale(stale: Vec<Self>, py: Python<'_>) -> PyResult<()> {
+        stale.into_iter().filter(|party| matches!(party, Self::Watcher(_))).try_for_each(|party| party.cancel(py))
     }
 
     fn cancel(self, py: Python<'_>) -> PyResult<()> {
@@ -59,7 +65,11 @@ fn fd_of(file: &Bound<'_, PyAny>) -> PyResult<u32> {
     }
 }
 
-fn check_no_transport(slf: &Bound<'_, LoopCore>, fd: u32, file: &Bound<'_, PyAny>) -> PyResult<()> {
+/// Refuses an fd that a live transport has.
+///
+/// # Errors
+/// `RuntimeError`.
+pub fn check_no_transport(slf: &Bound<'_, LoopCore>, fd: u32, file: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
     let stream = slf.get().io.with(py, |io| match io.slots.by_fd(fd) {
         Some(Endpoint::Stream(stream)) => Some(stream.clone_ref(py)),
@@ -96,23 +106,15 @@ pub fn add(
     let call =
         Call { callback: callback.clone().unbind(), args: Args::new(args), context: ffi::copy_context(py)? };
     let handle = Handle::create(py, slf.clone().unbind(), call)?;
-    let (result, old) = this.io.with(py, |io| {
-        let Io { reactor, interest, .. } = io;
-        let (change, mut old) = interest.set_watcher(fd, dir, Party::Watcher(handle));
-        // The fd may have been closed and come back as another file since it was registered: ask the kernel again.
-        let change = if change == Change::Keep { Change::Modify(interest.registration(fd)) } else { change };
-        let generation = interest.generation(fd).unwrap_or_default();
-        let result = reactor.as_ref().map_or(Ok(()), |reactor| reactor.apply(fd, generation, change));
-        if result.is_err() {
-            // Both are dropped outside.
-            let new = interest.handle_refused(fd, dir);
-            old = old.or(new);
-        }
-        (result, old)
+    let (result, old, stale) = this.io.with(py, |io| {
+        let (change, old) = io.interest.set_watcher(fd, dir, Party::Watcher(handle));
+        let (result, stale) = io.settle(fd, change, Keep::Watcher(dir));
+        (result, old, stale)
     });
     if let Some(old) = old {
         old.cancel(py)?;
     }
+    Party::end_stale(stale, py)?;
     result.map_err(|error| io_error(py, &error))
 }
 
@@ -124,16 +126,16 @@ pub fn remove(slf: &Bound<'_, LoopCore>, file: &Bound<'_, PyAny>, dir: Dir) -> P
     let (py, this) = (slf.py(), slf.get());
     let fd = fd_of(file)?;
     check_no_transport(slf, fd, file)?;
-    let (result, old) = this.io.with(py, |io| {
-        let Io { reactor, interest, .. } = io;
-        let generation = interest.generation(fd).unwrap_or_default();
-        let (change, old) = interest.clear_watcher(fd, dir);
-        (reactor.as_ref().map_or(Ok(()), |reactor| reactor.apply(fd, generation, change)), old)
+    let (result, old, stale) = this.io.with(py, |io| {
+        let (change, old) = io.interest.clear_watcher(fd, dir);
+        let (result, stale) = io.settle(fd, change, Keep::Nobody);
+        (result, old, stale)
     });
     let removed = old.is_some();
     if let Some(old) = old {
         old.cancel(py)?;
     }
+    Party::end_stale(stale, py)?;
     result.map_err(|error| io_error(py, &error))?;
     Ok(removed)
 }
