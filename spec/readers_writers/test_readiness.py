@@ -157,6 +157,21 @@ def test_a_listener_with_several_clients_keeps_calling_its_reader(loop):
             sock.close()
 
 
+@clause("readers_writers.reader.level-triggered")
+def test_a_reader_that_leaves_the_error_of_its_socket_unread_is_called_again(loop, tick):
+    calls = []
+    with pair() as (ours, theirs):
+        fill(ours)
+        loop.add_reader(ours.fileno(), calls.append, "called")
+        theirs.close()  # with unread data: ECONNRESET for us
+        tick(SETTLE)
+        assert calls
+        calls.clear()
+        tick(SETTLE)
+        loop.remove_reader(ours.fileno())
+    assert calls
+
+
 @clause("readers_writers.reader.once-per-iteration")
 def test_a_ready_reader_is_called_once_in_each_iteration(loop, tick):
     calls = []
@@ -418,7 +433,8 @@ def test_a_hang_up_wakes_the_reader_and_the_writer_of_a_full_socket(loop, run, h
 
 
 @clause("readers_writers.hangup.reset")
-def test_a_reader_finds_the_reset_of_its_peer(loop, run):
+@pytest.mark.parametrize("how", ["tcp-reset", "unix-closed-with-unread-data"])
+def test_a_reader_finds_the_reset_of_its_peer(loop, run, how):
     async def main(ours, theirs):
         found = loop.create_future()
 
@@ -429,11 +445,13 @@ def test_a_reader_finds_the_reset_of_its_peer(loop, run):
             except OSError as error:
                 found.set_result(type(error))
 
+        if how != "tcp-reset":
+            fill(ours)
         loop.add_reader(ours.fileno(), reader)
-        with peers.thread(peers.reset, theirs):
+        with peers.thread(peers.reset if how == "tcp-reset" else socket.socket.close, theirs):
             assert await found is ConnectionResetError
 
-    ours, theirs = peers.pair()
+    ours, theirs = peers.pair() if how == "tcp-reset" else peers.unix_pair()
     with ours, theirs:
         run(main(ours, theirs))
 
