@@ -1,0 +1,143 @@
+# `make` shows the targets. Each sets up what it needs: a virtual environment, the extension, other loops, a fuzzer.
+#
+# One build at a time, whatever -j says: two compilers at once slow each other down, and all share target/.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+AREA =
+LOOPS = tokioloop asyncio
+TARGET = stream interest turn
+SECONDS = 60
+BENCH = raw stream proto
+# The interpreter to use, a command. Empty: what .venv has, at first the newest of VERSIONS that is there.
+PYTHON =
+VERSIONS = 3.13 3.12 3.11
+# `make test` runs on the main interpreter, then on these where they are installed.
+ALSO = 3.11
+VENV = .venv
+# The build for the main interpreter; another one's is beside it, or they would undo each other's.
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR
+
+PY := $(VENV)/bin/python
+CARGO := cargo --locked
+MATURIN := VIRTUAL_ENV=$(abspath $(VENV)) $(PY) -m maturin
+SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
+.PHONY: help build release spec test test-core lint fuzz bench clean test-python force
+
+help: ## Show the targets
+	@printf 'usage: make TARGET [NAME=VALUE ...]\n\n'
+	@sed -nE 's/^([a-z-]+):.* ## (.*)$$/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r name text; do \
+		printf '  %-10s  %s\n' "$$name" "$$text"; done
+	@printf '\nPYTHON=COMMAND makes .venv from that interpreter (default: the first found of $(VERSIONS)).\n'
+
+build: $(VENV)/.built-dev ## Build the extension for development, into .venv
+
+release: $(VENV)/.built-release ## Build the optimised wheel, and install that build into .venv
+
+spec: $(VENV)/.built-dev ## Run the conformance suite [AREA=tcp] [LOOPS="tokioloop asyncio uvloop ..."]
+	@for loop in $(LOOPS); do \
+		module=$${loop%%[:.]*}; \
+		$(PY) -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$$module') is None)" || \
+			$(PY) -m pip install --quiet "$$module"; \
+	done
+	$(PY) -m spec $(foreach area,$(AREA),--area $(area)) $(foreach loop,$(LOOPS),--loop $(loop))
+
+test: lint test-core ## Run everything: lint, test-core, then tests/ and the suite on each Python
+	@$(MAKE) --no-print-directory test-python
+	@main=$$($(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	for version in $(ALSO); do \
+		[ "$$version" != "$$main" ] || continue; \
+		if python=$$(scripts/find-python --version $$version); then \
+			$(MAKE) --no-print-directory test-python VENV=.venv-$$version PYTHON="$$python" \
+				CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/python-$$version; \
+		else \
+			echo "== Python $$version is not installed: not tested on it"; \
+		fi; \
+	done
+	@echo "== everything passed"
+
+test-core: ## Test core and io, with the corpora of the fuzzers; needs no Python
+	$(CARGO) test --no-default-features --features sim
+	$(CARGO) test --no-default-features --features io,sim --lib --tests
+	@echo "== core and io: passed"
+
+# One interpreter's part of `make test`.
+test-python: $(VENV)/.built-dev
+	$(PY) -m pytest tests
+	$(PY) -m spec --loop tokioloop --loop asyncio
+	@echo "== tests and suite on $$($(PY) -c 'import platform; print(platform.python_implementation(), platform.python_version())'): passed"
+
+# A folder of its own: without linking there is little to share with a build, and much to invalidate.
+lint: export CARGO_TARGET_DIR := $(CARGO_TARGET_DIR)/lint
+lint: $(VENV)/.tools ## Check formatting, lints and types, Rust and Python
+	$(CARGO) fmt --check
+	$(CARGO) clippy --quiet --no-default-features --features sim --all-targets -- -D warnings
+	$(CARGO) clippy --quiet --no-default-features --features io,sim --all-targets -- -D warnings
+	PYO3_PYTHON=$(abspath $(PY)) $(CARGO) clippy --quiet --lib -- -D warnings
+	PYO3_PYTHON=$(abspath $(PY)) $(CARGO) clippy --quiet --lib --features failpoints -- -D warnings
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	@echo "== lint: passed"
+
+# New inputs go to a folder that is not committed; one that finds a crash is moved to fuzz/corpus by hand.
+fuzz: ## Run the fuzzers [TARGET=stream] [SECONDS=60, for each]
+	@command -v rustup >/dev/null || { echo 'make fuzz needs rustup, for the nightly compiler' >&2; exit 1; }
+	@rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
+	@unset CARGO_TARGET_DIR; for target in $(TARGET); do \
+		mkdir -p fuzz/target/corpus/$$target; \
+		cargo +nightly fuzz run $$target fuzz/target/corpus/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(SECONDS) -print_final_stats=1; \
+		echo "== fuzz $$target: $(SECONDS) s without a crash"; \
+	done
+
+bench: $(VENV)/.built-release ## Measure against asyncio, uvloop and rloop [BENCH="raw stream proto"]
+	@$(PY) -m pip install --quiet --requirement benchmarks/requirements.txt
+	$(PY) benchmarks/benchmarks.py $(BENCH)
+
+clean: ## Remove everything that was built or installed
+	rm -rf target fuzz/target fuzz/artifacts spec/_results .venv .venv-* tokioloop/_tokioloop.*.so
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The virtual environment. An interpreter asked for by PYTHON takes the place of another one.
+$(VENV)/.python: force
+	@identity='import sys; print(sys.version, sys.base_prefix)'; \
+	has=$$($(PY) -c "$$identity" 2>/dev/null || true); \
+	wanted=; \
+	if [ -n '$(PYTHON)' ]; then \
+		wanted=$$(scripts/find-python '$(PYTHON)') || \
+			{ echo "PYTHON=$(PYTHON) is no CPython >= 3.11 with venv" >&2; exit 1; }; \
+		[ "$$has" != "$$("$$wanted" -c "$$identity")" ] || wanted=; \
+	elif [ -z "$$has" ]; then \
+		wanted=$$(scripts/find-python --version $(VERSIONS) || scripts/find-python python3) || \
+			{ echo "no CPython >= 3.11 with venv found; name one with PYTHON=" >&2; exit 1; }; \
+	fi; \
+	if [ -n "$$wanted" ]; then \
+		echo "== $(VENV): $$wanted"; \
+		rm -rf $(VENV); \
+		"$$wanted" -m venv $(VENV); \
+	fi; \
+	if [ -n "$$wanted" ] || [ ! -e $@ ]; then touch $@; fi
+
+# --group is pip's since 25.1.
+$(VENV)/.tools: pyproject.toml $(VENV)/.python
+	$(PY) -m pip install --quiet --upgrade 'pip>=25.1'
+	$(PY) -m pip install --quiet --group dev
+	@touch $@
+
+# A development and a release build are in the same place: making one makes the other out of date.
+$(VENV)/.built-dev: $(SOURCES) $(VENV)/.tools
+	@rm -f $(VENV)/.built-*
+	$(MATURIN) develop --features py,failpoints
+	@touch $@
+
+$(VENV)/.built-release: $(SOURCES) $(VENV)/.tools
+	@rm -f $(VENV)/.built-*
+	$(MATURIN) build --release --out $(CARGO_TARGET_DIR)/wheels
+	$(MATURIN) develop --release
+	@touch $@
