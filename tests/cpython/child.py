@@ -17,9 +17,11 @@ swapped-in loops made in the meantime. A test that started and never stopped end
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import fnmatch
 import functools
+import gc
 import importlib
 import json
 import os
@@ -27,6 +29,7 @@ import sys
 import time
 import traceback
 import unittest
+import warnings
 from typing import Any
 
 
@@ -71,6 +74,16 @@ def swap(loops: Loops) -> None:
     asyncio.SelectorEventLoop = SelectorEventLoop  # type: ignore[misc, assignment]
     if hasattr(asyncio, "EventLoop"):
         asyncio.EventLoop = SelectorEventLoop  # type: ignore[misc, assignment]
+    if hasattr(unix_events, "SafeChildWatcher"):
+        # test_events attaches one before every test, which takes `add_signal_handler`; without it only the tests that
+        # start a process are to fail.
+        attach = unix_events.SafeChildWatcher.attach_loop
+
+        def attach_loop(watcher: Any, loop: asyncio.AbstractEventLoop | None) -> None:
+            with contextlib.suppress(NotImplementedError):
+                attach(watcher, loop)
+
+        unix_events.SafeChildWatcher.attach_loop = attach_loop  # type: ignore[method-assign]
     if not issubclass(loops.cls, asyncio.BaseEventLoop):
         # The tests' own helper reads `loop._default_executor` before it closes a loop.
         from test.test_asyncio import utils
@@ -105,6 +118,11 @@ class Result(unittest.TestResult):
         super().stopTest(test)
         self._running = False
         self._tell(test.id(), time.monotonic() - self._began)
+        if self._outcome == "failed":
+            # What it left open warns when it is collected: now, not in a test that counts warnings.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                gc.collect()
 
     def addSkip(self, test: unittest.TestCase, reason: str) -> None:  # noqa: N802
         super().addSkip(test, reason)
