@@ -1,0 +1,1 @@
+"""Clauses and tests of the `sock_*` operations."""
