@@ -28,6 +28,7 @@ fn reuse() -> impl Strategy<Value = Vec<Op>> {
     let fd = 0_u8..2;
     let act = prop_oneof![
         2 => Just(Act::Open { socket: true }),
+        1 => Just(Act::Open { socket: false }),
         2 => fd.clone().prop_map(|fd| Act::Close { fd }),
         2 => (fd.clone(), direction()).prop_map(|(fd, dir)| Act::Reopen { fd, dir }),
         3 => (fd.clone(), direction()).prop_map(|(fd, dir)| Act::Watch { fd, dir }),
@@ -107,6 +108,13 @@ fn transcript_of_a_reader_replaced_after_its_fd_was_given_out_again() {
 #[test]
 fn transcript_of_a_regular_file_that_cannot_be_watched() {
     insta::assert_snapshot!(transcript(&[Op::Act(Act::Open { socket: false }), READ, WRITE, Op::Look]));
+}
+
+#[test]
+fn transcript_of_a_number_that_names_a_regular_file_for_a_while() {
+    let send = Op::Act(Act::Start { fd: 0, dir: Dir::Write });
+    let file = Op::Act(Act::Open { socket: false });
+    insta::assert_snapshot!(transcript(&[OPEN, send, CLOSE, file, WRITE, CLOSE, OPEN, WRITE, Op::Look]));
 }
 
 #[test]

@@ -16,7 +16,7 @@
 //! - Every entry has a generation, sent to the kernel with the fd and compared when an event comes back: an event of an
 //!   older generation reaches nobody.
 //! - The kernel knows files, not numbers: `EPOLL_CTL_MOD` of a number that names another file now is `ENOENT`
-//!   (`epoll_ctl(2)`). So whoever comes anew to an fd that has an entry causes a `Modify`, even of what is registered
+//!   (`epoll_ctl(2)`), or `EPERM` if that cannot be polled. So whoever comes anew to an fd that has an entry causes a `Modify`, even of what is registered
 //!   already, and a `Modify` that finds nothing means [`Interest::handle_reborn`].
 //!
 //! The *level re-check*: our epoll is itself watched edge-triggered by Tokio, and a level-triggered fd inside makes no

@@ -168,7 +168,9 @@ impl Reactor {
         }
         let mut stale = Vec::new();
         let mut result = self.apply(fd, interest.generation(fd).unwrap_or(0), change);
-        if matches!(change, Change::Modify(_)) && errno(&result) == Some(libc::ENOENT) {
+        // What was registered could be polled: if it cannot, it is another file, too.
+        let reborn = matches!(errno(&result), Some(libc::ENOENT | libc::EPERM));
+        if matches!(change, Change::Modify(_)) && reborn {
             let change;
             (change, stale) = interest.handle_reborn(fd, keep);
             result = self.apply(fd, interest.generation(fd).unwrap_or(0), change);
@@ -206,7 +208,7 @@ impl Reactor {
             Change::Modify(registration) => ctl(libc::EPOLL_CTL_MOD, registration),
             Change::Delete => match ctl(libc::EPOLL_CTL_DEL, Registration::Absent) {
                 // The user closed it first: the kernel has forgotten it.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EBADF)) => Ok(()),
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EBADF | libc::EPERM)) => Ok(()),
                 result => result,
             },
         }

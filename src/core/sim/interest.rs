@@ -430,7 +430,8 @@ impl Sim {
         }
         let mut stale = Vec::new();
         let mut result = self.control(fd, change);
-        if matches!(change, Change::Modify(_)) && result == Err(Errno::Missing) {
+        let reborn = matches!(result, Err(Errno::Missing | Errno::NotPollable));
+        if matches!(change, Change::Modify(_)) && reborn {
             let change;
             (change, stale) = self.interest.handle_reborn(fd, keep);
             result = self.control(fd, change);
@@ -458,7 +459,7 @@ impl Sim {
             },
             Change::Modify(registration) => control(Control::Modify, registration),
             Change::Delete => match control(Control::Delete, Registration::Absent) {
-                Err(Errno::Missing | Errno::Closed) => Ok(()),
+                Err(Errno::Missing | Errno::Closed | Errno::NotPollable) => Ok(()),
                 result => result,
             },
         };
