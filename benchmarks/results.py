@@ -190,8 +190,8 @@ def micro_section(result: dict[str, Any]) -> str:
     if late:
         lateness = table(["loop", "mean", "99 %", "latest", "earliest"], late)
         text += (
-            "\n\nTimer lateness, microseconds after the moment asked for (a negative one fired early), which "
-            f"`call_later` promises not to do:\n\n{lateness}"
+            "\n\nTimers: microseconds from the moment asked for to the callback. A negative one fired early, which a "
+            f"timer must not.\n\n{lateness}"
         )
     if result["notes"]:
         text += "\n\n" + "\n".join(f"- {note}" for note in result["notes"])
