@@ -81,13 +81,13 @@ def install() -> None:
 
 def _script(path: str) -> Program:
     """A file, directory or zip file, as `python PATH` takes it."""
-    importer = pkgutil.get_importer(path)
+    full = os.path.abspath(path)
+    importer = pkgutil.get_importer(full)
     if importer is not None:
         spec = importer.find_spec("__main__")
         if spec is None:
             _fail(f"can't find '__main__' module in {path!r}", 1)
-        return _from_spec(spec, argv0=path, path0=path)
-    full = os.path.abspath(path)
+        return _from_spec(spec, argv0=path, path0=full)
     try:
         with io.open_code(full) as file:
             source = file.read()
