@@ -1,0 +1,237 @@
+"""The rules of the house that no compiler checks: what a layer may mention, where unsafe code is, how long files are.
+
+The checks read the sources. Code is looked at without its comments and the contents of its strings; what stands in them
+is for readers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MAX_LINES = 600
+
+# Raw strings, strings, characters (a lifetime has no closing quote), comments.
+_TOKEN = re.compile(
+    r"""(?P<string>\bb?r(?P<hashes>\#*)".*?"(?P=hashes)|(?:\bb)?"(?:\\.|[^"\\])*"|b?'(?:\\.[^']*|[^'\\])')"""
+    r"""|(?P<comment>//[^\n]*|/\*.*?\*/)""",
+    re.DOTALL,
+)
+
+CORE_FORBIDS = {
+    r"\bcrate::(io|py)\b": "an outer layer",
+    r"\b(tokio|socket2|libc|pyo3)\b": "a crate: core is std only",
+    r"\bstd::(env|fs|io|net|os|process|sync|thread)\b": "the world outside: core is told what happened there",
+    r"\b(Instant|SystemTime)\b": "a clock: time is an argument",
+    r"\b(Mutex|RwLock|Condvar|OnceLock|LazyLock|Atomic\w+)\b": "a lock or an atomic: core has one owner",
+    r"\bunsafe\b": "unsafe code",
+}
+IO_FORBIDS = {
+    r"\bcrate::py\b": "an outer layer",
+    r"\b(pyo3|PyO3|PyObject|PyErr|PyResult|Py<)": "Python",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A Rust file: its lines, and the same lines without comments and strings."""
+
+    path: Path
+    lines: list[str]
+    code: list[str]
+
+    @property
+    def name(self) -> str:
+        return self.path.relative_to(ROOT).as_posix()
+
+    def tests_begin(self) -> int:
+        """The index of the line where the unit tests begin; they come last."""
+        return next((at for at, line in enumerate(self.code) if line.strip() == "#[cfg(test)]"), len(self.code))
+
+    def find(self, pattern: str, end: int | None = None) -> Iterator[tuple[int, str]]:
+        """The lines (from 0) whose code has the pattern, up to `end`, and what was found."""
+        for at, line in enumerate(self.code[:end]):
+            if found := re.search(pattern, line):
+                yield at, found[0]
+
+
+def without_comments_and_strings(text: str) -> str:
+    """Rust code with as many lines as `text` has."""
+
+    def emptied(token: re.Match[str]) -> str:
+        return ('""' if token["string"] else "") + "\n" * token[0].count("\n")
+
+    return _TOKEN.sub(emptied, text)
+
+
+@cache
+def read(path: Path) -> Source:
+    text = path.read_text(encoding="utf-8")
+    return Source(path, text.split("\n"), without_comments_and_strings(text).split("\n"))
+
+
+def sources(folder: str) -> list[Source]:
+    """The Rust files below a folder; there are some."""
+    paths = sorted((ROOT / folder).rglob("*.rs"))
+    assert paths, f"{folder} has no Rust files"
+    return [read(path) for path in paths]
+
+
+def mentions(folder: str, forbidden: dict[str, str]) -> list[str]:
+    return [
+        f"{source.name}:{at + 1}: {found}: {why}"
+        for source in sources(folder)
+        for pattern, why in forbidden.items()
+        for at, found in source.find(pattern)
+    ]
+
+
+def fences() -> list[str]:
+    """The files with unsafe code, by the section of ARCHITECTURE.md that lists them."""
+    path = ROOT / "ARCHITECTURE.md"
+    section = re.search(r"(?ims)^#+ [^\n]*unsafe[^\n]*\n(.*?)(?=^#|\Z)", path.read_text("utf-8"))
+    assert section, f"{path.name} has no section with 'unsafe' in its heading"
+    listed = re.findall(r"`(src/[\w/]+\.rs)`", section[1])
+    assert listed, f"{path.name}: the section about unsafe code lists no `src/...rs`"
+    return listed
+
+
+def is_justified(source: Source, at: int) -> bool:
+    """Is there a `// SAFETY:` on the line, or above its statement?"""
+    if "// SAFETY:" in source.lines[at]:
+        return True
+    for above in range(at - 1, -1, -1):
+        line = source.lines[above].strip()
+        if line.startswith("//"):
+            if "SAFETY:" in line:
+                return True
+        elif line.endswith((";", "{", "}")) or not line:
+            return False
+    return False
+
+
+def has_reason(source: Source, at: int) -> bool:
+    """Is there a comment on the line, or on the one above its statement?"""
+    for line in (at, at - 1, at - 2):
+        if line >= 0 and "//" in source.lines[line]:
+            return True
+        if line != at and source.code[line].rstrip().endswith((";", "}")):
+            return False
+    return False
+
+
+def shown(findings: list[str]) -> str:
+    return "\n" + "\n".join(findings)
+
+
+def test_core_mentions_nothing_but_itself_and_std_without_the_world():
+    found = mentions("src/core", CORE_FORBIDS)
+    assert not found, shown(found)
+
+
+def test_io_mentions_no_python():
+    found = mentions("src/io", IO_FORBIDS)
+    assert not found, shown(found)
+
+
+def test_the_compiler_forbids_unsafe_code_in_core():
+    lines = read(ROOT / "src/lib.rs").lines
+    assert lines[lines.index("pub mod core;") - 1] == "#[forbid(unsafe_code)]"
+
+
+def test_unsafe_code_is_in_the_fenced_files_only():
+    fenced = set(fences())
+    having = {source.name for source in sources("src") if any(source.find(r"\bunsafe\b"))}
+    assert having == fenced, (
+        f"unsafe code outside the files that ARCHITECTURE.md lists: {sorted(having - fenced)}; "
+        f"listed, but without unsafe code: {sorted(fenced - having)}"
+    )
+
+
+@pytest.mark.parametrize("layer", ["io", "py"])
+def test_the_compiler_denies_unsafe_code_in_every_module_without_a_fence(layer: str):
+    fenced = {Path(path).stem for path in fences() if path.startswith(f"src/{layer}/")}
+    source = read(ROOT / "src" / layer / "mod.rs")
+    modules = [(at, re.sub(r".*\bmod (\w+);.*", r"\1", line)) for at, line in enumerate(source.code) if "mod " in line]
+    modules = [(at, name) for at, name in modules if source.code[at].rstrip().endswith(";")]
+    assert modules
+    for at, name in modules:
+        attributes = []
+        while source.code[at - 1 - len(attributes)].startswith("#["):
+            attributes.append(source.code[at - 1 - len(attributes)])
+        denied = "#[deny(unsafe_code)]" in attributes
+        assert denied != (name in fenced), f"{source.name}:{at + 1}: mod {name}: fenced: {name in fenced}"
+
+
+def test_every_unsafe_block_says_why_it_is_sound():
+    found = [
+        f"{source.name}:{at + 1}: no // SAFETY: above"
+        for source in sources("src")
+        for at, _ in source.find(r"\bunsafe\s*(\{|impl\b|$)")
+        if not is_justified(source, at)
+    ]
+    assert not found, shown(found)
+
+
+def test_nothing_unwraps_without_the_reason_why_it_cannot_fail():
+    # The simulator is for tests: there a panic is how it reports.
+    found = [
+        f"{source.name}:{at + 1}: {what.strip()}: no comment above says why it cannot fail"
+        for source in sources("src")
+        if not source.name.startswith("src/core/sim/")
+        for at, what in source.find(
+            r"\.(unwrap|expect|unwrap_err|expect_err)\(|\b(panic|unreachable|todo|unimplemented)!", source.tests_begin()
+        )
+        if not has_reason(source, at)
+    ]
+    assert not found, shown(found)
+
+
+def test_no_result_is_dropped_by_an_underscore():
+    found = [
+        f"{source.name}:{at + 1}: let _ = drops whatever it is"
+        for source in sources("src")
+        for at, _ in source.find(r"\blet _ =", source.tests_begin())
+    ]
+    assert not found, shown(found)
+
+
+def test_no_file_is_longer_than_it_can_be_read():
+    folders = ["benchmarks", "fuzz/fuzz_targets", "spec", "src", "tests", "tokioloop"]
+    paths = [
+        path for folder in folders for path in sorted((ROOT / folder).rglob("*.*")) if path.suffix in {".rs", ".py"}
+    ]
+    assert paths
+    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in paths}
+    found = [f"{path.relative_to(ROOT)}: {lines} lines" for path, lines in lengths.items() if lines > MAX_LINES]
+    assert not found, shown(found)
+
+
+def test_no_test_sleeps_to_wait_for_something():
+    # spec/_meta tests the time-outs of the suite: hanging is what its tests are about.
+    paths = [path for folder in ("spec", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in paths
+        if ROOT / "spec" / "_meta" not in path.parents
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if re.search(r"\btime\.sleep\(", line) and "# clause-delay" not in line
+    ]
+    assert not found, shown(found)
+
+
+def test_the_checks_see_code_and_not_comments_or_strings():
+    text = """\
+        let a = "unsafe"; // unsafe
+        let b = '"'; /* unsafe
+        */ let c: &'static str = r#"un"safe unsafe"#;
+        unsafe {}"""
+    code = without_comments_and_strings(text).split("\n")
+    assert [at for at, line in enumerate(code) if "unsafe" in line] == [3]
+    assert "&'static str" in code[2]
