@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 PROJECT = Path(__file__).resolve().parents[1]
 LOOP = os.environ.get("TOKIOLOOP_TEST_LOOP", "tokioloop:new_event_loop")
@@ -42,7 +43,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 
 @contextmanager
-def running(main: Callable[[], object] | None = None) -> Iterator[asyncio.AbstractEventLoop]:
+def running() -> Iterator[asyncio.AbstractEventLoop]:
     """A new loop, closed at the end."""
     loop = new_loop()
     try:
@@ -59,10 +60,12 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def python(source: str, *args: str, timeout: float = TIMEOUT, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run `source` in a Python of its own; TimeoutError (with what it said) where it takes more than `timeout` seconds."""
+    """Run `source` in a Python of its own. TimeoutError, with what it said, after `timeout` seconds."""
     command = [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(source), *args]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment(**env), check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, env=environment(**env), check=False
+        )
     except subprocess.TimeoutExpired as error:
         said = b"".join(part for part in (error.stdout, error.stderr) if part).decode(errors="replace")
         raise TimeoutError(f"the program still ran after {timeout} s; it said: {said[-4000:]}") from None
@@ -76,25 +79,45 @@ def check(source: str, *args: str, timeout: float = TIMEOUT, **env: str) -> str:
 
 
 class Program:
-    """A started program whose output is read line by line; ended with the `with`."""
+    """A started program whose output is read as it comes and which can be told lines; ended with the `with`."""
 
-    def __init__(self, *command: str, cwd: Path | None = None, **env: str) -> None:
+    def __init__(self, *command: str, **env: str) -> None:
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            cwd=cwd or PROJECT, env=environment(**env),
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            cwd=PROJECT, env=environment(**env),
         )  # fmt: skip
         self.pid = self._process.pid
         self.output = ""
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        assert self._process.stdout is not None
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
         self._process.stdout.close()
+
+    def tell(self, line: str) -> None:
+        """Write a line to the program's standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    def answer(self, line: str, timeout: float = TIMEOUT) -> str:
+        """Tell the program `line` and return the next whole line it says."""
+        start = len(self.output)
+        self.tell(line)
+        deadline = time.monotonic() + timeout
+        while "\n" not in self.output[start:]:
+            assert self._read(deadline), f"no answer to {line!r}: {self.output[-4000:]}"
+        return self.output[start:].partition("\n")[0]
 
     def wait_for(self, text: str, timeout: float = TIMEOUT) -> str:
         """Read output until it holds `text`; all output so far. AssertionError where it ends, or time does, before."""

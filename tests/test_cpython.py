@@ -19,7 +19,13 @@ MODULES = exceptions.read().modules
 def test_cpythons_own_tests_pass_as_on_stock_asyncio(module: str) -> None:
     command = [sys.executable, "-m", "tests.cpython", "--loop", support.LOOP, "--quick", "--module", module]
     done = subprocess.run(
-        command, cwd=support.PROJECT, env=support.environment(), capture_output=True, text=True, timeout=280, check=False
+        command,
+        cwd=support.PROJECT,
+        env=support.environment(),
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
     )
     if done.returncode == harness.NO_TESTS:
         pytest.skip(done.stdout.strip())
