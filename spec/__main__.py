@@ -25,7 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
         description="Run the conformance suite for asyncio event loops.",
         epilog="Anything after -- goes to pytest.",
     )
-    parser.add_argument("--area", action="append", metavar="AREA", help=f"only this one; repeatable: {', '.join(known)}")
+    parser.add_argument(
+        "--area", action="append", metavar="AREA", help=f"only this one; repeatable: {', '.join(known)}"
+    )
     parser.add_argument("--loop", action="append", metavar="NAME", help="loop by NAME or module:factory; repeatable")
     parser.add_argument(
         "--strict-loop", action="append", metavar="NAME", help="only this loop may fail the run; repeatable"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def read_entries(path: Path, table: str) -> list[dict[str, Any]]:
     return entries
 
 
-def check_keys(where: str, entry: dict[str, Any], required: dict[str, type], optional: dict[str, type]) -> None:
+def check_keys(where: str, entry: dict[str, Any], required: Mapping[str, type], optional: Mapping[str, type]) -> None:
     """SpecError unless `entry` has every required key, no unknown one, each of its type and none empty."""
     for key, kind in required.items():
         if key not in entry:

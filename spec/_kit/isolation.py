@@ -72,8 +72,7 @@ def run_forked(item: pytest.Item, timeout: float, dump: IO[bytes]) -> Outcome:
     elif "died" in message:
         outcome.ended = message["died"]
     else:
-        unpack = item.config.hook.pytest_report_from_serializable
-        outcome.reports = [unpack(config=item.config, data=report) for report in message["reports"]]
+        outcome.reports = [_unpack(item, report) for report in message["reports"]]
     if outcome.ended:
         dump.seek(0)
         outcome.dump = dump.read().decode("utf-8", "replace")
@@ -128,6 +127,13 @@ def _receive(reading: int, pid: int, deadline: float) -> tuple[bytes, bool, int 
             if ended:
                 return bytes(data), False, status
     return bytes(data), False, None
+
+
+def _unpack(item: pytest.Item, data: dict[str, Any]) -> Any:
+    report: Any = item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
+    if isinstance(report.longrepr, list):  # where and why a test was skipped: a tuple, which JSON has not
+        report.longrepr = tuple(report.longrepr)
+    return report
 
 
 def _drain(reading: int) -> None:

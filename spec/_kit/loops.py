@@ -96,7 +96,8 @@ def _probe(module: str, attribute: str) -> dict[str, str]:
         finally:
             os._exit(0)
     os.close(writing)
-    readable, said = [], b""
+    readable: list[int] = []
+    said = b""
     try:
         readable, _, _ = select.select([reading], [], [], MAKE_TIMEOUT)
         said = os.read(reading, 65_536) if readable else b""

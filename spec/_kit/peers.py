@@ -70,10 +70,11 @@ class PeerThread:
 
 
 class PeerClient(PeerThread):
-    """A thread with a connected socket; leaving the `with` on an error shuts the socket down so that the thread ends."""
+    """A thread with a connected socket; leaving its `with` on an error ends the connection, and with it the thread."""
 
     def __init__(self, addr: Any, fn: Callable[[socket.socket], Any]) -> None:
         self._sock: socket.socket | None = None
+        self._unwanted = False
         super().__init__(self._talk, addr, fn)
 
     def _talk(self, addr: Any, fn: Callable[[socket.socket], Any]) -> Any:
@@ -81,11 +82,15 @@ class PeerClient(PeerThread):
             self._sock = sock
             sock.settimeout(TIMEOUT)
             sock.connect(addr)
+            if self._unwanted:  # set before the shutdown below, which fails on a socket that is not connected yet
+                raise ConnectionAbortedError("the test ended before the connection was made")
             return fn(sock)
 
     def __exit__(self, _type: object, error: BaseException | None, _tb: object) -> None:
-        if error is not None and self._sock is not None:
-            _hang_up(self._sock)
+        if error is not None:
+            self._unwanted = True
+            if self._sock is not None:
+                _hang_up(self._sock)
         _finish(self, error)
 
 

@@ -226,7 +226,7 @@ class Suite:
 
     def _run_isolated(self, item: pytest.Item, hangs: bool) -> list[pytest.TestReport]:
         if self._dump is None:
-            self._dump = tempfile.TemporaryFile(buffering=0)
+            self._dump = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by finish()
         timeout = min(self._timeout(item), HANG_TIMEOUT) if hangs else self._timeout(item)
         outcome = run_forked(item, timeout, self._dump)
         return [_ended(item, outcome)] if outcome.ended else outcome.reports

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import logging
@@ -250,10 +251,8 @@ def test_the_loop_lets_an_exit_go(loop):
         raise KeyboardInterrupt
 
     def attempt():
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             loop.run_forever()
-        except KeyboardInterrupt:
-            pass
 
     loop.call_soon(raises)
     attempt()

@@ -100,8 +100,7 @@ def trace_of(loop: Any, program: list[list[tuple[str, int]]], trace: list[Any]) 
         else:
             loop.call_soon(watch, run, iteration + 1)
 
-    for index in range(BODIES):
-        handles.append(loop.call_soon(body, index, index))
+    handles += [loop.call_soon(body, index, index) for index in range(BODIES)]
     for current_run in range(RUNS):
         loop.call_soon(watch, current_run, 0)
         loop.run_forever()
@@ -109,7 +108,9 @@ def trace_of(loop: Any, program: list[list[tuple[str, int]]], trace: list[Any]) 
     return trace
 
 
-@clause("callbacks.order.fifo", "callbacks.order.snapshot", "callbacks.cancel.from-within", "callbacks.stop.current-batch")
+@clause(
+    "callbacks.order.fifo", "callbacks.order.snapshot", "callbacks.cancel.from-within", "callbacks.stop.current-batch"
+)
 @given(program=programs)
 @settings(max_examples=150, deadline=None)
 def test_a_random_program_leaves_the_trace_of_the_model(loop_factory, program):

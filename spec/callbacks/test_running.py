@@ -399,16 +399,16 @@ def test_ctrl_c_cancels_the_main_task_of_a_runner(loop_factory, interruptible, l
 
 @clause("callbacks.run.interrupt-of-signal-handler")
 def test_an_exception_of_a_signal_handler_leaves_the_run(loop):
-    class Alarm(Exception):
+    class AlarmError(Exception):
         pass
 
     def handler(_number, _frame):
-        raise Alarm
+        raise AlarmError
 
     before = signal.signal(signal.SIGALRM, handler)
     try:
         loop.call_soon(signal.setitimer, signal.ITIMER_REAL, 0.05)
-        with pytest.raises(Alarm):
+        with pytest.raises(AlarmError):
             loop.run_forever()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -64,8 +64,8 @@ def test_a_due_timer_cancels_another_of_its_iteration(loop, tick):
 @clause("timers.cancel.from-within")
 def test_a_callback_cancels_a_timer_that_is_due(loop, tick):
     seen = []
-    loop.call_soon(lambda: timer.cancel())
     timer = loop.call_later(-1, seen.append, "timer")
+    loop.call_soon(timer.cancel)
     tick(2)
     assert seen == []
 

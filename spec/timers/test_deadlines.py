@@ -40,8 +40,10 @@ def test_no_timer_is_early(loop, method):
     generator = random.Random(7)
     for n in range(left):
         delay = generator.uniform(0.0001, 0.1)
-        handles[n] = loop.call_later(delay, called, n) if method == "call_later" else loop.call_at(
-            loop.time() + delay, called, n
+        handles[n] = (
+            loop.call_later(delay, called, n)
+            if method == "call_later"
+            else loop.call_at(loop.time() + delay, called, n)
         )
     loop.run_forever()
     assert early == []
@@ -237,9 +239,7 @@ def test_a_timer_that_rearms_itself_does_not_keep_a_reader_waiting(loop, delay):
 
 @clause("timers.clock.monotonic")
 def test_the_clock_is_a_float_that_never_goes_back(loop, tick):
-    readings = []
-    for _ in range(2000):
-        readings.append(loop.time())
+    readings = [loop.time() for _ in range(2000)]
     for _ in range(20):
         loop.call_soon(lambda: readings.append(loop.time()))
         tick()

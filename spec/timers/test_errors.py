@@ -126,6 +126,7 @@ def test_a_cancelled_sleep_leaves_nothing_behind(run):
         async with asyncio.timeout(3600):
             local = Local()
             watched.append(weakref.ref(local))
+            await asyncio.sleep(0)
 
     run(main())
     gc.collect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import fractions
 import math
@@ -251,10 +252,8 @@ def test_nan_disturbs_neither_the_loop_nor_other_timers(loop, method):
     for position, delay in enumerate(order):
         loop.call_later(delay, seen.append, delay)
         if position % 2:
-            try:
+            with contextlib.suppress(ValueError):
                 arm(loop, method, math.nan, len, ())
-            except ValueError:
-                pass
     loop.call_later(0.02, loop.stop)
     loop.run_forever()
     assert seen == sorted(order)
@@ -266,10 +265,8 @@ def test_a_loop_that_has_nothing_to_do_but_nan_goes_on(loop, method):
     seen = []
 
     def schedule():
-        try:
+        with contextlib.suppress(ValueError):
             arm(loop, method, math.nan, len, ())
-        except ValueError:
-            pass
         # Behind the first one in a heap that compares: a loop that waits "until NaN" never comes to these.
         loop.call_later(0.001, seen.append, "timer")
         loop.call_later(0.005, loop.stop)

@@ -1,0 +1,213 @@
+"""Deviations are strict both ways; loops are found, labelled and judged as they are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest
+
+from spec._kit import clauses, deviations, loops
+
+TESTS = """
+@clause("sample.topic.kept")
+def test_kept(loop):
+    pass
+
+@clause("sample.topic.broken")
+def test_broken(loop):
+    assert not type(loop).__name__.startswith("{}"), "broken here"
+
+@clause("sample.topic.broken", "sample.topic.kept")
+def test_broken_in_part(loop):
+    pass
+"""
+DEVIATION = """
+[[deviation]]
+clause = "sample.topic.{}"
+reason = "Known to be broken in this way."
+"""
+
+
+@pytest.fixture
+def broken(suite):
+    """A suite that every loop fails."""
+    suite.clauses("kept", "broken")
+    suite.tests(TESTS.format(""))
+    return suite
+
+
+def test_an_undeclared_failure_fails_the_run(broken):
+    finished = broken.run()
+    assert finished.status == pytest.ExitCode.TESTS_FAILED
+    assert finished.clause("sample.topic.broken") == "failed"
+
+
+def test_a_declared_failure_deviates(broken):
+    broken.deviations("asyncio", DEVIATION.format("broken"))
+    finished = broken.run("--spec-matrix", "-ra")
+    assert finished.status == pytest.ExitCode.OK, finished.output
+    assert finished.outcomes()["test_broken[asyncio]"] == "deviates"
+    assert finished.clause("sample.topic.broken") == "deviates"
+    assert finished.clause("sample.topic.kept") == "passed"
+    assert "asyncio: deviates: Known to be broken in this way." in finished.output
+    assert finished.document["stale_deviations"] == []
+
+
+def test_a_stale_deviation_fails_the_run(suite):
+    suite.clauses("kept", "broken")
+    suite.tests(TESTS.format("Nothing"))
+    suite.deviations("asyncio", DEVIATION.format("broken"))
+    finished = suite.run()
+    assert finished.status == pytest.ExitCode.TESTS_FAILED
+    assert "stale deviation: sample.topic.broken passes on asyncio" in finished.output
+    assert finished.document["stale_deviations"] == [{"loop": "asyncio", "clause": "sample.topic.broken"}]
+
+    # Not to be judged from a part of the tests.
+    assert suite.run("-k", "test_broken_in_part").status == pytest.ExitCode.OK
+    assert suite.run(paths=("sample/test_sample.py",)).status == pytest.ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "intermittent = true",
+        'python = "<3.0"',
+        f'python = ">{sys.version_info[0]}.{sys.version_info[1]}"',
+        'platform = "x"',
+    ],
+)
+def test_a_deviation_may_be_intermittent_or_for_elsewhere(suite, condition):
+    suite.clauses("kept", "broken")
+    suite.tests(TESTS.format("Nothing"))
+    suite.deviations("asyncio", DEVIATION.format("broken") + condition)
+    assert suite.run().status == pytest.ExitCode.OK
+
+
+def test_a_deviation_for_elsewhere_excuses_nothing(broken):
+    broken.deviations("asyncio", DEVIATION.format("broken") + 'python = "<3.0"')
+    assert broken.run().status == pytest.ExitCode.TESTS_FAILED
+
+
+def test_a_deviation_that_hangs_is_given_little_time(suite):
+    suite.clauses("hangs")
+    suite.tests('@clause("sample.topic.hangs")\ndef test_hangs(loop):\n    loop.run_forever()\n')
+    suite.deviations("asyncio", DEVIATION.format("hangs") + "hangs = true")
+    finished = suite.run()
+    assert finished.outcomes() == {"test_hangs[asyncio]": "deviates"}
+    assert finished.messages() == {"test_hangs[asyncio]": "hung for 3 s"}
+
+
+def test_a_strict_loop_alone_fails_the_run(suite):
+    suite.clauses("kept", "broken")
+    suite.tests(TESTS.format("Sample"))
+    both = ("asyncio", "sampleloop")
+    finished = suite.run(loops=both)
+    assert finished.status == pytest.ExitCode.TESTS_FAILED
+    assert finished.clause("sample.topic.broken", "SampleLoop") == "failed"
+    assert finished.clause("sample.topic.broken", "asyncio") == "passed"
+    assert suite.run("--strict-loop=asyncio", loops=both).status == pytest.ExitCode.OK
+    assert suite.run("--strict-loop=SampleLoop", loops=both).status == pytest.ExitCode.TESTS_FAILED
+    assert suite.run("--strict-loop=other", loops=both).status == pytest.ExitCode.USAGE_ERROR
+    selected = suite.run("-k", "SampleLoop", loops=both).outcomes()
+    assert len(selected) == 3 and all("[SampleLoop]" in name for name in selected)
+
+
+def test_a_failure_that_is_no_loops_fails_a_strict_run_too(suite):
+    suite.clauses("broken")
+    suite.tests(
+        '@clause("sample.topic.broken")\ndef test_broken(loop):\n    assert 0\n\ndef test_no_loop():\n    assert 0\n'
+    )
+    arguments = ("--strict-loop=asyncio",)
+    assert suite.run(*arguments, loops=("asyncio", "sampleloop")).status == pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.mark.parametrize(
+    ("loop", "words"),
+    [
+        ("nowhere_to_be_found", "loop 'nowhere_to_be_found': module 'nowhere_to_be_found' cannot be imported"),
+        ("sampleloop:missing", "loop 'sampleloop:missing': AttributeError"),
+        ("sampleloop:asyncio", "loop 'sampleloop:asyncio': TypeError"),
+        ("sampleloop:crashing", "loop 'sampleloop:crashing': making it ended the process: crashed (signal 6)"),
+        (":", "loop ':': expected NAME or module:factory"),
+    ],
+)
+def test_a_loop_that_cannot_be_had_is_an_error_that_says_so(suite, loop, words):
+    finished = suite.run(loops=(loop,))
+    assert finished.status == pytest.ExitCode.USAGE_ERROR
+    assert words in finished.output
+
+
+def test_the_matrix_is_written_as_markdown(broken):
+    broken.deviations("sampleloop", DEVIATION.format("broken"))
+    broken.deviations("asyncio", DEVIATION.format("broken"))
+    path = broken.root / "MATRIX.md"
+    assert broken.run(f"--spec-write-matrix={path}", loops=("asyncio", "sampleloop")).status == pytest.ExitCode.OK
+    text = path.read_text(encoding="utf-8")
+    assert "| sample | 1/2 | 1/2 |" in text
+    assert "| `sample.topic.broken` | must | SampleLoop | deviates: Known to be broken in this way. |" in text
+
+
+def test_labels():
+    def made_in(module, name):
+        return type(name, (), {"__module__": module})
+
+    assert loops.label_of(asyncio.SelectorEventLoop) == "asyncio"
+    assert loops.label_of(made_in("fastloop.core", "FastLoop")) == "FastLoop"
+    assert loops.label_of(made_in("fastloop.core", "Loop")) == "fastloop"
+    assert loops.label_of(made_in("fastloop", "FASTLOOPPolicy")) == "FASTLOOPPolicy"
+
+
+@pytest.mark.parametrize(
+    ("condition", "version", "holds"),
+    [
+        ("", "1.0", True),
+        (">=3.12", "3.12.1", True),
+        ("<3.12", "3.12.1", False),
+        (">=3.13,<3.13.3", "3.13.0", True),
+        (">=3.13,<3.13.3", "3.13.3", False),
+        ("==0.23", "0.23.1", True),
+        (">0.9", "0.10", True),
+        (">1.2.3", "1.2", False),
+    ],
+)
+def test_conditions_of_deviations(condition, version, holds):
+    assert deviations.matches(condition, version) is holds
+
+
+GOOD = '[[clause]]\nid = "sample.topic.rule"\nlevel = "must"\nrule = "A rule."\ncite = "x"\nsince = "3.11"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (GOOD + GOOD, "twice"),
+        (GOOD.replace("sample.topic.rule", "sample.topic"), "an id is"),
+        (GOOD.replace("sample.topic.rule", "sample.topic.Rule"), "an id is"),
+        (GOOD.replace("sample.topic.rule", "sample.topic.12"), "an id is"),
+        (GOOD.replace("sample.topic.rule", "other.topic.rule"), "starts with 'sample.'"),
+        (GOOD.replace('"must"', '"shall"'), "level"),
+        (GOOD.replace('cite = "x"\n', ""), "'cite' is missing"),
+        (GOOD.replace('"x"', '""'), "'cite' must be a non-empty str"),
+        (GOOD.replace("3.11", "2.7"), "since"),
+        (GOOD + "because = 1\n", "unknown key 'because'"),
+        (GOOD + "permits = [1]\n", "'permits' is a list of strings"),
+        (GOOD.replace("[[clause]]", "[[rule]]"), "only [[clause]]"),
+        ("not TOML", "clauses.toml"),
+    ],
+)
+def test_a_clause_that_is_not_well_formed_is_an_error(tmp_path, text, words):
+    (tmp_path / "sample").mkdir()
+    path = tmp_path / "sample" / "clauses.toml"
+    path.write_text(GOOD, encoding="utf-8")
+    assert list(clauses.load_area(tmp_path, "sample")) == ["sample.topic.rule"]
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(clauses.SpecError, match=words.replace("[", r"\[")):
+        clauses.load_area(tmp_path, "sample")
+
+
+def test_the_mark_takes_ids():
+    with pytest.raises(TypeError):
+        clauses.clause()
+    with pytest.raises(TypeError):
+        clauses.clause(lambda: None)

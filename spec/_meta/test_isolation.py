@@ -1,0 +1,206 @@
+"""A test that crashes, hangs, exits or leaves errors behind costs only itself, and is told from a plain failure."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+TESTS = """
+@clause("sample.topic.bad")
+def test_failing(loop):
+    assert 1 == 2, "told why"
+
+@clause("sample.topic.bad")
+def test_crashing(loop):
+    print("printed before the crash")
+    ctypes.string_at(0)
+
+@clause("sample.topic.bad")
+def test_hanging(loop):
+    loop.run_forever()
+
+@clause("sample.topic.bad")
+@pytest.mark.timeout(0.5)
+def test_hanging_with_a_mark(loop):
+    while True:
+        pass
+
+@clause("sample.topic.bad")
+def test_exiting(loop):
+    os._exit(0)
+
+@clause("sample.topic.bad")
+def test_interrupting(loop):
+    raise KeyboardInterrupt
+
+@clause("sample.topic.bad")
+def test_error_not_taken(loop, tick):
+    loop.call_soon(lambda: 1 / 0)
+    tick()
+
+@clause("sample.topic.bad")
+def test_error_of_another_loop_not_taken(new_loop):
+    other = new_loop()
+    other.call_exception_handler({"message": "by hand"})
+
+@clause("sample.topic.bad")
+def test_task_exception_never_retrieved(loop, tick):
+    async def main():
+        raise LookupError
+    loop.create_task(main())
+    tick(3)
+
+@clause("sample.topic.bad")
+def test_exception_of_a_finaliser(loop):
+    class Finalised:
+        def __del__(self):
+            raise LookupError
+    Finalised()
+
+@clause("sample.topic.bad")
+def test_exception_of_a_thread(loop):
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+
+@clause("sample.topic.unknown")
+def test_of_an_unknown_clause(loop):
+    pass
+
+@clause("sample.topic.good")
+def test_passing(loop, errors, tick, run, new_loop):
+    ticks = []
+    def chain():
+        ticks.append(1)
+        loop.call_soon(chain)
+    loop.call_soon(chain)
+    tick(5)
+    assert len(ticks) == 5
+    async def main():
+        return asyncio.get_running_loop()
+    assert run(main()) is loop
+    loop.call_soon(lambda: 1 / 0)
+    loop.call_soon(loop.call_exception_handler, {"message": "second"})
+    tick(2)
+    first, second = errors.take()
+    assert isinstance(first["exception"], ZeroDivisionError) and second == {"message": "second"}
+    loop.call_exception_handler({"message": "third"})
+    assert errors.only() == {"message": "third"} and errors == []
+    other = new_loop()
+    assert other is not loop and new_loop.errors_of(other) == []
+    loop.create_task(asyncio.sleep(3600))
+    loop.stop()
+
+@clause("sample.topic.good")
+@pytest.mark.parametrize("value", [1, 2])
+class TestClass:
+    def test_method(self, loop, value):
+        assert value
+
+@clause("sample.topic.skipped")
+def test_skipping(loop):
+    pytest.skip("not on this machine")
+
+@clause("sample.topic.young")
+def test_of_a_clause_of_the_future(loop):
+    raise AssertionError
+
+@clause("sample.topic.good")
+def test_leaving_a_process_behind(loop):
+    if not os.fork():
+        with open(os.environ["LEFT_BEHIND"], "w") as file:
+            file.write(str(os.getpid()))
+        time.sleep(60)
+"""
+
+
+@pytest.fixture
+def finished(suite, monkeypatch, tmp_path):
+    monkeypatch.setenv("LEFT_BEHIND", str(tmp_path / "pid"))
+    suite.clauses("good", "bad", "skipped")
+    suite.clauses("young", since="3.99")
+    suite.tests(TESTS)
+    return suite.run("--spec-timeout=1.5", "--spec-matrix")
+
+
+def test_each_outcome_is_told(finished, tmp_path):
+    outcomes = finished.outcomes()
+    messages = finished.messages()
+    expected = {
+        "test_failing[asyncio]": "told why",
+        "test_crashing[asyncio]": "crashed (signal 11)",
+        "test_hanging[asyncio]": "hung for 1.5 s",
+        "test_hanging_with_a_mark[asyncio]": "hung for 0.5 s",
+        "test_exiting[asyncio]": "exited with status 0 before it had a result",
+        "test_interrupting[asyncio]": "KeyboardInterrupt left the test",
+        "test_error_not_taken[asyncio]": "reached the exception handler",
+        "test_error_of_another_loop_not_taken[asyncio]": "reached the exception handler",
+        "test_task_exception_never_retrieved[asyncio]": "reached the exception handler",
+        "test_exception_of_a_finaliser[asyncio]": "PytestUnraisableExceptionWarning",
+        "test_exception_of_a_thread[asyncio]": "PytestUnhandledThreadExceptionWarning",
+        "test_of_an_unknown_clause[asyncio]": "unknown clause: sample.topic.unknown",
+    }
+    assert {name for name, outcome in outcomes.items() if outcome == "failed"} == set(expected)
+    for name, words in expected.items():
+        assert words in messages[name]
+    assert {name for name, outcome in outcomes.items() if outcome == "passed"} == {
+        "test_passing[asyncio]",
+        "TestClass::test_method[asyncio-1]",
+        "TestClass::test_method[asyncio-2]",
+        "test_leaving_a_process_behind[asyncio]",
+    }
+    assert outcomes["test_skipping[asyncio]"] == outcomes["test_of_a_clause_of_the_future[asyncio]"] == "skipped"
+    assert messages["test_skipping[asyncio]"] == "Skipped: not on this machine"
+    assert finished.status == pytest.ExitCode.TESTS_FAILED
+
+    # Stacks of what crashed and hung, and what was printed before.
+    assert "Segmentation fault" in finished.output and "printed before the crash" in finished.output
+    assert "in test_hanging\n" in finished.output and "in test_hanging_with_a_mark\n" in finished.output
+
+    assert [finished.clause(f"sample.topic.{name}") for name in ("good", "bad", "skipped", "young")] == [
+        "passed",
+        "failed",
+        "skipped",
+        "skipped",
+    ]
+    assert "sample  1/4" in finished.output
+    assert "must   sample.topic.bad" in finished.output and "asyncio: failed: " in finished.output
+
+    pid = int((tmp_path / "pid").read_text(encoding="utf-8"))
+    assert is_gone(pid), "what a test forks ends with it"
+
+
+def is_gone(pid: int) -> bool:
+    """Has the process, killed by another, ended? It is a zombie until init looks."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+            with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+                if stat.read().rpartition(")")[2].split()[0] == "Z":
+                    return True
+        except OSError:
+            return True
+    return False
+
+
+def test_a_test_can_be_run_in_this_process_to_debug_it(suite):
+    suite.clauses("good")
+    suite.tests(
+        """
+        import sys
+        seen = []
+
+        @clause("sample.topic.good")
+        def test_first(loop):
+            seen.append(1)
+
+        @clause("sample.topic.good")
+        def test_second(loop):
+            assert seen == [1]
+        """
+    )
+    assert suite.run("--spec-no-fork").outcomes() == {"test_first[asyncio]": "passed", "test_second[asyncio]": "passed"}
+    assert suite.run().outcomes() == {"test_first[asyncio]": "passed", "test_second[asyncio]": "failed"}
