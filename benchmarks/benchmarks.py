@@ -150,6 +150,8 @@ def summarise(found: list[dict[str, Any]], names: list[str], base: str) -> list[
                 entry[key] = round(median(values), 3) if values else None
             ratio = results.ratios({name: [a for a, _ in both], "": [b for _, b in both]}, "")
             entry["ratio"] = ratio.get(name)
+            measured = [value for other in mine if (value := other["server_cpu_us"]) is not None]
+            entry["server_cpu_us_min"] = min(measured, default=None)
             summary.append(entry)
     return summary
 
@@ -159,17 +161,17 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare event loops serving echo connections.")
     parser.add_argument("kinds", nargs="+", choices=list(KINDS), help="what to measure")
     parser.add_argument("--loops", default=loops.DEFAULT, help="NAME or module:factory, separated by commas")
-    parser.add_argument("--rounds", type=int, help="rounds over all loops (5; quick: 3)")
-    parser.add_argument("--duration", type=float, help="seconds of each measurement (2; quick: 0.4)")
+    parser.add_argument("--rounds", type=int, help="rounds over all loops (8; quick: 3)")
+    parser.add_argument("--duration", type=float, help="seconds of each measurement (1; quick: 0.3)")
     parser.add_argument("--pin", choices=("apart", "together", "no"), default="apart", help="where the two ends run")
     parser.add_argument("--quick", action="store_true", help="a look within a few minutes")
     parser.add_argument("--out", type=Path, default=results.HERE, help="folder for results/ and report.md")
     options = parser.parse_args()
-    options.rounds = options.rounds or (3 if options.quick else 5)
-    options.duration = options.duration or (0.4 if options.quick else 2.0)
+    options.rounds = options.rounds or (3 if options.quick else 8)
+    options.duration = options.duration or (0.3 if options.quick else 1.0)
     if options.rounds < 1 or options.duration <= 0:
         parser.error("--rounds and --duration are positive")
-    options.warmup = min(0.5, options.duration / 2)
+    options.warmup = min(0.3, options.duration / 2)
     return options
 
 

@@ -140,7 +140,7 @@ def number(value: float | None) -> str:
 def network_section(kind: str, result: dict[str, Any]) -> str:
     """A section of the report for the echo servers of one kind."""
     head = [
-        "message", "connections", "loop", "CPU per request, us", f"ratio to {result['baseline']}",
+        "message", "connections", "loop", "CPU per request, us", "least", f"ratio to {result['baseline']}",
         "requests/s", "server busy", "mean, us", "stdev", "50 %", "75 %", "90 %", "95 %", "99 %",
     ]  # fmt: skip
     rows = []
@@ -153,6 +153,7 @@ def network_section(kind: str, result: dict[str, Any]) -> str:
                 str(entry["concurrency"]),
                 entry["loop"],
                 number(entry["server_cpu_us"]),
+                number(entry["server_cpu_us_min"]),
                 spread(entry["ratio"]),
                 number(entry["requests_per_second"]),
                 "n/a" if busy is None else f"{busy:.0%}",
