@@ -306,6 +306,7 @@ impl<T> Slots<T> {
         let at = self.pages.iter().position(Vec::is_empty).unwrap_or(self.pages.len());
         let first = u32::try_from(at).ok().and_then(|at| at.checked_mul(PAGE)).filter(|first| *first <= NONE - PAGE);
         // Unreachable on today's machines: so many slots take 64 GiB and more.
+        // 2^32 timers would be 160 GiB of entries and slots: memory ends first.
         let first = first.expect("fewer than 2^32 timers at a time");
         if at == self.pages.len() {
             self.pages.push(Vec::new());
