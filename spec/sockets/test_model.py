@@ -63,7 +63,8 @@ class Receiver:
         elif len(self.got) == self.sent:
             self.feed(1)
         try:
-            self.got += await self.waiting
+            async with asyncio.timeout(2):
+                self.got += await self.waiting
         except asyncio.CancelledError:
             assert self.waiting.cancelled()
         self.waiting = None
@@ -89,6 +90,7 @@ receiving = st.one_of(
     st.tuples(st.just("start"), sizes, st.booleans()),
     st.tuples(st.just("pause"), pauses),
     st.just(("cancel",)),
+    st.tuples(st.just("race"), sizes, sizes, pauses),
     st.just(("await",)),
     st.tuples(st.just("direct"), sizes),
 )
@@ -106,6 +108,13 @@ async def play(receiver, operations, anytime):
                 await turns(count)
             case ("cancel",):
                 await receiver.stop(cancel=anytime or not receiver.fed_while_waiting)
+            case ("race", count, fed, pause):
+                receiver.start(count, into=False)
+                await turns(2)
+                receiver.feed(fed)
+                if anytime:
+                    await turns(pause)
+                    await receiver.stop(cancel=True)
             case ("await",):
                 await receiver.stop(cancel=False)
             case ("direct", count):
