@@ -37,7 +37,7 @@ class Finished:
     def clause(self, slug: str, label: str = "asyncio") -> str:
         """Outcome of a clause on a loop."""
         [found] = [clause for clause in self.document["clauses"] if clause["id"] == slug]
-        return found["outcomes"][label]["outcome"]
+        return str(found["outcomes"][label]["outcome"])
 
 
 class Suite:

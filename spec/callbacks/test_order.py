@@ -60,15 +60,21 @@ def test_callbacks_of_one_iteration_run_before_any_they_schedule(loop, tick):
     assert seen == [f"{name}{generation}" for generation in range(4) for name in "abc"]
 
 
-@clause("callbacks.order.snapshot")
-def test_a_callback_scheduled_during_an_iteration_runs_after_a_poll(loop):
+@clause("callbacks.fairness.io-under-chain")
+def test_what_arrives_during_a_batch_is_read_while_the_next_ones_run(loop):
     ours, theirs = peers.pair()
     seen = []
+
+    def chain(left):
+        if left:
+            loop.call_soon(chain, left - 1)
+        else:
+            loop.stop()
 
     def first():
         seen.append("first")
         theirs.sendall(b"x")
-        loop.call_soon(loop.call_soon, loop.call_soon, loop.stop)
+        chain(17)
 
     with ours, theirs:
         loop.add_reader(ours.fileno(), lambda: (seen.append("readable"), loop.remove_reader(ours.fileno())))
