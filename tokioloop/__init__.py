@@ -34,6 +34,9 @@ def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
     `main` raises, `ValueError` when it is no coroutine, `RuntimeError` when a loop runs in this thread already.
     Source: https://docs.python.org/3/library/asyncio-runner.html#asyncio.run
     """
+    if asyncio._get_running_loop() is not None:
+        # Before the Runner makes a loop that it could not close.
+        raise RuntimeError("tokioloop.run() cannot be called from a running event loop")
     with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
         return runner.run(main)
 
