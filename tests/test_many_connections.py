@@ -37,7 +37,8 @@ def exchange(port: int, count: int) -> None:
     socks: list[socket.socket] = []
     try:
         for _ in range(count):
-            socks.append(socket.create_connection(("127.0.0.1", port), 15))
+            sock = socket.create_connection(("127.0.0.1", port), 15)
+            socks.append(sock)  # one by one: those made are closed if the next fails
         for number, sock in enumerate(socks):
             sock.sendall(b"%d " % number * (1 + number % 50))
         for number, sock in enumerate(socks):

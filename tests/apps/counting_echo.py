@@ -8,6 +8,7 @@ import gc
 import json
 import sys
 import threading
+from typing import ClassVar
 
 from tests import support
 
@@ -17,7 +18,7 @@ class Echo(asyncio.Protocol):
 
     made = 0
     lost = 0
-    kinds: set[type] = set()
+    kinds: ClassVar[set[type]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
