@@ -14,7 +14,6 @@ import ssl as _ssl
 import sys
 import threading
 from asyncio import base_events, format_helpers, sslproto
-from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
 
 from ._tokioloop import LoopCore
@@ -286,10 +285,10 @@ class TokioLoop(LoopCore, asyncio.BaseEventLoop):
 
     def _report_slow(self, what: Any, took: float) -> None:
         shown = base_events._format_handle(what) if isinstance(what, asyncio.Handle) else repr(what)
-        logger.warning("Executing %s took %.3f seconds", shown, took)
+        base_events.logger.warning("Executing %s took %.3f seconds", shown, took)
 
     def _warn_lost_write(self) -> None:
-        logger.warning("socket.send() raised exception.")
+        base_events.logger.warning("socket.send() raised exception.")
 
     def _log_fatal(self, transport: asyncio.Transport, message: str, exc: BaseException) -> None:
-        logger.debug("%r: %s", transport, message, exc_info=exc)
+        base_events.logger.debug("%r: %s", transport, message, exc_info=exc)

@@ -85,6 +85,18 @@ pub fn accept(fd: BorrowedRawFd) -> io::Result<(OwnedFd, SockAddr)> {
     Ok(unsafe { (OwnedFd::from_raw_fd(conn), SockAddr::new(storage, len)) })
 }
 
+/// The number of the file behind the fd, which `dup2` over it changes; `None` for a closed fd.
+#[must_use]
+pub fn inode(fd: BorrowedRawFd) -> Option<u64> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: there is room for a stat.
+    if unsafe { libc::fstat(fd.0, stat.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: the kernel filled it.
+    Some(unsafe { stat.assume_init() }.st_ino)
+}
+
 /// A new epoll instance, closed on exec.
 ///
 /// # Errors

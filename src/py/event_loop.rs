@@ -4,12 +4,13 @@
 //! `BaseEventLoop` sets and reads (`_closed`, `_debug`, `_stopping`, `_thread_id`) are properties here, so that both
 //! halves see one value.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
@@ -74,6 +75,8 @@ pub struct Io {
     pub slots: Slots,
     /// Whose fds the registrations of `sock_*` operations are.
     pub owners: Owners,
+    /// The file objects by which watchers were set, by fd, kept as the `selectors` module keeps them.
+    pub files: HashMap<u32, Py<PyAny>>,
     /// Spare lists, kept for their memory.
     pub tokens: Vec<u32>,
     pub events: Vec<UserEvent>,
@@ -99,6 +102,8 @@ pub struct LoopCore {
     /// The number of the running turn; 0 while the loop does not run.
     turn: AtomicU64,
     turns: AtomicU64,
+    /// A subclass has a clock of its own: `time()` is asked instead of the kernel.
+    own_clock: bool,
     thread_id: GilCell<Option<Py<PyAny>>>,
     pub sched: GilCell<Sched>,
     pub io: GilCell<Io>,
@@ -131,6 +136,19 @@ impl LoopCore {
 
     pub fn end_turns(&self) {
         self.turn.store(0, Ordering::Relaxed);
+    }
+
+    /// Now, on the loop's clock.
+    ///
+    /// # Errors
+    /// What a subclass's `time()` raises.
+    #[inline]
+    pub fn clock(slf: &Bound<'_, Self>) -> PyResult<Time> {
+        if slf.get().own_clock {
+            let secs = slf.call_method0(intern!(slf.py(), "time"))?;
+            return Ok(Time::from_secs(secs.extract()?));
+        }
+        Ok(now())
     }
 
     /// # Errors
@@ -235,13 +253,18 @@ pub fn now() -> Time {
 #[pymethods]
 impl LoopCore {
     #[new]
+    #[classmethod]
     #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(py: Python<'_>, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+    fn new(cls: &Bound<'_, PyType>, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let py = cls.py();
+        let time = intern!(py, "time");
+        let own_clock = !cls.getattr(time)?.is(&py.get_type::<Self>().getattr(time)?);
         let reactor = Reactor::new().map_err(|error| io_error(py, &error))?;
         Ok(Self {
             closed: AtomicBool::new(false),
             debug: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            own_clock,
             turn: AtomicU64::new(0),
             turns: AtomicU64::new(0),
             thread_id: GilCell::default(),
@@ -295,7 +318,8 @@ impl LoopCore {
         args: &Bound<'_, PyTuple>,
         context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<TimerHandle>> {
-        let when = now().secs() + seconds(delay, "delay must not be None")?;
+        let delay = seconds(delay, "delay must not be None")?;
+        let when = Self::clock(slf)?.secs() + delay;
         Self::schedule_at(slf, "call_later", when, callback, args, context)
     }
 
@@ -564,6 +588,7 @@ impl LoopCore {
         if let Some(io) = self.io.traversed() {
             io.interest.parties().try_for_each(|party| party.traverse(&visit))?;
             io.slots.iter().try_for_each(|endpoint| endpoint.traverse(&visit))?;
+            io.files.values().try_for_each(|file| visit.call(file))?;
         }
         if let Some(corked) = self.corked.traversed() {
             corked.iter().try_for_each(|stream| visit.call(stream))?;

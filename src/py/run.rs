@@ -23,6 +23,7 @@ use crate::core::time::Time;
 use crate::core::turn::{Turn, Wait};
 use crate::io::reactor::{Parker, USER_SLOT};
 use crate::io::source;
+use crate::io::sys::monotonic_nanos;
 
 /// Runs turns until the loop is to stop.
 ///
@@ -48,7 +49,7 @@ pub fn run(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
 fn turn(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
     this.begin_turn();
-    let mut moment = now();
+    let mut moment = LoopCore::clock(slf)?;
     let pending = this.io.with(py, |io| io.interest.io_pending());
     let wait = this.sched.with(py, |sched| {
         let next = sched.timers.next_deadline();
@@ -56,7 +57,7 @@ fn turn(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
     });
     if wait != Wait::Skip {
         look(slf, parker, wait, moment)?;
-        moment = now();
+        moment = LoopCore::clock(slf)?;
         this.sched.with(py, |sched| sched.turn.looked(moment));
     }
     this.sched.with(py, |sched| {
@@ -76,7 +77,12 @@ fn look(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, wait: Wait, moment: Tim
         if let Some(deadline) = deadline {
             this.io
                 .with(py, |io| match &mut io.reactor {
-                    Some(reactor) => reactor.set_deadline(nanos(deadline), nanos(moment)),
+                    Some(reactor) => {
+                        // The kernel's clock, whatever the loop's is.
+                        let real = monotonic_nanos();
+                        let wait = nanos(Time::from_secs((deadline.secs() - moment.secs()).max(0.0)));
+                        reactor.set_deadline(real.saturating_add(wait), real)
+                    }
                     None => Ok(()),
                 })
                 .map_err(|error| io_error(py, &error))?;

@@ -85,6 +85,8 @@ pub struct Owners(Vec<Option<Owner>>);
 struct Owner {
     /// A weak reference, so that a kept registration keeps no socket alive.
     socket: Py<PyWeakrefReference>,
+    /// The file that was registered: `dup2` puts another one under the same socket object.
+    inode: Option<u64>,
     short_read_drains: bool,
 }
 
@@ -95,6 +97,10 @@ impl Owners {
             .and_then(Option::as_ref)
             .and_then(|owner| owner.socket.bind(py).upgrade())
             .is_some_and(|owner| owner.is(sock))
+    }
+
+    fn inode(&self, fd: u32) -> Option<u64> {
+        self.0.get(fd as usize).and_then(Option::as_ref).and_then(|owner| owner.inode)
     }
 
     fn short_read_drains(&self, fd: u32) -> bool {
@@ -360,14 +366,17 @@ impl SockOperation {
     fn wait(&self, owner: &Bound<'_, LoopCore>, sock: &Bound<'_, PyAny>, fd: u32, dir: Dir) -> PyResult<Py<PyAny>> {
         let py = sock.py();
         owner.get().check_open()?;
+        super::watch::check_no_transport(owner, fd, sock)?;
         let future = LoopCore::create_future(owner)?;
-        let known = owner.get().io.with(py, |io| io.owners.owns(py, fd, sock));
+        let file = i32::try_from(fd).map(BorrowedRawFd);
+        let inode = file.ok().and_then(sys::inode);
+        let known = owner.get().io.with(py, |io| io.owners.owns(py, fd, sock) && io.owners.inode(fd) == inode);
         // Made before the borrow: a weak reference is an object of Python's.
         let new_owner = if known {
             None
         } else {
-            let short_read_drains = i32::try_from(fd).is_ok_and(|fd| endpoint::short_read_drains(BorrowedRawFd(fd)));
-            Some(Owner { socket: PyWeakrefReference::new(sock)?.unbind(), short_read_drains })
+            let short_read_drains = file.is_ok_and(endpoint::short_read_drains);
+            Some(Owner { socket: PyWeakrefReference::new(sock)?.unbind(), inode, short_read_drains })
         };
         let waiter = Party::Waiter(future.clone().unbind());
         let (result, key, dropped) = owner.get().io.with(py, |io| {

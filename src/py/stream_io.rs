@@ -50,6 +50,7 @@ impl StreamTransport {
         let fileno = sock.getattr(intern!(py, "fileno"))?;
         let raw: i32 = fileno.call0()?.extract()?;
         let fd = u32::try_from(raw).map_err(|_| io_error(py, &io::Error::from_raw_os_error(libc::EBADF)))?;
+        super::watch::check_no_transport(owner, fd, sock)?;
         let extra = match extra {
             Some(extra) => extra.copy()?,
             None => PyDict::new(py),
@@ -484,8 +485,8 @@ impl StreamTransport {
                 Ok(sent) => sent,
                 Err(error) => return Self::fatal(slf, io_error(py, &error), "Fatal write error on socket transport"),
             };
-            Self::run_step(slf, resume)?;
-            Self::run_step(slf, after)?;
+            // One step: whatever `resume_writing` raises, the watch is set before it.
+            Self::run_step(slf, resume | after)?;
             if done {
                 let settled = this.state.with(py, |state| state.machine.poll_settled());
                 return match Self::run_step(slf, settled) {

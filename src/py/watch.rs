@@ -46,7 +46,7 @@ impl Party {
 ///
 /// # Errors
 /// `ValueError` as asyncio and the `selectors` module give it.
-fn fd_of(file: &Bound<'_, PyAny>) -> PyResult<u32> {
+pub fn fd_of(file: &Bound<'_, PyAny>) -> PyResult<u32> {
     let invalid = || -> PyErr {
         let repr = file.repr().map_or_else(|_| "?".to_owned(), |repr| repr.to_string());
         PyValueError::new_err(format!("Invalid file object: {repr}"))
@@ -115,7 +115,12 @@ pub fn add(
         old.cancel(py)?;
     }
     Party::end_stale(stale, py)?;
-    result.map_err(|error| io_error(py, &error))
+    result.map_err(|error| io_error(py, &error))?;
+    if !file.is_instance_of::<PyInt>() {
+        let file = file.clone().unbind();
+        drop(this.io.with(py, |io| io.files.insert(fd, file)));
+    }
+    Ok(())
 }
 
 /// Removes a watcher; false when there was none.
@@ -124,13 +129,25 @@ pub fn add(
 /// `ValueError` for what is no fd, `RuntimeError` when a transport has the fd.
 pub fn remove(slf: &Bound<'_, LoopCore>, file: &Bound<'_, PyAny>, dir: Dir) -> PyResult<bool> {
     let (py, this) = (slf.py(), slf.get());
-    let fd = fd_of(file)?;
-    check_no_transport(slf, fd, file)?;
-    let (result, old, stale) = this.io.with(py, |io| {
+    let fd = match fd_of(file) {
+        Ok(fd) => {
+            check_no_transport(slf, fd, file)?;
+            fd
+        }
+        // A closed file object has no number any more, but is known by the one it was watched with.
+        Err(error) => {
+            let known = this.io.with(py, |io| io.files.iter().find(|(_, of)| of.is(file)).map(|(fd, _)| *fd));
+            known.ok_or(error)?
+        }
+    };
+    let (result, old, stale, file) = this.io.with(py, |io| {
         let (change, old) = io.interest.clear_watcher(fd, dir);
         let (result, stale) = io.settle(fd, change, Keep::Nobody);
-        (result, old, stale)
+        let watched = [Dir::Read, Dir::Write].into_iter().any(|dir| io.interest.watcher(fd, dir).is_some());
+        let file = if watched { None } else { io.files.remove(&fd) };
+        (result, old, stale, file)
     });
+    drop(file);
     let removed = old.is_some();
     if let Some(old) = old {
         old.cancel(py)?;
