@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no such area: {', '.join(unknown)}; there are {', '.join(known)}")
     if not chosen:
         parser.error(f"no area with tests below {ROOT}")
-    command = [f"--rootdir={ROOT.parent}", "-v" if options.verbose else "-q", "--spec-matrix"]
+    command = [f"--rootdir={ROOT.parent}", "-v" if options.verbose else "-q", "-rfE", "--tb=short", "--spec-matrix"]
     command.append(f"--spec-json={options.json.resolve()}")
     command += [f"--loop={name}" for name in options.loop or []]
     command += [f"--strict-loop={name}" for name in options.strict_loop or []]

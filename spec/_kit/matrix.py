@@ -59,9 +59,14 @@ def _count(clauses: list[dict[str, Any]], label: str) -> str:
 
 
 def _differing(run: dict[str, Any]) -> list[tuple[dict[str, Any], list[tuple[str, str]]]]:
-    """Clauses with an outcome other than passed, with the words for each such loop."""
+    """Clauses with an outcome other than passed, with the words for each such loop.
+
+    Those that no loop was tested on are left out: the run was told to leave out their tests.
+    """
     found = []
     for clause in run["clauses"]:
+        if all(result["outcome"] == "untested" for result in clause["outcomes"].values()):
+            continue
         outcomes = [(label, result) for label, result in clause["outcomes"].items() if result["outcome"] != "passed"]
         if outcomes:
             found.append((clause, [(label, _words(result)) for label, result in outcomes]))
