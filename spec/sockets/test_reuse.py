@@ -66,7 +66,7 @@ STATES = ["drained", "unread-data", "full", "end-of-stream", "hung-up"]
 
 @clause("sockets.reuse.after-an-operation")
 @pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("how", ["closed", "closed-with-a-duplicate-alive", "replaced-by-dup2"])
+@pytest.mark.parametrize("how", ["closed", "closed-with-a-duplicate-alive"])
 @pytest.mark.parametrize("ran", [False, True], ids=["at-once", "after-some-iterations"])
 def test_a_new_socket_with_the_number_of_a_closed_one_works(loop, run, state, how, ran):
     async def main():
@@ -76,22 +76,28 @@ def test_a_new_socket_with_the_number_of_a_closed_one_works(loop, run, state, ho
             fd = ours.fileno()
             if how == "closed-with-a-duplicate-alive":
                 stack.enter_context(ours.dup())
-            if how == "replaced-by-dup2":
-                another, new_theirs = stack.enter_context(pair())
-                os.dup2(another.fileno(), fd, inheritable=False)
-                new = ours
-            else:
-                ours.close()
-                if ran:
-                    await turns(SETTLE)
-                new, new_theirs = pair_at(fd)
-                stack.enter_context(new)
-                stack.enter_context(new_theirs)
-            if how == "replaced-by-dup2":
-                another.close()
-                if ran:
-                    await turns(SETTLE)
-            await check(loop, new, new_theirs)
+            ours.close()
+            if ran:
+                await turns(SETTLE)
+            new, new_theirs = pair_at(fd)
+            with new, new_theirs:
+                await check(loop, new, new_theirs)
+
+    run(main())
+
+
+@clause("sockets.reuse.replaced-by-dup2")
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("ran", [False, True], ids=["at-once", "after-some-iterations"])
+def test_a_socket_object_works_on_the_socket_that_dup2_put_under_its_number(loop, run, state, ran):
+    async def main():
+        with pair() as (ours, theirs), pair() as (another, new_theirs):
+            await leave(loop, ours, theirs, state)
+            os.dup2(another.fileno(), ours.fileno(), inheritable=False)
+            another.close()
+            if ran:
+                await turns(SETTLE)
+            await check(loop, ours, new_theirs)
 
     run(main())
 
