@@ -46,9 +46,21 @@ def test_create_connection_returns_the_transport_and_the_protocol_it_made(loop, 
         transport, protocol, calls = run(main(addr))
     assert made == [protocol]
     assert protocol.transport is transport
-    assert isinstance(transport, asyncio.Transport)
     assert calls[0] == "connection_made"  # called before create_connection() returns
     assert bytes(protocol.data) == b"hello"
+
+
+@clause("tcp.connect.transport-type")
+def test_the_transport_is_an_asyncio_transport(loop, run):
+    async def main():
+        ours, theirs = peers.pair()
+        transport, protocol = await loop.create_connection(lambda: Recorder(loop), sock=ours)
+        transport.close()
+        await protocol.lost
+        theirs.close()
+        return isinstance(transport, asyncio.Transport)
+
+    assert run(main())
 
 
 @clause("tcp.connect.host-and-port-forms")
@@ -73,18 +85,32 @@ def test_host_and_port_are_taken_in_every_form_getaddrinfo_takes(loop, run, host
 
 @clause("tcp.connect.refused")
 def test_a_refused_connection_raises_connection_refused_error(loop, run):
+    async def main():
+        port = peers.closed_port()
+        before = len(os.listdir("/dev/fd"))
+        with pytest.raises(ConnectionRefusedError) as caught:
+            await loop.create_connection(lambda: Recorder(loop), LOCALHOST, port)
+        await turns()
+        gc.collect()
+        return caught.value.errno, len(os.listdir("/dev/fd")) - before
+
+    assert run(main()) == (errno.ECONNREFUSED, 0)
+
+
+@clause("tcp.connect.factory-after-connect")
+def test_the_factory_is_called_for_a_connection_that_exists_only(loop, run):
     made = []
 
-    async def main():
-        with pytest.raises(ConnectionRefusedError) as caught:
-            await loop.create_connection(lambda: made.append(1), LOCALHOST, peers.closed_port())
-        return caught.value.errno
+    def factory():
+        made.append(Recorder(loop))
+        return made[-1]
 
-    before = len(os.listdir("/dev/fd"))
-    assert run(main()) == errno.ECONNREFUSED
-    assert not made  # the factory is called for connections that exist
-    gc.collect()
-    assert len(os.listdir("/dev/fd")) <= before + 8
+    async def main():
+        with pytest.raises(ConnectionRefusedError):
+            await loop.create_connection(factory, LOCALHOST, peers.closed_port())
+
+    run(main())
+    assert not made
 
 
 @clause("tcp.connect.unknown-name")
@@ -265,9 +291,12 @@ def test_one_error_is_raised_when_every_address_fails(loop, run, monkeypatch):
 
     async def main():
         _resolve_to(loop, monkeypatch, [(LOCALHOST, port) for port in ports])
-        with pytest.raises(OSError) as caught:
+        try:
             await loop.create_connection(asyncio.Protocol, "many.test", 80)
-        return caught.value
+        except socket.gaierror:
+            raise
+        except OSError as error:
+            return error
 
     error = run(_or_skip(main()))
     assert isinstance(error, ConnectionRefusedError) or all(str(port) in str(error) for port in ports)
@@ -356,12 +385,12 @@ def test_interleave_alternates_the_families(loop, run, monkeypatch):
 
 @clause("tcp.connect.cancelled")
 def test_a_cancelled_create_connection_leaves_nothing_behind(loop, run):
-    made = []
     with _black_hole() as silent:
 
         async def main():
+            protocol = Recorder(loop)
             before = len(os.listdir("/dev/fd"))
-            connecting = loop.create_task(loop.create_connection(lambda: made.append(1), *silent))
+            connecting = loop.create_task(loop.create_connection(lambda: protocol, *silent))
             await turns(10)
             during = len(os.listdir("/dev/fd"))
             connecting.cancel()
@@ -369,11 +398,11 @@ def test_a_cancelled_create_connection_leaves_nothing_behind(loop, run):
                 await connecting
             await turns()
             gc.collect()
-            return before, during, len(os.listdir("/dev/fd"))
+            return before, during, len(os.listdir("/dev/fd")), protocol.calls
 
-        before, during, after = run(main())
+        before, during, after, calls = run(main())
     assert during > after == before
-    assert not made
+    assert not calls
 
 
 @clause("tcp.connect.factory-raises")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import resource
@@ -286,8 +287,9 @@ def test_a_connection_on_a_reused_descriptor_gets_nothing_of_the_old_one(loop, r
             reused += ours.fileno() == fd
             new = Recorder(loop)
             new_transport, _ = await loop.create_connection(lambda new=new: new, sock=ours)
-            transport.write(b"from the dead")
-            transport.abort()
+            with contextlib.suppress(RuntimeError):  # whether a dead transport may refuse is another clause's
+                transport.write(b"from the dead")
+                transport.abort()
             theirs.close()
             new_peer.sendall(b"hello new")
             await new.received(9)

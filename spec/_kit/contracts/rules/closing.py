@@ -318,9 +318,8 @@ def abort_drops_what_is_queued(stream, loop, run):
         transport.write(BLOB)
         await turns(20)
         transport.abort()
-        size = transport.get_write_buffer_size()
         reason = await protocol.lost  # though the peer reads nothing until then
-        return size, reason, await aside(drain, peer)
+        return transport.get_write_buffer_size(), reason, await aside(drain, peer)
 
     size, reason, got = run(main())
     assert size == 0

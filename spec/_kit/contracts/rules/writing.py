@@ -421,9 +421,7 @@ def write_eof_twice_or_after_close_does_nothing(stream, loop, run):
         got = await aside(drain, peer)
         transport.close()
         transport.write_eof()
-        reason = await protocol.lost
-        transport.write_eof()
-        return got, reason
+        return got, await protocol.lost
 
     assert run(main()) == (b"x", None)
 
