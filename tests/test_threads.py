@@ -110,7 +110,7 @@ def test_call_soon_threadsafe_on_a_closed_loop_is_an_error_in_the_calling_thread
 
 
 def test_threads_that_call_while_the_loop_closes_get_an_error_or_nothing() -> None:
-    for _ in range(30):
+    for _ in range(10):
         loop = support.new_loop()
         started = threading.Barrier(5)
 
@@ -352,7 +352,7 @@ print("parent goes on")
 
 
 @forks
-@pytest.mark.skipif(not support.OURS, reason="elsewhere the child shares the parent's epoll, and takes its watchers away")
+@pytest.mark.skipif(not support.OURS, reason="elsewhere the child shares the parent's epoll and harms it")
 def test_a_child_that_only_closes_the_parents_loop_leaves_the_parent_alone() -> None:
     said = support.check(
         PRELUDE
