@@ -29,6 +29,9 @@ pub const LOOK_TICKS: u32 = 16;
 /// small against them. 50 microseconds is less than the kernel takes to wake a thread on a loaded machine.
 pub const LOOK_SECS: f64 = 50e-6;
 
+/// Turns per reading of the clock while only callbacks are ready.
+pub const CLOCK_TICKS: u32 = 4;
+
 /// What happens in a turn, in this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Phase {
@@ -78,6 +81,19 @@ impl Turn {
     #[must_use]
     pub const fn new() -> Self {
         Self { ticks: LOOK_TICKS, looked: Time::PAST }
+    }
+
+    /// Whether [`Turn::plan`] needs the time. Reading the clock is a quarter of the price of a turn with one callback, so
+    /// without timers only every fourth turn does; between, [`Turn::last_look`] will do: then the turns alone count.
+    #[must_use]
+    pub const fn wants_clock(&self, ready: bool, timers: bool) -> bool {
+        timers || (ready && self.ticks.is_multiple_of(CLOCK_TICKS))
+    }
+
+    /// When the last look ended.
+    #[must_use]
+    pub const fn last_look(&self) -> Time {
+        self.looked
     }
 
     /// Opens a turn at `now`.

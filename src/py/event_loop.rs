@@ -5,17 +5,18 @@
 //! halves see one value.
 
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
 use super::errors::io_error;
-use super::ffi;
+use super::ffi::{self, FastMethod};
 use super::handle::{Args, Call, Handle, TimerHandle, seconds};
 use super::listener::Listener;
 use super::slots::{Endpoint, Slots};
@@ -109,6 +110,8 @@ pub struct LoopCore {
     pub io: GilCell<Io>,
     pub scratch: GilCell<Vec<u8>>,
     pub corked: GilCell<Vec<Py<StreamTransport>>>,
+    /// Handles that ran, to be used again.
+    pub pool: GilCell<Vec<Py<Handle>>>,
     future_kwargs: GilCell<Option<Py<PyDict>>>,
 }
 
@@ -130,7 +133,9 @@ impl LoopCore {
     }
 
     pub fn begin_turn(&self) {
-        let turns = self.turns.fetch_add(1, Ordering::Relaxed) + 1;
+        // Only the loop's thread writes it.
+        let turns = self.turns.load(Ordering::Relaxed) + 1;
+        self.turns.store(turns, Ordering::Relaxed);
         self.turn.store(turns, Ordering::Relaxed);
     }
 
@@ -189,14 +194,14 @@ impl LoopCore {
     #[inline]
     fn call(
         callback: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
+        args: Args,
         context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Call> {
         let context = match context {
             Some(context) => context.clone().unbind(),
             None => ffi::copy_context(callback.py())?,
         };
-        Ok(Call { callback: callback.clone().unbind(), args: Args::new(args), context })
+        Ok(Call { callback: callback.clone().unbind(), args, context })
     }
 
     #[inline]
@@ -204,7 +209,7 @@ impl LoopCore {
         slf: &Bound<'_, Self>,
         method: &str,
         callback: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
+        args: Args,
         context: Option<&Bound<'_, PyAny>>,
         own_thread: bool,
     ) -> PyResult<Py<Handle>> {
@@ -213,7 +218,7 @@ impl LoopCore {
         if this.is_debug() {
             Self::check_call(slf, callback, method, own_thread)?;
         }
-        let handle = Handle::create(py, slf.clone().unbind(), Self::call(callback, args, context)?)?;
+        let handle = Handle::create(slf, Self::call(callback, args, context)?)?;
         if this.is_debug() {
             handle.get().body.set_trace(py, Self::debug_trace(slf)?.unbind());
         }
@@ -234,7 +239,7 @@ impl LoopCore {
         if this.is_debug() {
             Self::check_call(slf, callback, method, true)?;
         }
-        let handle = TimerHandle::create(py, slf.clone().unbind(), Self::call(callback, args, context)?, when)?;
+        let handle = TimerHandle::create(py, slf.clone().unbind(), Self::call(callback, Args::new(args), context)?, when)?;
         if this.is_debug() {
             handle.get().body.set_trace(py, Self::debug_trace(slf)?.unbind());
         }
@@ -243,6 +248,58 @@ impl LoopCore {
         handle.get().set_key(py, Some(key));
         Ok(handle)
     }
+}
+
+/// `call_soon(callback, *args, context=None)`, the hottest method there is.
+struct CallSoon;
+
+impl FastMethod for CallSoon {
+    const NAME: &'static CStr = c"call_soon";
+    const DOC: &'static CStr = c"call_soon($self, callback, /, *args, context=None)\n--\n\n\
+        Schedule callback(*args) for the next iteration of the loop.\n\n\
+        Returns an asyncio.Handle. Raises RuntimeError when the loop is closed; in debug mode also when called from\n\
+        another thread, and TypeError when callback is a coroutine or not callable.\n\
+        Source: https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.call_soon";
+
+    #[inline]
+    fn call<'py>(
+        slf: &Bound<'py, PyAny>,
+        args: &[Borrowed<'_, 'py, PyAny>],
+        positional: usize,
+        names: Option<&Bound<'py, PyTuple>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let slf = slf.cast::<LoopCore>()?;
+        let (args, named) = args.split_at(positional);
+        let (mut callback, mut context) = (args.first().map(|callback| &**callback), None);
+        for (name, value) in names.into_iter().flatten().zip(named) {
+            if name.is(intern!(py, "context")) || name.eq("context")? {
+                context = Some(&**value).filter(|context| !context.is_none());
+            } else if callback.is_none() && name.eq("callback")? {
+                callback = Some(value);
+            } else {
+                let message = format!("call_soon() got an unexpected keyword argument {}", name.repr()?);
+                return Err(PyTypeError::new_err(message));
+            }
+        }
+        let Some(callback) = callback else {
+            return Err(PyTypeError::new_err("call_soon() missing 1 required positional argument: 'callback'"));
+        };
+        let args = match args {
+            [] | [_] => Args::None,
+            [_, only] => Args::One((**only).clone().unbind()),
+            [_, rest @ ..] => Args::Many(PyTuple::new(py, rest)?.unbind()),
+        };
+        LoopCore::schedule(slf, "call_soon", callback, args, context, true).map(Py::into_any)
+    }
+}
+
+/// Puts the fast methods into the class.
+///
+/// # Errors
+/// `MemoryError`.
+pub fn define_fast_methods(py: Python<'_>) -> PyResult<()> {
+    ffi::define::<CallSoon>(&py.get_type::<LoopCore>())
 }
 
 /// Now, on the clock of `loop.time()`.
@@ -272,23 +329,9 @@ impl LoopCore {
             io: GilCell::new(Io { reactor: Some(reactor), ..Io::default() }),
             scratch: GilCell::default(),
             corked: GilCell::default(),
+            pool: GilCell::default(),
             future_kwargs: GilCell::default(),
         })
-    }
-
-    /// Schedules `callback(*args)` for the next iteration of the loop.
-    ///
-    /// Returns an `asyncio.Handle`. Raises `RuntimeError` when the loop is closed; in debug mode also when called from
-    /// another thread, and `TypeError` when `callback` is a coroutine or not callable.
-    /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.call_soon>
-    #[pyo3(signature = (callback, *args, context = None))]
-    fn call_soon(
-        slf: &Bound<'_, Self>,
-        callback: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        context: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<Handle>> {
-        Self::schedule(slf, "call_soon", callback, args, context, true)
     }
 
     /// As `call_soon`, from any thread; wakes the loop.
@@ -301,7 +344,7 @@ impl LoopCore {
         args: &Bound<'_, PyTuple>,
         context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Handle>> {
-        let handle = Self::schedule(slf, "call_soon_threadsafe", callback, args, context, false)?;
+        let handle = Self::schedule(slf, "call_soon_threadsafe", callback, Args::new(args), context, false)?;
         slf.get().wake(slf.py());
         Ok(handle)
     }
@@ -577,7 +620,7 @@ impl LoopCore {
         let corked = this.corked.take(py);
         let scratch = this.scratch.take(py);
         // Dropped last, one by one: finalizers may run user code, which finds a closed loop.
-        drop((sched.0, sched.1, io, corked, scratch));
+        drop((sched.0, sched.1, io, corked, scratch, this.pool.take(py)));
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -96,7 +96,8 @@ impl Call {
 /// What both kinds of handle are made of.
 #[derive(Debug)]
 pub struct Body {
-    pub owner: Py<LoopCore>,
+    /// `None` while the handle lies in its loop's pool.
+    owner: GilCell<Option<Py<LoopCore>>>,
     call: GilCell<Option<Call>>,
     /// Where it was made, in debug mode: a `traceback.StackSummary`.
     trace: GilCell<Option<Py<PyAny>>>,
@@ -108,7 +109,7 @@ pub struct Body {
 impl Body {
     pub fn new(owner: Py<LoopCore>, call: Call) -> Self {
         Self {
-            owner,
+            owner: GilCell::new(Some(owner)),
             call: GilCell::new(Some(call)),
             trace: GilCell::new(None),
             epitaph: GilCell::new(None),
@@ -118,6 +119,10 @@ impl Body {
 
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
+    }
+
+    fn owner(&self, py: Python<'_>) -> Option<Py<LoopCore>> {
+        self.owner.with(py, |owner| owner.as_ref().map(|owner| owner.clone_ref(py)))
     }
 
     /// What to run, taken out; `None` when it was cancelled.
@@ -149,7 +154,7 @@ impl Body {
         if self.is_cancelled() {
             return Ok(None);
         }
-        if self.owner.get().is_debug() {
+        if self.owner(py).is_some_and(|owner| owner.get().is_debug()) {
             let repr = repr()?;
             self.epitaph.replace(py, Some(repr));
         }
@@ -181,7 +186,9 @@ impl Body {
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.owner)?;
+        if let Some(owner) = self.owner.traversed().as_deref().and_then(Option::as_ref) {
+            visit.call(owner)?;
+        }
         if let Some(call) = self.call.traversed().as_deref().and_then(Option::as_ref) {
             call.traverse(visit)?;
         }
@@ -192,6 +199,7 @@ impl Body {
     }
 
     fn clear(&self, py: Python<'_>) {
+        drop(self.owner.take(py));
         drop(self.call.take(py));
         drop(self.trace.take(py));
     }
@@ -210,18 +218,58 @@ impl Body {
 }
 
 /// A callback that waits in the ready queue (`asyncio.Handle`).
-#[pyclass(module = "tokioloop", frozen, weakref, freelist = 512)]
+#[pyclass(module = "tokioloop", frozen, weakref)]
 #[derive(Debug)]
 pub struct Handle {
     pub body: Body,
 }
 
+/// How many handles a loop keeps.
+const POOL: usize = 1024;
+
 impl Handle {
+    /// A handle, out of the loop's pool where there is one.
+    ///
+    /// # Errors
+    /// `MemoryError`.
     #[inline]
-    pub fn create(py: Python<'_>, owner: Py<LoopCore>, call: Call) -> PyResult<Py<Self>> {
-        let handle = Bound::new(py, Self { body: Body::new(owner, call) })?;
-        ffi::track(&handle);
-        Ok(handle.unbind())
+    pub fn create(owner: &Bound<'_, LoopCore>, call: Call) -> PyResult<Py<Self>> {
+        let py = owner.py();
+        let Some(handle) = owner.get().pool.with(py, Vec::pop) else {
+            return Py::new(py, Self { body: Body::new(owner.clone().unbind(), call) });
+        };
+        let body = &handle.get().body;
+        body.owner.replace(py, Some(owner.clone().unbind()));
+        body.call.replace(py, Some(call));
+        ffi::track(handle.bind(py));
+        Ok(handle)
+    }
+
+    /// A handle that ran goes back to the pool if nobody else has it: a new one costs ten times as much. In the pool it
+    /// holds nothing and the garbage collector does not see it.
+    #[inline]
+    pub fn recycle(owner: &Bound<'_, LoopCore>, handle: Py<Self>) {
+        let py = owner.py();
+        let bound = handle.bind(py);
+        if !ffi::is_unshared(bound) {
+            return;
+        }
+        let body = &handle.get().body;
+        if body.is_cancelled() || body.trace.with(py, |trace| trace.is_some()) {
+            return;
+        }
+        ffi::untrack(bound);
+        let owned = body.owner.take(py);
+        let refused = owner.get().pool.with(py, |pool| {
+            if pool.len() < POOL {
+                pool.push(handle);
+                None
+            } else {
+                Some(handle)
+            }
+        });
+        // The loop itself is alive: its turn is running.
+        drop((owned, refused));
     }
 }
 
@@ -265,8 +313,8 @@ impl Handle {
     }
 
     #[getter(_loop)]
-    fn owner(&self, py: Python<'_>) -> Py<LoopCore> {
-        self.body.owner.clone_ref(py)
+    fn owner(&self, py: Python<'_>) -> Option<Py<LoopCore>> {
+        self.body.owner(py)
     }
 
     #[getter(_cancelled)]
@@ -333,9 +381,10 @@ impl TimerHandle {
         let call = self.body.cancel(py, || self.body.repr(py, "TimerHandle cancelled", Some(self.when)))?;
         if call.is_some()
             && let Some(key) = self.key.take(py)
+            && let Some(owner) = self.body.owner(py)
         {
             // The loop's reference is dropped here, after its borrow.
-            drop(self.body.owner.get().forget_timer(py, key));
+            drop(owner.get().forget_timer(py, key));
         }
         drop(call);
         Ok(())
@@ -372,8 +421,8 @@ impl TimerHandle {
     }
 
     #[getter(_loop)]
-    fn owner(&self, py: Python<'_>) -> Py<LoopCore> {
-        self.body.owner.clone_ref(py)
+    fn owner(&self, py: Python<'_>) -> Option<Py<LoopCore>> {
+        self.body.owner(py)
     }
 
     #[getter(_cancelled)]

@@ -37,6 +37,8 @@ use pyo3::prelude::*;
 /// The extension module; `tokioloop` is its public face.
 #[pymodule(gil_used = true)]
 mod _tokioloop {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use super::event_loop::LoopCore;
     #[pymodule_export]
@@ -50,4 +52,9 @@ mod _tokioloop {
     #[cfg(feature = "failpoints")]
     #[pymodule_export]
     use super::stream::panic_next_event;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::event_loop::define_fast_methods(module.py())
+    }
 }

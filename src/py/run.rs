@@ -14,7 +14,7 @@ use pyo3::sync::PyOnceLock;
 
 use super::errors::{PANIC, io_error, passes_through, report};
 use super::event_loop::{Entry, Io, LoopCore, now};
-use super::handle::{Body, Call};
+use super::handle::{Body, Call, Handle};
 use super::slots::Endpoint;
 use super::stream::StreamTransport;
 use super::watch::Party;
@@ -49,7 +49,10 @@ pub fn run(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
 fn turn(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
     this.begin_turn();
-    let mut moment = LoopCore::clock(slf)?;
+    let (wants_clock, last_look) = this.sched.with(py, |sched| {
+        (sched.turn.wants_clock(!sched.ready.is_empty(), !sched.timers.is_empty()), sched.turn.last_look())
+    });
+    let mut moment = if wants_clock { LoopCore::clock(slf)? } else { last_look };
     let pending = this.io.with(py, |io| io.interest.io_pending());
     let wait = this.sched.with(py, |sched| {
         let next = sched.timers.next_deadline();
@@ -169,16 +172,19 @@ fn run_snapshot(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
             this.sched.with(py, |sched| sched.ready.abandon());
             return Err(error);
         }
+        if let Entry::Handle(handle) = entry {
+            Handle::recycle(slf, handle);
+        }
     }
     Ok(())
 }
 
 fn flush_corked(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
-    let corked = this.corked.take(py);
-    if corked.is_empty() {
+    if this.corked.with(py, |corked| corked.is_empty()) {
         return Ok(());
     }
+    let corked = this.corked.take(py);
     let mut result = Ok(());
     for stream in &corked {
         result = result.and(StreamTransport::uncork(stream.bind(py)));

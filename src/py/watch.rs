@@ -105,7 +105,7 @@ pub fn add(
     this.check_open()?;
     let call =
         Call { callback: callback.clone().unbind(), args: Args::new(args), context: ffi::copy_context(py)? };
-    let handle = Handle::create(py, slf.clone().unbind(), call)?;
+    let handle = Handle::create(slf, call)?;
     let (result, old, stale) = this.io.with(py, |io| {
         let (change, old) = io.interest.set_watcher(fd, dir, Party::Watcher(handle));
         let (result, stale) = io.settle(fd, change, Keep::Watcher(dir));
