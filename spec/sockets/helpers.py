@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 LATE = 0.05
 """Seconds a late peer waits before it acts."""
 
@@ -33,6 +35,18 @@ def datagram(family: int = socket.AF_INET) -> Iterator[socket.socket]:
         sock.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
         sock.setblocking(False)
         yield sock
+
+
+def skip_unless_implemented(loop: asyncio.AbstractEventLoop, operation: str) -> None:
+    """Skip where the loop lacks `sock_{operation}`: that is for the tests of that operation alone to say."""
+    args = {"accept": (None,), "sendto": (None, b"", None)}.get(operation, (None, bytearray(1)))
+    try:
+        made = getattr(loop, f"sock_{operation}")(*args)
+        made.send(None)
+    except NotImplementedError:
+        pytest.skip(f"no sock_{operation} here")
+    except Exception:
+        return  # None is no socket, so it is there
 
 
 def open_fds() -> set[int]:

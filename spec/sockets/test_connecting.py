@@ -249,7 +249,7 @@ def test_queued_clients_are_accepted_one_by_one(loop, run, late):
                 if not late:
                     peer.result()
                 accepted = [await loop.sock_accept(listening) for _ in range(20)]
-            waiting = asyncio.create_task(loop.sock_accept(listening))
+            waiting = asyncio.ensure_future(loop.sock_accept(listening))
             await turns()
             assert not waiting.done()
             await cancelled(waiting)
@@ -289,7 +289,7 @@ def test_a_cancelled_accept_takes_no_connection_and_leaks_no_fd(loop, run):
                 assert address == client.getsockname()
 
     async def cancel_one(listening):
-        waiting = asyncio.create_task(loop.sock_accept(listening))
+        waiting = asyncio.ensure_future(loop.sock_accept(listening))
         await turns()
         await cancelled(waiting)
 

@@ -145,7 +145,7 @@ def test_a_listener_with_the_number_of_a_closed_one_accepts(loop, run):
         with peers.listener() as first:
             with socket.create_connection(first.getsockname(), 15):
                 (await loop.sock_accept(first))[0].close()
-            waiting = asyncio.create_task(loop.sock_accept(first))
+            waiting = asyncio.ensure_future(loop.sock_accept(first))
             await turns()
             await cancelled(waiting)
             fd = first.fileno()
