@@ -13,6 +13,7 @@ import socket
 import ssl as _ssl
 import sys
 import threading
+import weakref
 from asyncio import base_events, format_helpers, sslproto
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ class TokioLoop(LoopCore, asyncio.BaseEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
+        #: Connected by the loop itself: nobody else can close them under their transport.
+        self._private_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         #: Where CPython writes the number of a signal that came in, while this loop runs in the main thread.
         self._signal_pair: tuple[socket.socket, socket.socket] | None = None
 
@@ -114,6 +117,11 @@ class TokioLoop(LoopCore, asyncio.BaseEventLoop):
 
     # ---- hooks of BaseEventLoop
 
+    async def _connect_sock(self, *args: Any, **kwargs: Any) -> socket.socket:
+        sock = await super()._connect_sock(*args, **kwargs)
+        self._private_sockets.add(sock)
+        return sock
+
     def _make_socket_transport(
         self,
         sock: socket.socket,
@@ -123,7 +131,8 @@ class TokioLoop(LoopCore, asyncio.BaseEventLoop):
         extra: dict[str, Any] | None = None,
         server: Any = None,
     ) -> asyncio.Transport:
-        return self._make_stream(sock, protocol, waiter, extra, server)
+        private = sock in self._private_sockets
+        return self._make_stream(sock, protocol, waiter, extra, server, private)
 
     def _make_ssl_transport(
         self,

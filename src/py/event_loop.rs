@@ -502,7 +502,7 @@ impl LoopCore {
     }
 
     /// A transport over a connected stream socket: behind the hook `_make_socket_transport`.
-    #[pyo3(signature = (sock, protocol, waiter = None, extra = None, server = None))]
+    #[pyo3(signature = (sock, protocol, waiter = None, extra = None, server = None, private = false))]
     fn _make_stream(
         slf: &Bound<'_, Self>,
         sock: &Bound<'_, PyAny>,
@@ -510,8 +510,9 @@ impl LoopCore {
         waiter: Option<&Bound<'_, PyAny>>,
         extra: Option<&Bound<'_, PyDict>>,
         server: Option<&Bound<'_, PyAny>>,
+        private: bool,
     ) -> PyResult<Py<StreamTransport>> {
-        StreamTransport::create(slf, sock, protocol, waiter, extra, server)
+        StreamTransport::create(slf, sock, protocol, waiter, extra, server, private)
     }
 
     /// Accepts connections on a listening socket: behind the hook `_start_serving`.

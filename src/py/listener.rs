@@ -229,7 +229,7 @@ impl Listener {
             let extra = PyDict::new(py);
             extra.set_item(intern!(py, "peername"), peer)?;
             let server = server.as_ref().map(|server| server.bind(py));
-            StreamTransport::create(owner, &sock, &protocol, None, Some(&extra), server).map(drop)
+            StreamTransport::create(owner, &sock, &protocol, None, Some(&extra), server, true).map(drop)
         });
         match made {
             Ok(()) => Ok(()),

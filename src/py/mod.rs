@@ -55,6 +55,7 @@ mod _tokioloop {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        super::event_loop::define_fast_methods(module.py())
+        super::event_loop::define_fast_methods(module.py())?;
+        super::stream::define_fast_methods(module.py())
     }
 }

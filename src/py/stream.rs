@@ -2,18 +2,20 @@
 //!
 //! It passes `isinstance` checks against `asyncio.Transport` by its `__class__`.
 
+use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyType};
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
 use super::chunk::{self, Chunk};
 use super::errors::io_error;
 use super::event_loop::LoopCore;
+use super::ffi::{self, FastMethod};
 use super::protocol::Protocol;
 use super::stream_io;
 use crate::core::fault::Fault;
@@ -27,7 +29,7 @@ pub struct State {
     pub machine: Stream<Chunk>,
     pub source: Option<Source>,
     pub sock: Option<Py<PyAny>>,
-    /// The socket's bound `fileno`.
+    /// The bound `fileno` of a socket that the user has, too.
     pub fileno: Option<Py<PyAny>>,
     pub protocol: Option<Protocol>,
     pub extra: Option<Py<PyDict>>,
@@ -127,6 +129,48 @@ impl StreamTransport {
         let step = slf.get().state.with(slf.py(), |state| state.machine.fail(fault));
         Self::run_step(slf, step)
     }
+}
+
+/// `write(data)`, the hottest method of a transport.
+struct Write;
+
+impl FastMethod for Write {
+    const NAME: &'static CStr = c"write";
+    const DOC: &'static CStr = c"write($self, data, /)\n--\n\n\
+        Write data: at once what the kernel takes, the rest when it can.\n\n\
+        Raises TypeError when data is not bytes-like, RuntimeError after write_eof().\n\
+        Source: https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.write";
+
+    fn call<'py>(
+        slf: &Bound<'py, PyAny>,
+        args: &[Borrowed<'_, 'py, PyAny>],
+        positional: usize,
+        names: Option<&Bound<'py, PyTuple>>,
+    ) -> PyResult<Py<PyAny>> {
+        let slf = slf.cast::<StreamTransport>()?;
+        let named = match names {
+            Some(names) if names.len() == 1 => names.get_item(0)?.eq("data")?,
+            Some(_) => false,
+            None => true,
+        };
+        let [data] = args else {
+            let message = format!("write() takes exactly one argument ({positional} given)");
+            return Err(PyTypeError::new_err(message));
+        };
+        if !named {
+            return Err(PyTypeError::new_err("write() got an unexpected keyword argument"));
+        }
+        StreamTransport::guard(slf, || StreamTransport::write_now(slf, data))?;
+        Ok(slf.py().None())
+    }
+}
+
+/// Puts the fast methods into the class.
+///
+/// # Errors
+/// `MemoryError`.
+pub fn define_fast_methods(py: Python<'_>) -> PyResult<()> {
+    ffi::define::<Write>(&py.get_type::<StreamTransport>())
 }
 
 #[pymethods]
@@ -230,14 +274,6 @@ impl StreamTransport {
         Self::guard(slf, || Self::fail_with(slf, error))
     }
 
-    /// Writes `data`: at once what the kernel takes, the rest when it can.
-    ///
-    /// Raises `TypeError` when `data` is not bytes-like, `RuntimeError` after `write_eof()`.
-    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.write>
-    fn write(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        Self::guard(slf, || Self::write_now(slf, data))
-    }
-
     /// Writes the items of an iterable, in one vectored send where the kernel takes it.
     ///
     /// Raises as `write`.
@@ -301,7 +337,7 @@ impl StreamTransport {
     #[pyo3(signature = (high = None, low = None))]
     fn set_write_buffer_limits(slf: &Bound<'_, Self>, high: Option<&Bound<'_, PyAny>>, low: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let py = slf.py();
-        let number = |mark: Option<&Bound<'_, PyAny>>| mark.map(pyo3::types::PyAnyMethods::extract::<i64>).transpose();
+        let number = |mark: Option<&Bound<'_, PyAny>>| mark.map(PyAnyMethods::extract::<i64>).transpose();
         let (high, low) = (number(high)?, number(low)?);
         let shown_high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
         let shown_low = low.unwrap_or(shown_high.div_euclid(4));

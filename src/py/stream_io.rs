@@ -1,8 +1,8 @@
 //! The life of a [`StreamTransport`]: registration, events, and carrying out the steps of `core::stream`.
 //!
 //! Every function here takes what it needs out of the state, lets go of the borrow, then calls Python or the kernel.
-//! Before each system call the socket object is asked for its fd: a socket closed under the transport has none, and the
-//! number may be another file's by then.
+//! Before each system call a socket that the user handed in is asked for its fd: closed under the transport it has
+//! none, and the number may be another file's by then.
 
 use std::io;
 
@@ -44,6 +44,7 @@ impl StreamTransport {
         waiter: Option<&Bound<'_, PyAny>>,
         extra: Option<&Bound<'_, PyDict>>,
         server: Option<&Bound<'_, PyAny>>,
+        private: bool,
     ) -> PyResult<Py<Self>> {
         let py = owner.py();
         owner.get().check_open()?;
@@ -70,7 +71,8 @@ impl StreamTransport {
             machine: Stream::new(policy),
             source: None,
             sock: Some(sock.clone().unbind()),
-            fileno: Some(fileno.unbind()),
+            // A socket that only the loop has cannot be closed under the transport.
+            fileno: (!private).then(|| fileno.unbind()),
             protocol: Some(Protocol::new(protocol)?),
             extra: Some(extra.unbind()),
             server: server.map(|server| server.clone().unbind()),
@@ -106,14 +108,17 @@ impl StreamTransport {
 
     /// True when the socket object still has the fd that was registered.
     pub fn owns_fd(&self, py: Python<'_>) -> bool {
-        let fileno = self.state.with(py, |state| state.fileno.as_ref().map(|fileno| fileno.clone_ref(py)));
-        fileno.is_some_and(|fileno| {
+        let (open, fileno) = self.state.with(py, |state| {
+            (state.sock.is_some(), state.fileno.as_ref().map(|fileno| fileno.clone_ref(py)))
+        });
+        let Some(fileno) = fileno else { return open };
+        open && {
             fileno
                 .bind(py)
                 .call0()
                 .and_then(|fd| fd.extract::<i64>())
                 .is_ok_and(|fd| fd == i64::from(self.fd))
-        })
+        }
     }
 
     /// The fd to make a system call on.
