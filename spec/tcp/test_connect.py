@@ -516,20 +516,14 @@ async def _or_skip(awaitable):
         pytest.skip("the loop does not resolve names through socket.getaddrinfo()")
 
 
-class _black_hole:
+@contextlib.contextmanager
+def _black_hole():
     """A loopback address that neither accepts nor refuses: a listener whose queue is full drops what arrives."""
-
-    def __enter__(self):
-        self.listener = peers.listener(backlog=0)
-        self.fillers = []
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(peers.listener(backlog=0))
         for _ in range(16):
-            filler = socket.socket()
+            filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
-            self.fillers.append(filler)
             with contextlib.suppress(BlockingIOError):
-                filler.connect(self.listener.getsockname())
-        return self.listener.getsockname()
-
-    def __exit__(self, *_):
-        for sock in [self.listener, *self.fillers]:
-            sock.close()
+                filler.connect(listener.getsockname())
+        yield listener.getsockname()

@@ -162,7 +162,7 @@ def _maker_fixture(maker: Maker) -> Any:
 def _stream_fixture(maker: Maker) -> Any:
     @pytest.fixture
     def stream(self: object, loop: asyncio.AbstractEventLoop, run: Callable[..., Any]) -> Iterator[Any]:
-        """`transport, peer = await stream(protocol)`; what a test leaves open is aborted when it ends."""
+        """Opens connections for a protocol, as pairs of transport and peer; those left open are aborted at the end."""
         opened: list[tuple[asyncio.Transport, Peer, Any]] = []
 
         async def connect(protocol: Any) -> tuple[asyncio.Transport, Peer]:

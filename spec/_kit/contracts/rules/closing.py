@@ -237,8 +237,8 @@ def close_and_abort_from_within_resume_writing_end_the_connection_once(stream, l
 
     async def main():
         protocol = Recorder(loop)
-        protocol.hooks["resume_writing"] = lambda: getattr(protocol.transport, end)()
         transport, peer = await stream(protocol)
+        protocol.hooks["resume_writing"] = getattr(transport, end)
         transport.set_write_buffer_limits(high=65536, low=0)
         transport.write(BLOB)
         got = await aside(drain, peer)

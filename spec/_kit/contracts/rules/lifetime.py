@@ -71,13 +71,10 @@ def a_closed_transport_and_its_protocol_are_collected(maker, loop, run, tick, en
 
 @rule("lifetime.open-needs-no-reference", needs="read write full_duplex")
 def an_open_connection_that_nobody_refers_to_goes_on(maker, loop, run):
-    def echo(protocol):
-        return lambda data: protocol.transport.write(data)
-
     async def opened():
         protocol = Recorder(loop)
-        protocol.hooks["data_received"] = echo(protocol)
-        _, peer = await maker.connect(loop, protocol)
+        transport, peer = await maker.connect(loop, protocol)
+        protocol.hooks["data_received"] = transport.write
         return peer
 
     peer = run(opened())
