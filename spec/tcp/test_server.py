@@ -337,14 +337,21 @@ def test_running_out_of_descriptors_is_reported_and_the_server_goes_on_later(loo
 
     async def main():
         made = []
+        lost = loop.create_future()
+
+        class Served(Echo):
+            def connection_lost(self, exc):
+                lost.done() or lost.set_result(None)
 
         def factory():
-            made.append(Echo())
+            made.append(Served())
             return made[-1]
 
         server = await loop.create_server(factory, LOCALHOST, 0)
         addr = server.sockets[0].getsockname()
         await aside(exchange, addr)  # whatever the loop opens for its first connection is open now
+        await lost  # and what the connection had is free
+        await turns(20)
         clients = [socket.socket() for _ in range(3)]
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         top = max(int(name) for name in os.listdir("/dev/fd"))
