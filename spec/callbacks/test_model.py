@@ -108,9 +108,7 @@ def trace_of(loop: Any, program: list[list[tuple[str, int]]], trace: list[Any]) 
     return trace
 
 
-@clause(
-    "callbacks.order.fifo", "callbacks.order.snapshot", "callbacks.cancel.from-within", "callbacks.stop.current-batch"
-)
+@clause("callbacks.order.any-program")
 @given(program=programs)
 @settings(max_examples=150, deadline=None)
 def test_a_random_program_leaves_the_trace_of_the_model(loop_factory, program):

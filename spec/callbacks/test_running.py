@@ -109,13 +109,15 @@ def test_run_until_complete_stopped_early_raises(loop, run):
 @clause("callbacks.stop.incomplete")
 def test_a_task_stopped_early_is_not_lost(loop):
     async def main():
-        await asyncio.sleep(0.001)
+        await gate
         return "done"
 
+    gate = loop.create_future()
     task = loop.create_task(main())
     loop.call_soon(loop.stop)
     with pytest.raises(RuntimeError):
         loop.run_until_complete(task)
+    gate.set_result(None)
     assert loop.run_until_complete(task) == "done"
 
 
