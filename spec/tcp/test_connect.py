@@ -87,12 +87,14 @@ def test_host_and_port_are_taken_in_every_form_getaddrinfo_takes(loop, run, host
 def test_a_refused_connection_raises_connection_refused_error(loop, run):
     async def main():
         port = peers.closed_port()
-        before = len(os.listdir("/dev/fd"))
-        with pytest.raises(ConnectionRefusedError) as caught:
-            await loop.create_connection(lambda: Recorder(loop), LOCALHOST, port)
-        await turns()
-        gc.collect()
-        return caught.value.errno, len(os.listdir("/dev/fd")) - before
+        counts = []
+        for _ in range(5):
+            with pytest.raises(ConnectionRefusedError) as caught:
+                await loop.create_connection(lambda: Recorder(loop), LOCALHOST, port)
+            await turns()
+            gc.collect()
+            counts.append(len(os.listdir("/dev/fd")))
+        return caught.value.errno, counts[-1] - counts[0]  # the first may open what the loop keeps
 
     assert run(main()) == (errno.ECONNREFUSED, 0)
 
@@ -389,6 +391,8 @@ def test_a_cancelled_create_connection_leaves_nothing_behind(loop, run):
 
         async def main():
             protocol = Recorder(loop)
+            with pytest.raises(ConnectionRefusedError):  # opens what the loop keeps
+                await loop.create_connection(lambda: protocol, LOCALHOST, peers.closed_port())
             before = len(os.listdir("/dev/fd"))
             connecting = loop.create_task(loop.create_connection(lambda: protocol, *silent))
             await turns(10)
