@@ -38,9 +38,10 @@ class Accepted:
     async def connect(self, loop: asyncio.AbstractEventLoop, protocol: Any) -> tuple[asyncio.Transport, socket.socket]:
         listener = peers.listener()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)  # accepted sockets inherit it
+        addr = listener.getsockname()
         server = await loop.create_server(lambda: protocol, sock=listener)
         # A kernel completes the handshake by itself, so this does not wait for the loop.
-        theirs = socket.create_connection(listener.getsockname(), timeout=peers.TIMEOUT)
+        theirs = socket.create_connection(addr, timeout=peers.TIMEOUT)
         await protocol.called("connection_made")
         server.close()
         transport = protocol.transport
