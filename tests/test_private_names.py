@@ -145,7 +145,7 @@ def test_the_private_names_that_the_sources_mention_are_listed() -> None:
 
 
 def private_names(path: Path) -> set[str]:
-    """Attributes and methods with private names: as such in Python; in Rust strings, getters and methods of Python's."""
+    """Attributes and methods with private names; in Rust: strings, getters, setters and functions."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".rs":
         return set(re.findall(r'(?:"|[gs]etter\(|fn )(_[a-z]\w*)["()]', text))
