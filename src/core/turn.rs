@@ -30,7 +30,7 @@ pub const LOOK_TICKS: u32 = 16;
 pub const LOOK_SECS: f64 = 50e-6;
 
 /// Turns per reading of the clock while only callbacks are ready.
-pub const CLOCK_TICKS: u32 = 4;
+pub const CLOCK_TICKS: u32 = 8;
 
 /// What happens in a turn, in this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -83,17 +83,14 @@ impl Turn {
         Self { ticks: LOOK_TICKS, looked: Time::PAST }
     }
 
-    /// Whether [`Turn::plan`] needs the time. Reading the clock is a quarter of the price of a turn with one callback, so
-    /// without timers only every fourth turn does; between, [`Turn::last_look`] will do: then the turns alone count.
-    #[must_use]
-    pub const fn wants_clock(&self, ready: bool, timers: bool) -> bool {
-        timers || (ready && self.ticks.is_multiple_of(CLOCK_TICKS))
-    }
-
-    /// When the last look ended.
-    #[must_use]
-    pub const fn last_look(&self) -> Time {
-        self.looked
+    /// Opens a turn without asking for the time, if it may: true means [`Wait::Skip`]. Reading the clock is a quarter of
+    /// the price of a turn with one callback, so while callbacks are ready and no timer is set, only every eighth turn
+    /// does. Otherwise nothing changes, and [`Turn::plan`] is to be asked.
+    #[inline]
+    pub fn skip_unclocked(&mut self, ready: bool, timers: bool, stopping: bool) -> bool {
+        let skip = ready && !timers && !stopping && self.ticks < LOOK_TICKS && !self.ticks.is_multiple_of(CLOCK_TICKS);
+        self.ticks += u32::from(skip);
+        skip
     }
 
     /// Opens a turn at `now`.
@@ -143,6 +140,23 @@ mod tests {
         let mut turn = Turn::new();
         turn.looked(NOW);
         turn
+    }
+
+    #[test]
+    fn a_turn_without_a_clock_counts_like_any_other() {
+        let mut turn = Turn::new();
+        turn.looked(Time::at(0));
+        let mut unclocked = 0;
+        let skipped = (0..100).take_while(|_| {
+            let skip = turn.skip_unclocked(true, false, false);
+            unclocked += u32::from(skip);
+            skip || turn.plan(true, false, false, None, Time::at(0)) == Wait::Skip
+        });
+        assert_eq!(skipped.count() + 1, LOOK_TICKS as usize);
+        assert_eq!(unclocked, LOOK_TICKS - LOOK_TICKS / CLOCK_TICKS);
+        turn.looked(Time::at(0));
+        assert!(!turn.skip_unclocked(true, true, false) && !turn.skip_unclocked(true, false, true));
+        assert!(!turn.skip_unclocked(false, false, false));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::source::{self, Source};
 use super::sys::{self, BorrowedRawFd};
-use super::wake::Shared;
+use super::wake::{LookOnce, Shared};
 use crate::core::interest::{Change, Interest, Keep, Registration};
 
 /// Deadlines are rounded up to multiples of this.
@@ -60,7 +60,7 @@ impl Parker {
     /// Looks at I/O without waiting.
     pub fn look(&self) {
         if let Some(runtime) = &self.runtime {
-            runtime.block_on(tokio::task::yield_now());
+            runtime.block_on(LookOnce::default());
         }
     }
 }

@@ -95,6 +95,26 @@ impl Future for ParkOnce<'_> {
     }
 }
 
+/// A future that is done when the runtime has looked at I/O once, without waiting. It wakes itself, so the runtime
+/// polls its driver with a time-out of zero; Tokio's `yield_now` does the same with an allocation.
+#[derive(Debug, Default)]
+pub struct LookOnce {
+    looked: bool,
+}
+
+impl Future for LookOnce {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.looked {
+            return Poll::Ready(());
+        }
+        self.looked = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
 /// The waker of one direction of one source: it puts the source's token on the list.
 #[derive(Debug)]
 pub struct TokenWaker {

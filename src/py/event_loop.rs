@@ -254,6 +254,7 @@ impl LoopCore {
 struct CallSoon;
 
 impl FastMethod for CallSoon {
+    type Class = LoopCore;
     const NAME: &'static CStr = c"call_soon";
     const DOC: &'static CStr = c"call_soon($self, callback, /, *args, context=None)\n--\n\n\
         Schedule callback(*args) for the next iteration of the loop.\n\n\
@@ -263,13 +264,12 @@ impl FastMethod for CallSoon {
 
     #[inline]
     fn call<'py>(
-        slf: &Bound<'py, PyAny>,
+        slf: &Bound<'py, LoopCore>,
         args: &[Borrowed<'_, 'py, PyAny>],
         positional: usize,
         names: Option<&Bound<'py, PyTuple>>,
     ) -> PyResult<Py<PyAny>> {
         let py = slf.py();
-        let slf = slf.cast::<LoopCore>()?;
         let (args, named) = args.split_at(positional);
         let (mut callback, mut context) = (args.first().map(|callback| &**callback), None);
         for (name, value) in names.into_iter().flatten().zip(named) {
@@ -299,7 +299,7 @@ impl FastMethod for CallSoon {
 /// # Errors
 /// `MemoryError`.
 pub fn define_fast_methods(py: Python<'_>) -> PyResult<()> {
-    ffi::define::<CallSoon>(&py.get_type::<LoopCore>())
+    ffi::define::<CallSoon>(py)
 }
 
 /// Now, on the clock of `loop.time()`.

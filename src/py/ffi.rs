@@ -7,7 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::exceptions::{PyBufferError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyTuple};
+use pyo3::type_object::PyTypeInfo;
 use pyo3::{Borrowed, Py, PyAny, Python, ffi};
 
 /// A copy of the current context.
@@ -96,6 +97,8 @@ pub fn is_unshared<T>(object: &Bound<'_, T>) -> bool {
 /// A method in CPython's own fast calling convention, without PyO3's parsing of arguments (a third of the price of
 /// `call_soon`).
 pub trait FastMethod {
+    /// The class that the method is defined in.
+    type Class;
     const NAME: &'static CStr;
     const DOC: &'static CStr;
 
@@ -105,7 +108,7 @@ pub trait FastMethod {
     /// # Errors
     /// What the method raises.
     fn call<'py>(
-        slf: &Bound<'py, PyAny>,
+        slf: &Bound<'py, Self::Class>,
         args: &[Borrowed<'_, 'py, PyAny>],
         positional: usize,
         names: Option<&Bound<'py, PyTuple>>,
@@ -122,7 +125,8 @@ unsafe extern "C" fn fast_call<M: FastMethod>(
     // names or null.
     unsafe {
         let py = Python::assume_attached();
-        let slf = Borrowed::from_ptr(py, slf);
+        // The method descriptor has checked that `self` is of the class (or of one below it) that it was made for.
+        let slf = Borrowed::from_ptr(py, slf).cast_unchecked::<M::Class>();
         let names = (!names.is_null()).then(|| Borrowed::from_ptr(py, names).cast_unchecked::<PyTuple>());
         let positional = usize::try_from(positional).unwrap_or(0);
         let count = positional + names.map_or(0, |names| names.len());
@@ -148,7 +152,8 @@ unsafe extern "C" fn fast_call<M: FastMethod>(
 ///
 /// # Errors
 /// `MemoryError`.
-pub fn define<M: FastMethod>(class: &Bound<'_, PyType>) -> PyResult<()> {
+pub fn define<M: FastMethod<Class: PyTypeInfo>>(py: Python<'_>) -> PyResult<()> {
+    let class = py.get_type::<M::Class>();
     // CPython keeps the definition as long as the class, which is as long as the process.
     let definition = Box::leak(Box::new(ffi::PyMethodDef {
         ml_name: M::NAME.as_ptr(),

@@ -49,14 +49,31 @@ pub fn run(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
 fn turn(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
     this.begin_turn();
-    let (wants_clock, last_look) = this.sched.with(py, |sched| {
-        (sched.turn.wants_clock(!sched.ready.is_empty(), !sched.timers.is_empty()), sched.turn.last_look())
+    let stopping = this.is_stopping();
+    let skip = this.sched.with(py, |sched| {
+        let (ready, timers) = (!sched.ready.is_empty(), !sched.timers.is_empty());
+        let skip = sched.turn.skip_unclocked(ready, timers, stopping);
+        if skip {
+            sched.ready.begin();
+        }
+        skip
     });
-    let mut moment = if wants_clock { LoopCore::clock(slf)? } else { last_look };
+    if !skip {
+        prepare(slf, parker, stopping)?;
+    }
+    let result = run_snapshot(slf);
+    let flushed = flush_corked(slf);
+    result.and(flushed)
+}
+
+/// The first part of a turn: look or park as planned, queue due timers, fix the snapshot.
+fn prepare(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, stopping: bool) -> PyResult<()> {
+    let (py, this) = (slf.py(), slf.get());
+    let mut moment = LoopCore::clock(slf)?;
     let pending = this.io.with(py, |io| io.interest.io_pending());
     let wait = this.sched.with(py, |sched| {
         let next = sched.timers.next_deadline();
-        sched.turn.plan(!sched.ready.is_empty(), pending, this.is_stopping(), next, moment)
+        sched.turn.plan(!sched.ready.is_empty(), pending, stopping, next, moment)
     });
     if wait != Wait::Skip {
         look(slf, parker, wait, moment)?;
@@ -69,9 +86,7 @@ fn turn(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
         }
         sched.ready.begin();
     });
-    let result = run_snapshot(slf);
-    let flushed = flush_corked(slf);
-    result.and(flushed)
+    Ok(())
 }
 
 fn look(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, wait: Wait, moment: Time) -> PyResult<()> {

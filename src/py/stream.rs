@@ -135,6 +135,7 @@ impl StreamTransport {
 struct Write;
 
 impl FastMethod for Write {
+    type Class = StreamTransport;
     const NAME: &'static CStr = c"write";
     const DOC: &'static CStr = c"write($self, data, /)\n--\n\n\
         Write data: at once what the kernel takes, the rest when it can.\n\n\
@@ -142,12 +143,11 @@ impl FastMethod for Write {
         Source: https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.write";
 
     fn call<'py>(
-        slf: &Bound<'py, PyAny>,
+        slf: &Bound<'py, StreamTransport>,
         args: &[Borrowed<'_, 'py, PyAny>],
         positional: usize,
         names: Option<&Bound<'py, PyTuple>>,
     ) -> PyResult<Py<PyAny>> {
-        let slf = slf.cast::<StreamTransport>()?;
         let named = match names {
             Some(names) if names.len() == 1 => names.get_item(0)?.eq("data")?,
             Some(_) => false,
@@ -170,7 +170,7 @@ impl FastMethod for Write {
 /// # Errors
 /// `MemoryError`.
 pub fn define_fast_methods(py: Python<'_>) -> PyResult<()> {
-    ffi::define::<Write>(&py.get_type::<StreamTransport>())
+    ffi::define::<Write>(py)
 }
 
 #[pymethods]
