@@ -381,8 +381,7 @@ def test_what_is_no_writable_buffer_is_refused(loop, run, buffer):
 def test_each_direction_goes_on_after_the_other_has_ended(loop, run, make):
     def peer(theirs):
         theirs.shutdown(socket.SHUT_WR)
-        got = peers.recv_all(theirs)
-        return got
+        return peers.recv_all(theirs)
 
     async def sending(ours, theirs):
         with peers.thread(peer, theirs) as thread:
