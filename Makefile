@@ -66,7 +66,7 @@ test-core: ## Test core and io, with the corpora of the fuzzers; needs no Python
 
 # One interpreter's part of `make test`.
 test-python: $(VENV)/.built-dev
-	$(PY) -m pytest tests
+	$(PY) -m pytest tests spec/_meta
 	$(PY) -m spec --loop tokioloop --loop asyncio
 	@echo "== tests and suite on $$($(PY) -c 'import platform; print(platform.python_implementation(), platform.python_version())'): passed"
 
