@@ -189,8 +189,7 @@ impl<W> Interest<W> {
     /// A `sock_*` call in this direction would block for sure.
     #[must_use]
     pub fn is_blocked(&self, fd: u32, dir: Dir) -> bool {
-        self.entry(fd)
-            .is_some_and(|entry| entry.kernel == Registration::Edge && !entry.ready[dir as usize])
+        self.entry(fd).is_some_and(|entry| entry.kernel == Registration::Edge && !entry.ready[dir as usize])
     }
 
     /// There must be another look before the loop may sleep.
@@ -384,9 +383,7 @@ impl<W> Interest<W> {
     /// Removes an entry that holds nothing any more.
     fn reap(&mut self, fd: u32) {
         let empty = self.entry(fd).is_some_and(|entry| {
-            !entry.edge
-                && entry.watchers.iter().all(Option::is_none)
-                && entry.waiters.iter().all(VecDeque::is_empty)
+            !entry.edge && entry.watchers.iter().all(Option::is_none) && entry.waiters.iter().all(VecDeque::is_empty)
         });
         if empty {
             self.fds[fd as usize] = None;

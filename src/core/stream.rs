@@ -79,7 +79,6 @@ impl Step {
         self.0 == 0
     }
 
-    #[must_use]
     fn when(self, condition: bool) -> Self {
         if condition { self } else { Self::NONE }
     }

@@ -382,7 +382,9 @@ mod tests {
     #[test]
     fn timers_come_by_deadline_then_by_insertion() {
         let mut timers = Timers::new();
-        for (when, item) in [(2.0, "c"), (1.0, "a"), (2.0, "d"), (1.0, "b"), (f64::NAN, "now"), (f64::INFINITY, "never")] {
+        for (when, item) in
+            [(2.0, "c"), (1.0, "a"), (2.0, "d"), (1.0, "b"), (f64::NAN, "now"), (f64::INFINITY, "never")]
+        {
             timers.insert(at(when), item);
         }
         assert_eq!(timers.next_deadline(), Some(Time::PAST));

@@ -81,8 +81,15 @@ pub fn accept(fd: BorrowedRawFd) -> Result<(OwnedFd, SockAddr), (AcceptError, io
             Some(libc::EINTR) => AcceptError::Interrupted,
             // accept(2): errors already pending on the new connection are reported here; treat them like EAGAIN.
             Some(
-                libc::ECONNABORTED | libc::EPROTO | libc::ENETDOWN | libc::ENETUNREACH | libc::EHOSTDOWN
-                | libc::EHOSTUNREACH | libc::ENONET | libc::ENOPROTOOPT | libc::EPERM,
+                libc::ECONNABORTED
+                | libc::EPROTO
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENONET
+                | libc::ENOPROTOOPT
+                | libc::EPERM,
             ) => AcceptError::Aborted,
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => AcceptError::OutOfResources,
             errno => AcceptError::Other(errno.unwrap_or(0)),

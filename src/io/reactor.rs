@@ -123,11 +123,8 @@ impl Reactor {
     pub fn register(&self, fd: BorrowedRawFd, slot: u32, listener: bool) -> io::Result<Source> {
         let Some(runtime) = &self.parker.runtime else { return Err(io::ErrorKind::NotConnected.into()) };
         let _entered = runtime.enter();
-        let interest = if listener {
-            TokioInterest::READABLE
-        } else {
-            TokioInterest::READABLE.add(TokioInterest::WRITABLE)
-        };
+        let interest =
+            if listener { TokioInterest::READABLE } else { TokioInterest::READABLE.add(TokioInterest::WRITABLE) };
         Source::new(fd, slot, interest, self.shared())
     }
 
@@ -228,8 +225,10 @@ impl Reactor {
     pub fn look_user(&self, events: &mut Vec<UserEvent>) -> io::Result<bool> {
         let Some((epoll, _)) = &self.user else { return Ok(false) };
         let n = sys::epoll_poll(epoll.as_fd(), |bits, data| {
-            let [read_bit, write_bit, rdhup] = [libc::EPOLLIN, libc::EPOLLOUT, libc::EPOLLRDHUP].map(i32::cast_unsigned);
-            let ends = [libc::EPOLLHUP, libc::EPOLLERR].map(i32::cast_unsigned).iter().fold(rdhup, |all, bit| all | bit);
+            let [read_bit, write_bit, rdhup] =
+                [libc::EPOLLIN, libc::EPOLLOUT, libc::EPOLLRDHUP].map(i32::cast_unsigned);
+            let ends =
+                [libc::EPOLLHUP, libc::EPOLLERR].map(i32::cast_unsigned).iter().fold(rdhup, |all, bit| all | bit);
             #[allow(clippy::cast_possible_truncation)] // two halves of 32 bits each
             events.push(UserEvent {
                 fd: data as u32,
@@ -266,8 +265,6 @@ fn mask(registration: Registration) -> u32 {
     match registration {
         Registration::Absent => 0,
         Registration::Level { read, write } => bit(read, libc::EPOLLIN) | bit(write, libc::EPOLLOUT),
-        Registration::Edge => {
-            (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET).cast_unsigned()
-        }
+        Registration::Edge => (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET).cast_unsigned(),
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! Mutable buffers are copied when they are written: what the user does to them afterwards does not reach the wire.
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
-use pyo3::exceptions::PyTypeError;
 
 use super::ffi;
 
@@ -33,7 +33,8 @@ pub fn bytes_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> 
     if let Ok(bytes) = data.cast_exact::<PyBytes>() {
         return Ok(bytes.clone());
     }
-    if data.is_instance_of::<PyByteArray>() || data.is_instance_of::<PyMemoryView>() || data.is_instance_of::<PyBytes>() {
+    if data.is_instance_of::<PyByteArray>() || data.is_instance_of::<PyMemoryView>() || data.is_instance_of::<PyBytes>()
+    {
         return ffi::copy_bytes(data);
     }
     let name = data.get_type().name()?;

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt as KeyboardInterrupt, PyOSError, PyRuntimeError};
 use pyo3::exceptions::PySystemExit as SystemExit;
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt as KeyboardInterrupt, PyOSError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -42,7 +42,6 @@ pub const PANIC: &str = "internal error in tokioloop (a panic was caught)";
 pub fn passes_through(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<KeyboardInterrupt>(py) || error.is_instance_of::<SystemExit>(py)
 }
-
 
 /// Hands a report to `loop.call_exception_handler`.
 ///

@@ -192,11 +192,7 @@ impl LoopCore {
     }
 
     #[inline]
-    fn call(
-        callback: &Bound<'_, PyAny>,
-        args: Args,
-        context: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Call> {
+    fn call(callback: &Bound<'_, PyAny>, args: Args, context: Option<&Bound<'_, PyAny>>) -> PyResult<Call> {
         let context = match context {
             Some(context) => context.clone().unbind(),
             None => ffi::copy_context(callback.py())?,
@@ -239,7 +235,8 @@ impl LoopCore {
         if this.is_debug() {
             Self::check_call(slf, callback, method, true)?;
         }
-        let handle = TimerHandle::create(py, slf.clone().unbind(), Self::call(callback, Args::new(args), context)?, when)?;
+        let handle =
+            TimerHandle::create(py, slf.clone().unbind(), Self::call(callback, Args::new(args), context)?, when)?;
         if this.is_debug() {
             handle.get().body.set_trace(py, Self::debug_trace(slf)?.unbind());
         }
@@ -398,14 +395,13 @@ impl LoopCore {
         let py = slf.py();
         let class = FUTURE.import(py, "asyncio", "Future")?;
         let kwargs = slf.get().future_kwargs.with(py, |kwargs| kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)));
-        let kwargs = match kwargs {
-            Some(kwargs) => kwargs.into_bound(py),
-            None => {
-                let kwargs = PyDict::new(py);
-                kwargs.set_item(intern!(py, "loop"), slf)?;
-                drop(slf.get().future_kwargs.replace(py, Some(kwargs.clone().unbind())));
-                kwargs
-            }
+        let kwargs = if let Some(kwargs) = kwargs {
+            kwargs.into_bound(py)
+        } else {
+            let kwargs = PyDict::new(py);
+            kwargs.set_item(intern!(py, "loop"), slf)?;
+            drop(slf.get().future_kwargs.replace(py, Some(kwargs.clone().unbind())));
+            kwargs
         };
         class.call((), Some(&kwargs))
     }

@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::exceptions::{PyBufferError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
 use pyo3::type_object::PyTypeInfo;
+use pyo3::types::{PyBytes, PyTuple};
 use pyo3::{Borrowed, Py, PyAny, Python, ffi};
 
 /// A copy of the current context.
@@ -162,9 +162,8 @@ pub fn define<M: FastMethod<Class: PyTypeInfo>>(py: Python<'_>) -> PyResult<()> 
         ml_doc: M::DOC.as_ptr(),
     }));
     // SAFETY: a live class and a definition that outlives it; returns a new reference or null with an exception set.
-    let descriptor = unsafe {
-        Bound::from_owned_ptr_or_err(class.py(), ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))?
-    };
+    let descriptor =
+        unsafe { Bound::from_owned_ptr_or_err(class.py(), ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
     let name = M::NAME.to_str().map_err(|_| PyRuntimeError::new_err("a method's name is ASCII"))?;
     class.setattr(name, descriptor)
 }

@@ -149,17 +149,17 @@ impl Body {
         self.trace.with(py, |trace| trace.as_ref().map(|trace| trace.bind(py).clone()))
     }
 
-    /// True when it was not cancelled before. The call is given back, for the caller to drop last.
-    fn cancel(&self, py: Python<'_>, repr: impl FnOnce() -> PyResult<String>) -> PyResult<Option<Option<Call>>> {
+    /// Whether it was not cancelled before, and the call, for the caller to drop last.
+    fn cancel(&self, py: Python<'_>, repr: impl FnOnce() -> PyResult<String>) -> PyResult<(bool, Option<Call>)> {
         if self.is_cancelled() {
-            return Ok(None);
+            return Ok((false, None));
         }
         if self.owner(py).is_some_and(|owner| owner.get().is_debug()) {
             let repr = repr()?;
             self.epitaph.replace(py, Some(repr));
         }
         self.cancelled.store(true, Ordering::Relaxed);
-        Ok(Some(self.call.take(py)))
+        Ok((true, self.call.take(py)))
     }
 
     fn repr(&self, py: Python<'_>, kind: &str, when: Option<f64>) -> PyResult<String> {
@@ -378,8 +378,9 @@ impl TimerHandle {
 
     /// Cancels the callback; a second time does nothing. The loop forgets it at once.
     fn cancel(&self, py: Python<'_>) -> PyResult<()> {
-        let call = self.body.cancel(py, || self.body.repr(py, "TimerHandle cancelled", Some(self.when)))?;
-        if call.is_some()
+        let (cancelled, call) =
+            self.body.cancel(py, || self.body.repr(py, "TimerHandle cancelled", Some(self.when)))?;
+        if cancelled
             && let Some(key) = self.key.take(py)
             && let Some(owner) = self.body.owner(py)
         {
@@ -502,8 +503,13 @@ pub fn seconds(value: &Bound<'_, PyAny>, none_message: &'static str) -> PyResult
     if value.is_none() {
         return Err(PyTypeError::new_err(none_message));
     }
-    if value.is_instance_of::<pyo3::types::PyString>() || !value.hasattr(intern!(value.py(), "__float__"))? && !value.hasattr(intern!(value.py(), "__index__"))? {
-        return Err(PyTypeError::new_err(format!("a number of seconds is required, not {}", value.get_type().name()?.repr()?)));
+    if value.is_instance_of::<pyo3::types::PyString>()
+        || !value.hasattr(intern!(value.py(), "__float__"))? && !value.hasattr(intern!(value.py(), "__index__"))?
+    {
+        return Err(PyTypeError::new_err(format!(
+            "a number of seconds is required, not {}",
+            value.get_type().name()?.repr()?
+        )));
     }
     value.extract()
 }

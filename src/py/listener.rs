@@ -75,8 +75,7 @@ impl Listener {
             accept_secure,
             context: Some(context),
         };
-        let listener =
-            Py::new(py, Self { owner: owner.clone().unbind(), slot, fd, kind, state: GilCell::new(state) })?;
+        let listener = Py::new(py, Self { owner: owner.clone().unbind(), slot, fd, kind, state: GilCell::new(state) })?;
         let registered = owner.get().io.with(py, |io| match &io.reactor {
             Some(reactor) => reactor.register(BorrowedRawFd(raw), slot, true),
             None => Err(io::ErrorKind::NotConnected.into()),
@@ -124,7 +123,13 @@ impl Listener {
             if let Some(source) = state.source.take() {
                 source.release(ours);
             }
-            (state.sock.take(), state.server.take(), state.factory.take(), state.accept_secure.take(), state.context.take())
+            (
+                state.sock.take(),
+                state.server.take(),
+                state.factory.take(),
+                state.accept_secure.take(),
+                state.context.take(),
+            )
         });
         drop(dropped);
     }
@@ -168,10 +173,12 @@ impl Listener {
                     AcceptStep::BackOff(delay) => return Self::back_off(slf, &error, delay.as_secs_f64()),
                     AcceptStep::Failed(_) => {
                         let error = io_error(py, &error);
-                        return report(this.owner.bind(py), "socket.accept() failed", Some(&error), &[(
-                            "socket",
-                            this.shown_socket(py)?,
-                        )]);
+                        return report(
+                            this.owner.bind(py),
+                            "socket.accept() failed",
+                            Some(&error),
+                            &[("socket", this.shown_socket(py)?)],
+                        );
                     }
                     step => step,
                 },

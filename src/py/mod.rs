@@ -5,9 +5,9 @@
 //!
 //! Unsafe code lives in two fenced files: `cell` and `ffi`.
 
+mod cell;
 #[deny(unsafe_code)]
 mod chunk;
-mod cell;
 #[deny(unsafe_code)]
 mod errors;
 #[deny(unsafe_code)]

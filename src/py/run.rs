@@ -278,9 +278,7 @@ fn dispatch(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
             }
         }
         Entry::Io(token) => match endpoint(slf, *token) {
-            Some(Endpoint::Stream(stream)) => {
-                StreamTransport::handle_io(stream.bind(py), source::slot(*token).1)
-            }
+            Some(Endpoint::Stream(stream)) => StreamTransport::handle_io(stream.bind(py), source::slot(*token).1),
             Some(Endpoint::Listener(listener)) => super::listener::Listener::handle_io(listener.bind(py)),
             None => Ok(()),
         },

@@ -11,8 +11,8 @@
 use std::io;
 
 use pyo3::exceptions::{
-    PyBlockingIOError, PyBufferError, PyGeneratorExit, PyInterruptedError, PyRuntimeError, PyStopIteration, PyTypeError,
-    PyValueError,
+    PyBlockingIOError, PyBufferError, PyGeneratorExit, PyInterruptedError, PyRuntimeError, PyStopIteration,
+    PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -116,6 +116,15 @@ impl Owners {
     }
 }
 
+/// The call that an attempt makes, with what it needs.
+enum Request {
+    Recv(Py<PyAny>),
+    Into(Py<PyAny>),
+    Method(&'static str, Vec<Py<PyAny>>),
+    Accept,
+    Connected,
+}
+
 /// What an attempt at the system call gave.
 enum Attempt {
     Done(Py<PyAny>),
@@ -196,7 +205,8 @@ impl SockOperation {
             next = match next {
                 Next::Finish => return Err(PyStopIteration::new_err((py.None(),))),
                 Next::Wait(dir) => {
-                    let fd = u32::try_from(raw).map_err(|_| io_error(py, &io::Error::from_raw_os_error(libc::EBADF)))?;
+                    let fd =
+                        u32::try_from(raw).map_err(|_| io_error(py, &io::Error::from_raw_os_error(libc::EBADF)))?;
                     return self.wait(owner, sock, fd, dir);
                 }
                 Next::Try => match self.attempt(owner, sock, raw)? {
@@ -225,7 +235,9 @@ impl SockOperation {
         if !sock.get_type().is(SOCKET.import(py, "socket", "socket")?) {
             owner.call_method1(intern!(py, "_check_socket"), (sock,))?;
         }
-        if owner.get().is_debug() && sock.call_method0(intern!(py, "gettimeout"))?.extract::<Option<f64>>()? != Some(0.0) {
+        if owner.get().is_debug()
+            && sock.call_method0(intern!(py, "gettimeout"))?.extract::<Option<f64>>()? != Some(0.0)
+        {
             return Err(PyValueError::new_err("the socket must be non-blocking"));
         }
         let data = self.state.with(py, |state| match &state.kind {
@@ -256,37 +268,29 @@ impl SockOperation {
     fn attempt(&self, owner: &Bound<'_, LoopCore>, sock: &Bound<'_, PyAny>, raw: i32) -> PyResult<Attempt> {
         let py = sock.py();
         let fd = BorrowedRawFd(raw);
-        let (data, moved) = self
-            .state
-            .with(py, |state| (state.data.as_ref().map(|data| data.clone_ref(py)), state.machine.moved()));
+        let (data, moved) =
+            self.state.with(py, |state| (state.data.as_ref().map(|data| data.clone_ref(py)), state.machine.moved()));
         if let Some(data) = data {
             let rest = data.as_bytes(py).get(moved..).unwrap_or_default();
             let sent = endpoint::send(fd, rest).map_err(|error| io_error(py, &error))?;
             return Ok(if sent == 0 && !rest.is_empty() { Attempt::Blocked } else { Attempt::Moved(sent) });
         }
-        enum Call {
-            Recv(Py<PyAny>),
-            Into(Py<PyAny>),
-            Method(&'static str, Vec<Py<PyAny>>),
-            Accept,
-            Connected,
-        }
         let call = self.state.with(py, |state| match &state.kind {
-            Some(Kind::Recv(n)) => Call::Recv(n.clone_ref(py)),
-            Some(Kind::RecvInto(buf)) => Call::Into(buf.clone_ref(py)),
+            Some(Kind::Recv(n)) => Request::Recv(n.clone_ref(py)),
+            Some(Kind::RecvInto(buf)) => Request::Into(buf.clone_ref(py)),
             Some(Kind::RecvFromInto(buf, nbytes)) => {
                 let mut args = vec![buf.clone_ref(py)];
                 args.extend(nbytes.as_ref().map(|nbytes| nbytes.clone_ref(py)));
-                Call::Method("recvfrom_into", args)
+                Request::Method("recvfrom_into", args)
             }
             Some(Kind::Method(name, _, args)) => {
-                Call::Method(name, args.iter().map(|arg| arg.clone_ref(py)).collect())
+                Request::Method(name, args.iter().map(|arg| arg.clone_ref(py)).collect())
             }
-            Some(Kind::Accept) => Call::Accept,
-            Some(Kind::Connected | Kind::SendAll(_)) | None => Call::Connected,
+            Some(Kind::Accept) => Request::Accept,
+            Some(Kind::Connected | Kind::SendAll(_)) | None => Request::Connected,
         });
         match call {
-            Call::Recv(n) => {
+            Request::Recv(n) => {
                 let n: isize = n.bind(py).extract()?;
                 let Ok(n) = usize::try_from(n) else {
                     return Err(PyValueError::new_err("negative buffersize in recv"));
@@ -305,7 +309,7 @@ impl SockOperation {
                 Self::after_read(owner, sock, raw, got, n.min(SCRATCH));
                 Ok(Attempt::Done(bytes.into_any().unbind()))
             }
-            Call::Into(buf) => {
+            Request::Into(buf) => {
                 let mut lent = Lent::of(buf.bind(py)).map_err(|error| {
                     if error.is_instance_of::<PyBufferError>(py) {
                         PyTypeError::new_err("a read-write bytes-like object is required")
@@ -319,17 +323,15 @@ impl SockOperation {
                 Self::after_read(owner, sock, raw, got, room);
                 Ok(Attempt::Done(got.into_pyobject(py)?.into_any().unbind()))
             }
-            Call::Method(name, args) => {
-                Self::unless_blocked(py, sock.call_method1(name, PyTuple::new(py, args)?))
-            }
-            Call::Accept => {
+            Request::Method(name, args) => Self::unless_blocked(py, sock.call_method1(name, PyTuple::new(py, args)?)),
+            Request::Accept => {
                 let accepted = sock.call_method0(intern!(py, "accept"));
                 if let Ok(pair) = &accepted {
                     pair.get_item(0)?.call_method1(intern!(py, "setblocking"), (false,))?;
                 }
                 Self::unless_blocked(py, accepted)
             }
-            Call::Connected => {
+            Request::Connected => {
                 let fresh_wait = self.state.with(py, |state| state.kind.take());
                 // Once: the first step waits, the second finds the socket writable.
                 Ok(if fresh_wait.is_some() { Attempt::Blocked } else { Attempt::Done(py.None()) })

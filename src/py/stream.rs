@@ -85,9 +85,8 @@ impl StreamTransport {
 
     /// Runs a method's body; a panic in it is reported and closes the connection.
     fn guard(slf: &Bound<'_, Self>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
-        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-            super::run::panicked(slf.get().owner.bind(slf.py()), Some(slf), payload.as_ref())
-        })
+        catch_unwind(AssertUnwindSafe(body))
+            .unwrap_or_else(|payload| super::run::panicked(slf.get().owner.bind(slf.py()), Some(slf), payload.as_ref()))
     }
 
     fn write_now(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -96,7 +95,11 @@ impl StreamTransport {
         let slice = bytes.as_bytes();
         let turn = this.owner.get().turn();
         let admitted = this.state.with(py, |state| {
-            if slice.is_empty() { state.machine.check_write().map(|()| None) } else { state.machine.admit(turn).map(Some) }
+            if slice.is_empty() {
+                state.machine.check_write().map(|()| None)
+            } else {
+                state.machine.admit(turn).map(Some)
+            }
         });
         let step = match admitted.map_err(|error| write_error(error, "write"))? {
             None => return Ok(()),
@@ -110,9 +113,7 @@ impl StreamTransport {
                 }
                 Err(error) => return Self::fatal(slf, io_error(py, &error), "Fatal write error on socket transport"),
             },
-            Some(Admit::Queue) => {
-                this.state.with(py, |state| state.machine.enqueue(stream_io::chunk(bytes), 0, false))
-            }
+            Some(Admit::Queue) => this.state.with(py, |state| state.machine.enqueue(stream_io::chunk(bytes), 0, false)),
             Some(Admit::Drop { warn }) => {
                 if warn {
                     this.owner.bind(py).call_method0(intern!(py, "_warn_lost_write"))?;
@@ -211,7 +212,12 @@ impl StreamTransport {
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.get_extra_info>
     #[pyo3(signature = (name, default = None))]
-    fn get_extra_info(&self, py: Python<'_>, name: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> PyResult<Option<Py<PyAny>>> {
+    fn get_extra_info(
+        &self,
+        py: Python<'_>,
+        name: &Bound<'_, PyAny>,
+        default: Option<Py<PyAny>>,
+    ) -> PyResult<Option<Py<PyAny>>> {
         let Some(extra) = self.extra(py) else { return Ok(default) };
         Ok(extra.bind(py).get_item(name)?.map(Bound::unbind).or(default))
     }
@@ -335,14 +341,17 @@ impl StreamTransport {
     /// Raises `ValueError` unless `high >= low >= 0`.
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.set_write_buffer_limits>
     #[pyo3(signature = (high = None, low = None))]
-    fn set_write_buffer_limits(slf: &Bound<'_, Self>, high: Option<&Bound<'_, PyAny>>, low: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    fn set_write_buffer_limits(
+        slf: &Bound<'_, Self>,
+        high: Option<&Bound<'_, PyAny>>,
+        low: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let number = |mark: Option<&Bound<'_, PyAny>>| mark.map(PyAnyMethods::extract::<i64>).transpose();
         let (high, low) = (number(high)?, number(low)?);
         let shown_high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
         let shown_low = low.unwrap_or(shown_high.div_euclid(4));
-        let wrong =
-            || PyValueError::new_err(format!("high ({shown_high}) must be >= low ({shown_low}) must be >= 0"));
+        let wrong = || PyValueError::new_err(format!("high ({shown_high}) must be >= low ({shown_low}) must be >= 0"));
         let (Ok(high), Ok(low)) = (usize::try_from(shown_high), usize::try_from(shown_low)) else {
             return Err(wrong());
         };
@@ -406,9 +415,9 @@ impl StreamTransport {
 
     fn __clear__(&self, py: Python<'_>) {
         self.abandon(py);
-        let rest = self.state.with(py, |state| {
-            (state.extra.take(), state.waiter.take(), state.drain_waiter.take(), state.error.take())
-        });
+        let rest = self
+            .state
+            .with(py, |state| (state.extra.take(), state.waiter.take(), state.drain_waiter.take(), state.error.take()));
         drop(rest);
     }
 }

@@ -108,17 +108,11 @@ impl StreamTransport {
 
     /// True when the socket object still has the fd that was registered.
     pub fn owns_fd(&self, py: Python<'_>) -> bool {
-        let (open, fileno) = self.state.with(py, |state| {
-            (state.sock.is_some(), state.fileno.as_ref().map(|fileno| fileno.clone_ref(py)))
-        });
+        let (open, fileno) = self
+            .state
+            .with(py, |state| (state.sock.is_some(), state.fileno.as_ref().map(|fileno| fileno.clone_ref(py))));
         let Some(fileno) = fileno else { return open };
-        open && {
-            fileno
-                .bind(py)
-                .call0()
-                .and_then(|fd| fd.extract::<i64>())
-                .is_ok_and(|fd| fd == i64::from(self.fd))
-        }
+        open && { fileno.bind(py).call0().and_then(|fd| fd.extract::<i64>()).is_ok_and(|fd| fd == i64::from(self.fd)) }
     }
 
     /// The fd to make a system call on.
@@ -150,9 +144,8 @@ impl StreamTransport {
         let mut result = Ok(());
         if let Some(Callee { protocol, context }) = this.callee(py) {
             let arg = slf.clone().into_any();
-            let called = ffi::in_context(py, &context, || {
-                protocol.call1(intern!(py, "connection_made"), arg).map(drop)
-            });
+            let called =
+                ffi::in_context(py, &context, || protocol.call1(intern!(py, "connection_made"), arg).map(drop));
             if let Err(error) = called {
                 if passes_through(py, &error) {
                     result = Err(error);
@@ -322,9 +315,8 @@ impl StreamTransport {
                 Some(error) => error.value(py).clone().into_any(),
                 None => py.None().into_bound(py),
             };
-            let called = ffi::in_context(py, &context, || {
-                protocol.call1(intern!(py, "connection_lost"), arg).map(drop)
-            });
+            let called =
+                ffi::in_context(py, &context, || protocol.call1(intern!(py, "connection_lost"), arg).map(drop));
             if let Err(error) = called {
                 result = if passes_through(py, &error) {
                     Err(error)

@@ -54,9 +54,9 @@ pub fn fd_of(file: &Bound<'_, PyAny>) -> PyResult<u32> {
     let fd: i64 = if file.is_instance_of::<PyInt>() {
         file.extract().map_err(|_| invalid())?
     } else {
-        let number = file.call_method0(intern!(file.py(), "fileno")).map_err(|error| {
-            if error.is_instance_of::<PyOSError>(file.py()) { error } else { invalid() }
-        })?;
+        let number = file
+            .call_method0(intern!(file.py(), "fileno"))
+            .map_err(|error| if error.is_instance_of::<PyOSError>(file.py()) { error } else { invalid() })?;
         number.extract().map_err(|_| invalid())?
     };
     match u32::try_from(fd) {
@@ -76,13 +76,9 @@ pub fn check_no_transport(slf: &Bound<'_, LoopCore>, fd: u32, file: &Bound<'_, P
         _ => None,
     });
     match stream {
-        Some(stream) if !stream.get().is_closing_now(py) && stream.get().owns_fd(py) => {
-            Err(PyRuntimeError::new_err(format!(
-                "File descriptor {} is used by transport {}",
-                file.repr()?,
-                stream.bind(py).repr()?
-            )))
-        }
+        Some(stream) if !stream.get().is_closing_now(py) && stream.get().owns_fd(py) => Err(PyRuntimeError::new_err(
+            format!("File descriptor {} is used by transport {}", file.repr()?, stream.bind(py).repr()?),
+        )),
         _ => Ok(()),
     }
 }
@@ -103,8 +99,7 @@ pub fn add(
     let fd = fd_of(file)?;
     check_no_transport(slf, fd, file)?;
     this.check_open()?;
-    let call =
-        Call { callback: callback.clone().unbind(), args: Args::new(args), context: ffi::copy_context(py)? };
+    let call = Call { callback: callback.clone().unbind(), args: Args::new(args), context: ffi::copy_context(py)? };
     let handle = Handle::create(slf, call)?;
     let (result, old, stale) = this.io.with(py, |io| {
         let (change, old) = io.interest.set_watcher(fd, dir, Party::Watcher(handle));

@@ -42,20 +42,44 @@ pub enum Reaction {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Act {
     /// Opens a socket; a regular file if not.
-    Open { socket: bool },
-    Duplicate { fd: u8 },
+    Open {
+        socket: bool,
+    },
+    Duplicate {
+        fd: u8,
+    },
     /// Closes an fd without telling the loop.
-    Close { fd: u8 },
+    Close {
+        fd: u8,
+    },
     /// Closes an fd, opens another file, which gets its number, and watches that.
-    Reopen { fd: u8, dir: Dir },
-    Watch { fd: u8, dir: Dir },
-    Unwatch { fd: u8, dir: Dir },
+    Reopen {
+        fd: u8,
+        dir: Dir,
+    },
+    Watch {
+        fd: u8,
+        dir: Dir,
+    },
+    Unwatch {
+        fd: u8,
+        dir: Dir,
+    },
     /// Begins a `sock_recv` or `sock_sendall`.
-    Start { fd: u8, dir: Dir },
+    Start {
+        fd: u8,
+        dir: Dir,
+    },
     /// Cancels an operation, counted from the last.
-    Cancel { nth: u8 },
+    Cancel {
+        nth: u8,
+    },
     /// Reads or writes behind the loop's back.
-    Move { fd: u8, dir: Dir, n: u8 },
+    Move {
+        fd: u8,
+        dir: Dir,
+        n: u8,
+    },
 }
 
 /// An operation of the user, of a peer, or of the loop.
@@ -64,10 +88,20 @@ pub enum Op {
     Act(Act),
     /// Queues a reaction for the next callback.
     React(Reaction),
-    Arrive { fd: u8, n: u8 },
-    MakeRoom { fd: u8, n: u8 },
-    End { fd: u8 },
-    Break { fd: u8 },
+    Arrive {
+        fd: u8,
+        n: u8,
+    },
+    MakeRoom {
+        fd: u8,
+        n: u8,
+    },
+    End {
+        fd: u8,
+    },
+    Break {
+        fd: u8,
+    },
     /// The loop looks and runs what it found.
     Look,
 }
@@ -118,15 +152,32 @@ impl Decode for Op {
 pub enum Event {
     Opened(u32),
     /// `epoll_ctl` was called.
-    Told { fd: u32, change: Change, result: Result<(), Errno> },
+    Told {
+        fd: u32,
+        change: Change,
+        result: Result<(), Errno>,
+    },
     /// A watcher's callback ran.
-    Ran { party: u32, fd: u32, dir: Dir },
+    Ran {
+        party: u32,
+        fd: u32,
+        dir: Dir,
+    },
     /// An operation moved so many bytes and ended.
-    Finished { party: u32, moved: usize },
+    Finished {
+        party: u32,
+        moved: usize,
+    },
     /// An operation waits.
-    Waits { party: u32, fd: u32, dir: Dir },
+    Waits {
+        party: u32,
+        fd: u32,
+        dir: Dir,
+    },
     /// Whoever waited for a file that is gone was given back.
-    Stale { party: u32 },
+    Stale {
+        party: u32,
+    },
     /// The loop may sleep.
     Idle,
 }

@@ -330,7 +330,10 @@ impl Sim {
             Err(error) => return self.handle_refused(error),
         };
         assert!(!self.eof_written && !self.drain_awaited, "a write that must be refused was admitted");
-        assert!(matches!(admitted, Admit::Drop { .. }) || !self.stream.is_lost(), "a write after the loss was admitted");
+        assert!(
+            matches!(admitted, Admit::Drop { .. }) || !self.stream.is_lost(),
+            "a write after the loss was admitted"
+        );
         let bytes = patterned(self.written, len as usize);
         match admitted {
             Admit::Send => {

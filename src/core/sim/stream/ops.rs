@@ -52,7 +52,10 @@ pub enum Op {
     PauseReading,
     ResumeReading,
     /// Sets the marks; a zero stands for "not given".
-    SetLimits { high: u8, low: u8 },
+    SetLimits {
+        high: u8,
+        low: u8,
+    },
     /// Somebody waits for the buffer to drain, or no longer.
     DrainWait(bool),
     /// What `eof_received` answers.
@@ -64,7 +67,10 @@ pub enum Op {
     PeerEnd,
     PeerReset,
     /// Bounds the link's send buffer, and what one send takes.
-    Bound { capacity: u16, per_call: u8 },
+    Bound {
+        capacity: u16,
+        per_call: u8,
+    },
     /// The loop runs one turn.
     Turn,
     /// The loop stops: what follows is called from outside of it, until the next turn.
