@@ -91,6 +91,7 @@ receiving = st.one_of(
     st.tuples(st.just("pause"), pauses),
     st.just(("cancel",)),
     st.tuples(st.just("race"), sizes, sizes, pauses),
+    st.tuples(st.just("abandon"), sizes, sizes, pauses),
     st.just(("await",)),
     st.tuples(st.just("direct"), sizes),
 )
@@ -115,6 +116,12 @@ async def play(receiver, operations, anytime):
                 if anytime:
                     await turns(pause)
                     await receiver.stop(cancel=True)
+            case ("abandon", count, fed, pause):
+                receiver.start(count, into=False)
+                await turns(2)
+                await receiver.stop(cancel=anytime or not receiver.fed_while_waiting)
+                receiver.feed(fed)
+                await turns(pause)
             case ("await",):
                 await receiver.stop(cancel=False)
             case ("direct", count):

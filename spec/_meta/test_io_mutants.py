@@ -1,0 +1,78 @@
+"""The tests of readers, writers and sockets can fail: every mutant fails the tests that forbid what it does."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spec._meta import io_mutants
+
+ROOT = Path(io_mutants.__file__).resolve().parent.parent
+WATCHERS = "readers_writers/"
+SOCKETS = "sockets/"
+CAUGHT_BY = {
+    "SpecEdge": [
+        WATCHERS + "test_readiness.py::test_a_reader_is_called_until_all_data_is_read[{}]",
+        WATCHERS + "test_model.py::test_watchers_behave_like_the_model[{}]",
+    ],
+    "SpecEager": [
+        WATCHERS + "test_readiness.py::test_a_reader_of_an_idle_listener_is_not_called_before_a_client_connects[{}]",
+        WATCHERS + "test_model.py::test_watchers_behave_like_the_model[{}]",
+    ],
+    "SpecOverdue": [
+        WATCHERS + "test_registration.py::test_of_two_ready_readers_that_remove_each_other_one_is_called[{}]",
+    ],
+    "SpecOneWay": [WATCHERS + "test_readiness.py::test_removing_one_direction_leaves_the_other[{}-reader]"],
+    "SpecChainFirst": [
+        WATCHERS + "test_callbacks.py::test_a_chain_that_never_ends_does_not_starve_a_ready_watcher[{}-tasks-reader]",
+        SOCKETS + "test_together.py::test_a_chain_that_never_ends_does_not_starve_an_operation[{}-callbacks-recv]",
+    ],
+    "SpecByNumber": [
+        SOCKETS + "test_reuse.py::test_a_new_socket_that_has_data_at_once_is_read_though_the_old_one_was_drained[{}]",
+    ],
+    "SpecGreedyCancel": [
+        SOCKETS + "test_cancelling.py::test_what_arrives_after_a_cancellation_is_for_the_next_receive[{}-1-recv]",
+        SOCKETS + "test_model.py::test_receives_behave_like_the_model[{}]",
+    ],
+    "SpecShortSend": [
+        SOCKETS + "test_sending.py::test_everything_is_sent_to_a_slow_reader[{}-8000000-tcp]",
+        SOCKETS + "test_model.py::test_sends_behave_like_the_model[{}-unix]",
+    ],
+    "SpecAtOnce": [SOCKETS + "test_checks.py::test_the_socket_is_checked_when_the_operation_is_awaited[{}]"],
+    "SpecKeeper": [SOCKETS + "test_checks.py::test_the_loop_keeps_neither_the_socket_nor_the_buffer[{}-waited]"],
+}
+# What none of them breaks: a mutant that fails everything shows nothing.
+HARMLESS = "sockets/test_receiving.py::test_recv_returns_bytes_that_were_there_before[{}-tcp]"
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory) -> dict[str, str]:
+    """Outcomes by test, of one run of some tests on the mutants."""
+    results = tmp_path_factory.mktemp("mutants") / "run.json"
+    loops = [f"--loop=spec._meta.io_mutants:{name}" for name in CAUGHT_BY]
+    tests = [str(ROOT / test.format(name)) for name, caught in CAUGHT_BY.items() for test in (*caught, HARMLESS)]
+    command = [sys.executable, "-m", "pytest", "-q", "--spec-timeout=5", f"--spec-json={results}", *loops, *tests]
+    run = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True, timeout=110, check=False)
+    assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout + run.stderr
+    document = json.loads(results.read_text(encoding="utf-8"))
+    return {test["id"].removeprefix("spec/"): test["outcome"] for test in document["tests"]}
+
+
+def test_every_mutant_is_listed():
+    classes = [
+        name
+        for name, value in inspect.getmembers(io_mutants, inspect.isclass)
+        if value.__module__ == io_mutants.__name__ and name.startswith("Spec")
+    ]
+    assert sorted(CAUGHT_BY) == sorted(classes)
+
+
+@pytest.mark.parametrize(("mutant", "test"), [(mutant, test) for mutant, tests in CAUGHT_BY.items() for test in tests])
+def test_a_mutant_fails_the_test_that_forbids_what_it_does(outcomes, mutant, test):
+    assert outcomes[test.format(mutant)] == "failed"
+    assert outcomes[HARMLESS.format(mutant)] == "passed"
