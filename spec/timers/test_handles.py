@@ -245,13 +245,13 @@ def test_a_loop_that_waits_for_ages_is_woken_by_a_thread(loop):
 @METHODS
 def test_nan_disturbs_neither_the_loop_nor_other_timers(loop, method):
     seen = []
-    order = [0.004, 0.001, 0.003, 0.002]
+    order = [0.02, 0.005, 0.015, 0.01]
     for position, delay in enumerate(order):
         loop.call_later(delay, seen.append, delay)
         if position % 2:
             with contextlib.suppress(ValueError):
                 arm(loop, method, math.nan, len, ())
-    loop.call_later(0.02, loop.stop)
+    loop.call_later(0.04, loop.stop)
     loop.run_forever()
     assert seen == sorted(order)
 
