@@ -35,17 +35,14 @@ class Receiver:
         self.source = pattern(100_000)
         self.sent = 0
         self.got = b""
-        self.fed_while_waiting = False
         self.waiting = None
 
     def feed(self, count):
         self.theirs.send(self.source[self.sent : self.sent + count])
         self.sent += count
-        self.fed_while_waiting = self.waiting is not None
 
     def start(self, count, into):
         if self.waiting is None:
-            self.fed_while_waiting = False
             self.waiting = asyncio.create_task(self.receive(count, into))
 
     async def receive(self, count, into):
@@ -98,7 +95,7 @@ receiving = st.one_of(
 
 
 async def play(receiver, operations, anytime):
-    """Apply `operations`; unless `anytime`, a receive is cancelled only while the loop cannot have seen data for it."""
+    """Apply `operations`; unless `anytime`, a receive is cancelled only while there is nothing to receive."""
     for operation in operations:
         match operation:
             case ("feed", count):
@@ -108,7 +105,7 @@ async def play(receiver, operations, anytime):
             case ("pause", count):
                 await turns(count)
             case ("cancel",):
-                await receiver.stop(cancel=anytime or not receiver.fed_while_waiting)
+                await receiver.stop(cancel=anytime or receiver.sent == len(receiver.got))
             case ("race", count, fed, pause):
                 receiver.start(count, into=False)
                 await turns(2)
@@ -119,7 +116,7 @@ async def play(receiver, operations, anytime):
             case ("abandon", count, fed, pause):
                 receiver.start(count, into=False)
                 await turns(2)
-                await receiver.stop(cancel=anytime or not receiver.fed_while_waiting)
+                await receiver.stop(cancel=anytime or receiver.sent == len(receiver.got))
                 receiver.feed(fed)
                 await turns(pause)
             case ("await",):
