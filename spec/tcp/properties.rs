@@ -194,7 +194,14 @@ fn transcript(ops: &[Op]) -> String {
 
 #[test]
 fn transcript_of_small_writes_in_one_turn() {
-    insta::assert_snapshot!(transcript(&[Op::Write(10), Op::Write(20), Op::Write(30), Op::Turn, Op::Write(40), Op::Turn]));
+    insta::assert_snapshot!(transcript(&[
+        Op::Write(10),
+        Op::Write(20),
+        Op::Write(30),
+        Op::Turn,
+        Op::Write(40),
+        Op::Turn
+    ]));
 }
 
 #[test]
@@ -221,13 +228,7 @@ fn transcript_of_a_slow_peer_and_a_protocol_that_writes_when_resumed() {
 
 #[test]
 fn transcript_of_an_echo_that_ends_with_the_peer() {
-    let ops = [
-        Op::KeepOpen(false),
-        Op::React(Reaction::Write(5)),
-        Op::PeerSend(5),
-        Op::PeerEnd,
-        Op::Turn,
-    ];
+    let ops = [Op::KeepOpen(false), Op::React(Reaction::Write(5)), Op::PeerSend(5), Op::PeerEnd, Op::Turn];
     insta::assert_snapshot!(transcript(&ops));
 }
 

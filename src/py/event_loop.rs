@@ -4,94 +4,32 @@
 //! `BaseEventLoop` sets and reads (`_closed`, `_debug`, `_stopping`, `_thread_id`) are properties here, so that both
 //! halves see one value.
 
-use std::collections::HashMap;
-use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
-use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
+use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
 use super::errors::io_error;
-use super::ffi::{self, FastMethod};
+use super::ffi;
 use super::handle::{Args, Call, Handle, TimerHandle, seconds};
 use super::listener::Listener;
-use super::slots::{Endpoint, Slots};
-use super::sockops::{Kind, Owners, SockOperation};
+use super::slots::Endpoint;
+use super::sockops::{Kind, SockOperation};
 use super::stream::StreamTransport;
-use super::watch::{self, Party};
-use crate::core::interest::{Change, Dir, Interest, Keep};
-use crate::core::ready::Ready;
+use super::tables::{Entry, Io, Sched};
+use super::watch;
+use crate::core::interest::Dir;
 use crate::core::time::Time;
-use crate::core::timers::{TimerKey, Timers};
-use crate::core::turn::Turn;
-use crate::io::reactor::{Reactor, UserEvent};
+use crate::core::timers::TimerKey;
+use crate::io::reactor::Reactor;
 use crate::io::sys::monotonic_nanos;
 
 /// One read takes this much at most: asyncio's `max_size`.
 pub const SCRATCH: usize = 256 * 1024;
-
-/// What waits in the ready queue.
-#[derive(Debug)]
-pub enum Entry {
-    Handle(Py<Handle>),
-    /// A watcher of a user's fd: it runs again and again.
-    Watch(Py<Handle>),
-    Timer(Py<TimerHandle>),
-    /// A registered endpoint has readiness; the token names slot and direction.
-    Io(u32),
-    /// A transport is to be told `connection_made`.
-    Made(Py<StreamTransport>),
-    /// A transport is to be told `connection_lost`.
-    Lost(Py<StreamTransport>),
-}
-
-impl Entry {
-    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self {
-            Self::Handle(handle) | Self::Watch(handle) => visit.call(handle),
-            Self::Timer(handle) => visit.call(handle),
-            Self::Io(_) => Ok(()),
-            Self::Made(stream) | Self::Lost(stream) => visit.call(stream),
-        }
-    }
-}
-
-/// What is scheduled.
-#[derive(Debug, Default)]
-pub struct Sched {
-    pub ready: Ready<Entry>,
-    pub timers: Timers<Py<TimerHandle>>,
-    pub turn: Turn,
-}
-
-/// What waits for the kernel.
-#[derive(Debug, Default)]
-pub struct Io {
-    pub reactor: Option<Reactor>,
-    pub interest: Interest<Party>,
-    pub slots: Slots,
-    /// Whose fds the registrations of `sock_*` operations are.
-    pub owners: Owners,
-    /// The file objects by which watchers were set, by fd, kept as the `selectors` module keeps them.
-    pub files: HashMap<u32, Py<PyAny>>,
-    /// Spare lists, kept for their memory.
-    pub tokens: Vec<u32>,
-    pub events: Vec<UserEvent>,
-}
-
-impl Io {
-    /// Carries out a change of a user fd's registration, see [`Reactor::settle`].
-    pub fn settle(&mut self, fd: u32, change: Change, keep: Keep) -> (std::io::Result<()>, Vec<Party>) {
-        match &self.reactor {
-            Some(reactor) => reactor.settle(&mut self.interest, fd, change, keep),
-            None => (Ok(()), Vec::new()),
-        }
-    }
-}
 
 /// The Rust half of an event loop.
 #[pyclass(module = "tokioloop._tokioloop", subclass, frozen)]
@@ -201,7 +139,7 @@ impl LoopCore {
     }
 
     #[inline]
-    fn schedule(
+    pub fn schedule(
         slf: &Bound<'_, Self>,
         method: &str,
         callback: &Bound<'_, PyAny>,
@@ -245,58 +183,6 @@ impl LoopCore {
         handle.get().set_key(py, Some(key));
         Ok(handle)
     }
-}
-
-/// `call_soon(callback, *args, context=None)`, the hottest method there is.
-struct CallSoon;
-
-impl FastMethod for CallSoon {
-    type Class = LoopCore;
-    const NAME: &'static CStr = c"call_soon";
-    const DOC: &'static CStr = c"call_soon($self, callback, /, *args, context=None)\n--\n\n\
-        Schedule callback(*args) for the next iteration of the loop.\n\n\
-        Returns an asyncio.Handle. Raises RuntimeError when the loop is closed; in debug mode also when called from\n\
-        another thread, and TypeError when callback is a coroutine or not callable.\n\
-        Source: https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.call_soon";
-
-    #[inline]
-    fn call<'py>(
-        slf: &Bound<'py, LoopCore>,
-        args: &[Borrowed<'_, 'py, PyAny>],
-        positional: usize,
-        names: Option<&Bound<'py, PyTuple>>,
-    ) -> PyResult<Py<PyAny>> {
-        let py = slf.py();
-        let (args, named) = args.split_at(positional);
-        let (mut callback, mut context) = (args.first().map(|callback| &**callback), None);
-        for (name, value) in names.into_iter().flatten().zip(named) {
-            if name.is(intern!(py, "context")) || name.eq("context")? {
-                context = Some(&**value).filter(|context| !context.is_none());
-            } else if callback.is_none() && name.eq("callback")? {
-                callback = Some(value);
-            } else {
-                let message = format!("call_soon() got an unexpected keyword argument {}", name.repr()?);
-                return Err(PyTypeError::new_err(message));
-            }
-        }
-        let Some(callback) = callback else {
-            return Err(PyTypeError::new_err("call_soon() missing 1 required positional argument: 'callback'"));
-        };
-        let args = match args {
-            [] | [_] => Args::None,
-            [_, only] => Args::One((**only).clone().unbind()),
-            [_, rest @ ..] => Args::Many(PyTuple::new(py, rest)?.unbind()),
-        };
-        LoopCore::schedule(slf, "call_soon", callback, args, context, true).map(Py::into_any)
-    }
-}
-
-/// Puts the fast methods into the class.
-///
-/// # Errors
-/// `MemoryError`.
-pub fn define_fast_methods(py: Python<'_>) -> PyResult<()> {
-    ffi::define::<CallSoon>(py)
 }
 
 /// Now, on the clock of `loop.time()`.

@@ -5,7 +5,7 @@
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::{PyBufferError, PyRuntimeError};
+use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
 use pyo3::types::{PyBytes, PyTuple};
@@ -175,13 +175,20 @@ pub struct Lent {
 
 impl Lent {
     /// # Errors
-    /// `BufferError` or `TypeError` when the object lends no writable contiguous buffer.
+    /// `TypeError` when the object lends no writable contiguous buffer.
     pub fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut view = Box::new(ffi::Py_buffer::new());
         // SAFETY: `view` is live; on success it is filled and owned by us until released in `drop`.
         let failed = unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *view, ffi::PyBUF_WRITABLE) };
         if failed != 0 {
-            return Err(PyErr::fetch(object.py()));
+            let error = PyErr::fetch(object.py());
+            if error.is_instance_of::<PyBufferError>(object.py()) {
+                // As the methods of `socket` say it.
+                let name = object.get_type().name()?;
+                let message = format!("a read-write bytes-like object is required, not {}", name.repr()?);
+                return Err(PyTypeError::new_err(message));
+            }
+            return Err(error);
         }
         if view.buf.is_null() && view.len > 0 {
             return Err(PyBufferError::new_err("buffer has no memory"));

@@ -15,10 +15,11 @@ use socket2::SockAddr;
 
 use super::cell::GilCell;
 use super::errors::{io_error, passes_through, report};
-use super::event_loop::{Entry, LoopCore};
+use super::event_loop::LoopCore;
 use super::ffi;
 use super::slots::Endpoint;
 use super::stream::StreamTransport;
+use super::tables::Entry;
 use crate::core::accept::{Accept, AcceptError, AcceptStep};
 use crate::io::endpoint;
 use crate::io::source::{self, Source};

@@ -5,6 +5,8 @@
 //!
 //! Unsafe code lives in two fenced files: `cell` and `ffi`.
 
+#[deny(unsafe_code)]
+mod call_soon;
 mod cell;
 #[deny(unsafe_code)]
 mod chunk;
@@ -29,6 +31,8 @@ mod sockops;
 mod stream;
 #[deny(unsafe_code)]
 mod stream_io;
+#[deny(unsafe_code)]
+mod tables;
 #[deny(unsafe_code)]
 mod watch;
 
@@ -55,7 +59,7 @@ mod _tokioloop {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        super::event_loop::define_fast_methods(module.py())?;
+        super::call_soon::define_fast_methods(module.py())?;
         super::stream::define_fast_methods(module.py())
     }
 }

@@ -13,10 +13,11 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use super::errors::{PANIC, io_error, passes_through, report};
-use super::event_loop::{Entry, Io, LoopCore, now};
+use super::event_loop::{LoopCore, now};
 use super::handle::{Body, Call, Handle};
 use super::slots::Endpoint;
 use super::stream::StreamTransport;
+use super::tables::{Entry, Io};
 use super::watch::Party;
 use crate::core::interest::{Dir, Keep};
 use crate::core::time::Time;

@@ -11,8 +11,7 @@
 use std::io;
 
 use pyo3::exceptions::{
-    PyBlockingIOError, PyBufferError, PyGeneratorExit, PyInterruptedError, PyRuntimeError, PyStopIteration,
-    PyTypeError, PyValueError,
+    PyBlockingIOError, PyGeneratorExit, PyInterruptedError, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -310,13 +309,7 @@ impl SockOperation {
                 Ok(Attempt::Done(bytes.into_any().unbind()))
             }
             Request::Into(buf) => {
-                let mut lent = Lent::of(buf.bind(py)).map_err(|error| {
-                    if error.is_instance_of::<PyBufferError>(py) {
-                        PyTypeError::new_err("a read-write bytes-like object is required")
-                    } else {
-                        error
-                    }
-                })?;
+                let mut lent = Lent::of(buf.bind(py))?;
                 let room = lent.len();
                 let got = lent.fill(py, |buf| recv(fd, buf)).map_err(|error| io_error(py, &error))?;
                 let Some(got) = got else { return Ok(Attempt::Blocked) };

@@ -15,11 +15,12 @@ use pyo3::types::{PyBytes, PyDict};
 use super::cell::GilCell;
 use super::chunk::Chunk;
 use super::errors::{fault_error, io_error, passes_through, report};
-use super::event_loop::{Entry, LoopCore, SCRATCH};
+use super::event_loop::{LoopCore, SCRATCH};
 use super::ffi::{self, Lent};
 use super::protocol::Protocol;
 use super::slots::Endpoint;
 use super::stream::{State, StreamTransport};
+use super::tables::Entry;
 use crate::core::fault::Fault;
 use crate::core::stream::{Policy, Step, Stream};
 use crate::io::endpoint;
@@ -52,6 +53,8 @@ impl StreamTransport {
         let raw: i32 = fileno.call0()?.extract()?;
         let fd = u32::try_from(raw).map_err(|_| io_error(py, &io::Error::from_raw_os_error(libc::EBADF)))?;
         super::watch::check_no_transport(owner, fd, sock)?;
+        // A protocol without it is refused here, before anything is scheduled.
+        protocol.getattr(intern!(py, "connection_made"))?;
         let extra = match extra {
             Some(extra) => extra.copy()?,
             None => PyDict::new(py),
@@ -442,6 +445,7 @@ impl StreamTransport {
             drop(this.state.with(py, |state| state.machine.take_discarded()));
         }
         if step.has(Step::LOSE) {
+            this.owner.get().check_open()?;
             this.owner.get().push(py, Entry::Lost(slf.clone().unbind()));
         }
         shutdown

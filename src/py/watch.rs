@@ -1,6 +1,6 @@
 //! `add_reader`, `add_writer` and their removal.
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
@@ -51,18 +51,17 @@ pub fn fd_of(file: &Bound<'_, PyAny>) -> PyResult<u32> {
         let repr = file.repr().map_or_else(|_| "?".to_owned(), |repr| repr.to_string());
         PyValueError::new_err(format!("Invalid file object: {repr}"))
     };
-    let fd: i64 = if file.is_instance_of::<PyInt>() {
-        file.extract().map_err(|_| invalid())?
+    let number = if file.is_instance_of::<PyInt>() {
+        file.clone()
     } else {
-        let number = file
-            .call_method0(intern!(file.py(), "fileno"))
-            .map_err(|error| if error.is_instance_of::<PyOSError>(file.py()) { error } else { invalid() })?;
-        number.extract().map_err(|_| invalid())?
+        file.call_method0(intern!(file.py(), "fileno"))
+            .map_err(|error| if error.is_instance_of::<PyOSError>(file.py()) { error } else { invalid() })?
     };
-    match u32::try_from(fd) {
-        Ok(fd) if i32::try_from(fd).is_ok() => Ok(fd),
-        _ => Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}"))),
-    }
+    // An `OverflowError` is what `epoll` gives for a number that no fd has.
+    let fd = number
+        .extract::<i32>()
+        .map_err(|error| if error.is_instance_of::<PyOverflowError>(file.py()) { error } else { invalid() })?;
+    u32::try_from(fd).map_err(|_| PyValueError::new_err(format!("Invalid file descriptor: {fd}")))
 }
 
 /// Refuses an fd that a live transport has.

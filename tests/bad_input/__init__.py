@@ -44,6 +44,7 @@ def attempt(step: Callable[[object], None], function: Callable[..., object], *ar
 def outcome(error: BaseException) -> tuple[str, int | None, str]:
     """An exception's type, errno and message, without what differs from run to run."""
     text = re.sub(r"0x[0-9a-f]+|\d{2,}|fd=\d+", "N", str(error))
+    text = text.replace("writelines() after", "write() after")  # stock's writelines was made of write up to 3.11
     text = re.sub(r"call_(at|later)\(\)", "call_later()", text)  # stock's call_later names call_at
     text = re.sub(r"_UnixSelectorEventLoop|TokioLoop|_SelectorSocketTransport|StreamTransport", "X", text)
     return type(error).__name__, getattr(error, "errno", None), text

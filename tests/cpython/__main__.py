@@ -43,7 +43,10 @@ def main() -> int:
     passes = [0, 0, 0]
     print(f"CPython {sys.version.split()[0]}: its asyncio tests on stock asyncio and on {label}")
     print(f"{'module':<40}{'asyncio':>9}{label:>12}{'(on loop)':>11}{'seconds':>9}")
-    modules = options.module or _available(listed.modules)
+    modules = [module for module in options.module or listed.modules if _is_there(module)]
+    if not modules:
+        print(f"this interpreter has no tests called {', '.join(options.module)}")
+        return NO_TESTS
     for module in modules:
         row = _compare(module, options, listed, known, used, report)
         passes = [total + one for total, one in zip(passes, row, strict=True)]
@@ -86,8 +89,11 @@ def _label(name: str) -> str:
     return type(loop).__name__ if type(loop).__name__.lower().startswith(top.lower()) else top
 
 
-def _available(modules: list[str]) -> list[str]:
-    return [module for module in modules if importlib.util.find_spec(runner.dotted(module)) is not None]
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(runner.dotted(module)) is not None
+    except ModuleNotFoundError:  # its parent is not there, or is no package
+        return False
 
 
 def _compare(
