@@ -1,0 +1,77 @@
+//! What a loop holds: the ready queue and the timers, the registrations and the endpoints.
+
+use std::collections::HashMap;
+use std::io;
+
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::handle::{Handle, TimerHandle};
+use super::slots::Slots;
+use super::sockops::Owners;
+use super::stream::StreamTransport;
+use super::watch::Party;
+use crate::core::interest::{Change, Interest, Keep};
+use crate::core::ready::Ready;
+use crate::core::timers::Timers;
+use crate::core::turn::Turn;
+use crate::io::reactor::{Reactor, UserEvent};
+
+/// What waits in the ready queue.
+#[derive(Debug)]
+pub enum Entry {
+    Handle(Py<Handle>),
+    /// A watcher of a user's fd: it runs again and again.
+    Watch(Py<Handle>),
+    Timer(Py<TimerHandle>),
+    /// A registered endpoint has readiness; the token names slot and direction.
+    Io(u32),
+    /// A transport is to be told `connection_made`.
+    Made(Py<StreamTransport>),
+    /// A transport is to be told `connection_lost`.
+    Lost(Py<StreamTransport>),
+}
+
+impl Entry {
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Handle(handle) | Self::Watch(handle) => visit.call(handle),
+            Self::Timer(handle) => visit.call(handle),
+            Self::Io(_) => Ok(()),
+            Self::Made(stream) | Self::Lost(stream) => visit.call(stream),
+        }
+    }
+}
+
+/// What is scheduled.
+#[derive(Debug, Default)]
+pub struct Sched {
+    pub ready: Ready<Entry>,
+    pub timers: Timers<Py<TimerHandle>>,
+    pub turn: Turn,
+}
+
+/// What waits for the kernel.
+#[derive(Debug, Default)]
+pub struct Io {
+    pub reactor: Option<Reactor>,
+    pub interest: Interest<Party>,
+    pub slots: Slots,
+    /// Whose fds the registrations of `sock_*` operations are.
+    pub owners: Owners,
+    /// The file objects by which watchers were set, by fd, kept as the `selectors` module keeps them.
+    pub files: HashMap<u32, Py<PyAny>>,
+    /// Spare lists, kept for their memory.
+    pub tokens: Vec<u32>,
+    pub events: Vec<UserEvent>,
+}
+
+impl Io {
+    /// Carries out a change of a user fd's registration, see [`Reactor::settle`].
+    pub fn settle(&mut self, fd: u32, change: Change, keep: Keep) -> (io::Result<()>, Vec<Party>) {
+        match &self.reactor {
+            Some(reactor) => reactor.settle(&mut self.interest, fd, change, keep),
+            None => (Ok(()), Vec::new()),
+        }
+    }
+}
