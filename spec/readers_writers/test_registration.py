@@ -9,6 +9,7 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 import weakref
 from contextlib import ExitStack
 
@@ -26,9 +27,8 @@ def open_pipe(stack):
 
 
 def open_fifo(stack):
-    path = f"/tmp/spec-fifo-{os.getpid()}"
+    path = os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), "fifo")
     os.mkfifo(path)
-    stack.callback(os.unlink, path)
     fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     stack.callback(os.close, fd)
     return fd, lambda: os.write(fd, b"x")
