@@ -121,10 +121,24 @@ unsafe extern "C" fn fast_call<M: FastMethod>(
     positional: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: CPython calls this with the GIL held, a live `self`, as many live arguments as it says, and a tuple of
-    // names or null.
+    // The GIL is held already. PyO3 has to know, too: references dropped while it does not are only given back later.
+    Python::attach(|py| {
+        // SAFETY: CPython calls this with a live `self`, as many live arguments as it says, and a tuple of names or
+        // null.
+        unsafe { fast_call_attached::<M>(py, slf, args, positional, names) }
+    })
+}
+
+#[inline]
+unsafe fn fast_call_attached<M: FastMethod>(
+    py: Python<'_>,
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    positional: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as the caller promises.
     unsafe {
-        let py = Python::assume_attached();
         // The method descriptor has checked that `self` is of the class (or of one below it) that it was made for.
         let slf = Borrowed::from_ptr(py, slf).cast_unchecked::<M::Class>();
         let names = (!names.is_null()).then(|| Borrowed::from_ptr(py, names).cast_unchecked::<PyTuple>());

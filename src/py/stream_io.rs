@@ -561,7 +561,11 @@ impl StreamTransport {
             .and_then(|warnings| {
                 warnings.call_method1(intern!(py, "warn"), (message, py.get_type::<PyResourceWarning>()))
             })
-            .and(sock.bind(py).call_method0(intern!(py, "close")));
+            .and_then(|_| {
+                // The collector may have emptied the socket object: its base class needs none of what is gone.
+                let class = py.import(intern!(py, "_socket"))?.getattr(intern!(py, "socket"))?;
+                class.call_method1(intern!(py, "close"), (&sock,))
+            });
         if let Err(error) = warned {
             error.write_unraisable(py, Some(sock.bind(py)));
         }
