@@ -58,7 +58,7 @@ def test_raw_tcp_server(loop, run):
 @clause("tcp.raw.accept-waits")
 def test_sock_accept_on_an_idle_listener_lets_the_loop_run(loop, run):
     async def main(listener):
-        accepting = loop.create_task(loop.sock_accept(listener))
+        accepting = asyncio.ensure_future(loop.sock_accept(listener))
         await turns(50)
         idle = not accepting.done()
         client = socket.create_connection(listener.getsockname(), timeout=peers.TIMEOUT)
