@@ -122,10 +122,15 @@ unsafe extern "C" fn fast_call<M: FastMethod>(
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // The GIL is held already. PyO3 has to know, too: references dropped while it does not are only given back later.
-    Python::attach(|py| {
+    let call = |py: Python<'_>| {
         // SAFETY: CPython calls this with a live `self`, as many live arguments as it says, and a tuple of names or
         // null.
         unsafe { fast_call_attached::<M>(py, slf, args, positional, names) }
+    };
+    Python::try_attach(call).unwrap_or_else(|| {
+        // Refused while the interpreter ends, when a finalizer may still call.
+        // SAFETY: CPython calls this with the GIL held.
+        call(unsafe { Python::assume_attached() })
     })
 }
 
