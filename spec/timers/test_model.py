@@ -76,6 +76,11 @@ class Program:
     def run(self) -> None:
         self.loop.call_at(self.base + (12 + MOST_TIMERS) * QUANTUM, self.loop.stop)
         self.loop.run_forever()
+        # On a machine that was busy elsewhere, timers that are due by now may have armed one another in that last
+        # iteration; each of these iterations calls those of the one before.
+        for _ in range(MOST_TIMERS):
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
 
 
 @clause("timers.order.any-program")
