@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from . import exceptions, runner
 from .exceptions import Entry, Exceptions
@@ -35,7 +36,7 @@ def main() -> int:
     if importlib.util.find_spec("test.test_asyncio") is None:
         print("this interpreter has no test.test_asyncio package (distributions ship it apart, as python3-testsuite)")
         return NO_TESTS
-    listed = exceptions.read()
+    listed = exceptions.read(options.exceptions)
     label = _label(options.loop)
     known = [entry for entry in listed.differs if entry.applies] if label == listed.loop else []
     used: set[Entry] = set()
@@ -71,6 +72,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", action="append", help="a test id (test_events.Class.test_name), repeatable")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds a test may take")
     parser.add_argument("--quick", action="store_true", help="ask stock asyncio only about what the loop did not pass")
+    parser.add_argument("--exceptions", type=Path, default=exceptions.FILE, help="default: exceptions.toml here")
     parser.add_argument("--verbose", action="store_true", help="print the traceback of every test that differs")
     options = parser.parse_args()
     if ":" not in options.loop:

@@ -121,7 +121,7 @@ def _run_child(
         status = child.wait()
         output.seek(0)
         said = output.read().decode(errors="replace")
-    if status == 0 and not hung:
+    if status == 0 and running is None:
         return None
     why = "hung" if hung or "Timeout (" in said else f"ended the process: exit status {status}"
     if running is None:
