@@ -95,9 +95,10 @@ fuzz: ## Run the fuzzers [TARGET=stream] [SECONDS=60, for each]
 		echo "== fuzz $$target: $(SECONDS) s without a crash"; \
 	done
 
-bench: $(VENV)/.built-release ## Measure against asyncio, uvloop and rloop [BENCH="raw stream proto"]
+bench: $(VENV)/.built-release ## Compare with asyncio, uvloop and rloop, for 30 min [BENCH="raw stream proto"]
 	@$(PY) -m pip install --quiet --requirement benchmarks/requirements.txt
 	$(PY) benchmarks/benchmarks.py $(BENCH)
+	$(PY) benchmarks/micro.py
 
 clean: ## Remove everything that was built or installed
 	rm -rf target fuzz/target fuzz/artifacts spec/_results .venv .venv-* tokioloop/_tokioloop.*.so
