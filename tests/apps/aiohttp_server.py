@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from aiohttp import web
 
@@ -38,5 +39,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=support.factory()) as loop_runner:
+    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=support.factory()) as loop_runner:
         loop_runner.run(main())
