@@ -37,6 +37,10 @@ def main() -> int:
         print("this interpreter has no test.test_asyncio package (distributions ship it apart, as python3-testsuite)")
         return NO_TESTS
     listed = exceptions.read(options.exceptions)
+    modules = [module for module in options.module or listed.modules if _is_there(module)]
+    if not modules:
+        print(f"this interpreter has no tests called {', '.join(options.module)}")
+        return NO_TESTS
     label = _label(options.loop)
     known = [entry for entry in listed.differs if entry.applies] if label == listed.loop else []
     used: set[Entry] = set()
@@ -44,10 +48,6 @@ def main() -> int:
     passes = [0, 0, 0]
     print(f"CPython {sys.version.split()[0]}: its asyncio tests on stock asyncio and on {label}")
     print(f"{'module':<40}{'asyncio':>9}{label:>12}{'(on loop)':>11}{'seconds':>9}")
-    modules = [module for module in options.module or listed.modules if _is_there(module)]
-    if not modules:
-        print(f"this interpreter has no tests called {', '.join(options.module)}")
-        return NO_TESTS
     for module in modules:
         row = _compare(module, options, listed, known, used, report)
         passes = [total + one for total, one in zip(passes, row, strict=True)]
