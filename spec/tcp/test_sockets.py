@@ -10,6 +10,7 @@ import pytest
 from spec._kit import clause, peers
 from spec._kit.contracts.recording import Recorder, pattern
 from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, turns
+from spec.tcp.makers import shrink
 from spec.tcp.serving import Echo
 
 
@@ -77,6 +78,7 @@ def test_a_reset_with_data_queued_is_connection_lost_with_the_error(loop, run, r
     async def main():
         protocol = Recorder(loop)
         ours, theirs = peers.pair()
+        shrink(ours, theirs)
         transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
         if not reading:
             transport.pause_reading()

@@ -10,6 +10,7 @@ import pytest
 from spec._kit import clause, peers
 from spec._kit.contracts.recording import pattern
 from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, turns
+from spec.tcp.makers import shrink
 
 BLOB = pattern(MORE_THAN_THE_KERNEL_TAKES)
 
@@ -66,6 +67,7 @@ def test_open_connection_reads_and_writes(loop, run):
 def test_drain_waits_while_the_peer_does_not_read(loop, run):
     async def main():
         ours, theirs = peers.pair()
+        shrink(ours, theirs)
         _, writer = await asyncio.open_connection(sock=ours)
         writer.write(BLOB)
         draining = loop.create_task(writer.drain())
@@ -105,6 +107,7 @@ def test_a_reader_that_nobody_reads_stops_the_peer(loop, run):
 
     async def main():
         ours, theirs = peers.pair()
+        shrink(ours, theirs)
         reader, writer = await asyncio.open_connection(sock=ours, limit=1024)
         sending = loop.create_task(aside(theirs.sendall, BLOB))
         await turns(200)
