@@ -66,8 +66,10 @@ pub enum Wait {
 pub struct Turn {
     /// Turns since the last look, its own included.
     ticks: u32,
-    /// When the last look ended.
-    looked: Time,
+    /// When the last look ended, or when the first turn behind it asked for the time.
+    looked: Option<Time>,
+    /// The turns before the last look were long: ask for the time in each.
+    careful: bool,
 }
 
 impl Default for Turn {
@@ -80,15 +82,16 @@ impl Turn {
     /// A loop that has not looked yet: its first turn will.
     #[must_use]
     pub const fn new() -> Self {
-        Self { ticks: LOOK_TICKS, looked: Time::PAST }
+        Self { ticks: LOOK_TICKS, looked: None, careful: false }
     }
 
     /// Opens a turn without asking for the time, if it may: true means [`Wait::Skip`]. Reading the clock is a quarter of
     /// the price of a turn with one callback, so while callbacks are ready and no timer is set, only every eighth turn
-    /// does. Otherwise nothing changes, and [`Turn::plan`] is to be asked.
+    /// does, unless turns turned out to be long. Otherwise nothing changes, and [`Turn::plan`] is to be asked.
     #[inline]
     pub fn skip_unclocked(&mut self, ready: bool, timers: bool, stopping: bool) -> bool {
-        let skip = ready && !timers && !stopping && self.ticks < LOOK_TICKS && !self.ticks.is_multiple_of(CLOCK_TICKS);
+        let unclocked = !self.careful && self.looked.is_some() && !self.ticks.is_multiple_of(CLOCK_TICKS);
+        let skip = ready && !timers && !stopping && unclocked && self.ticks < LOOK_TICKS;
         self.ticks += u32::from(skip);
         skip
     }
@@ -109,10 +112,13 @@ impl Turn {
         now: Time,
     ) -> Wait {
         if ready && !stopping {
-            if self.ticks < LOOK_TICKS && now.secs() - self.looked.secs() < LOOK_SECS {
+            let looked = *self.looked.get_or_insert(now);
+            let long = now.secs() - looked.secs() >= LOOK_SECS;
+            if self.ticks < LOOK_TICKS && !long {
                 self.ticks += 1;
                 return Wait::Skip;
             }
+            self.careful = long;
             return Wait::Poll;
         }
         // With nothing to run a skipped look gains nothing: only I/O or a timer can have work for this turn.
@@ -126,7 +132,21 @@ impl Turn {
     #[inline]
     pub fn looked(&mut self, now: Time) {
         self.ticks = 1;
-        self.looked = now;
+        self.looked = Some(now);
+    }
+
+    /// As [`Turn::looked`], by a caller who does not have the time. The first turn that asks for it begins the count of
+    /// [`LOOK_SECS`]; a loop that only parks and handles I/O never does.
+    #[inline]
+    pub fn looked_untimed(&mut self) {
+        self.ticks = 1;
+        self.looked = None;
+    }
+
+    /// Turns are long, so the time of a look matters.
+    #[must_use]
+    pub const fn is_careful(&self) -> bool {
+        self.careful
     }
 }
 
@@ -154,6 +174,14 @@ mod tests {
         });
         assert_eq!(skipped.count() + 1, LOOK_TICKS as usize);
         assert_eq!(unclocked, LOOK_TICKS - LOOK_TICKS / CLOCK_TICKS);
+        turn.looked_untimed();
+        assert!(!turn.skip_unclocked(true, false, false), "the first turn behind an untimed look has the clock read");
+        assert_eq!(turn.plan(true, false, false, None, Time::at(1)), Wait::Skip);
+        assert!(turn.skip_unclocked(true, false, false));
+        turn.ticks = CLOCK_TICKS;
+        assert_eq!(turn.plan(true, false, false, None, Time::at(2)), Wait::Poll);
+        turn.looked(Time::at(2));
+        assert!(turn.is_careful() && !turn.skip_unclocked(true, false, false));
         turn.looked(Time::at(0));
         assert!(!turn.skip_unclocked(true, true, false) && !turn.skip_unclocked(true, false, true));
         assert!(!turn.skip_unclocked(false, false, false));

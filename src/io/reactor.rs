@@ -67,6 +67,7 @@ impl Parker {
 
 impl Drop for Parker {
     fn drop(&mut self) {
+        self.shared.forget_root();
         if self.born != sys::fork_generation() {
             // The epoll and the timer are the parent's too: leave them be.
             std::mem::forget(self.runtime.take());

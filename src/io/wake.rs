@@ -1,9 +1,12 @@
 //! Waking a parked loop, and the list of sources that became ready.
 //!
 //! Contract: [`Shared::park_begins`] is called by the loop's thread while it still keeps other Python threads out (it
-//! holds the GIL). A thread that then hands work to the loop calls [`Shared::wake`], which does nothing unless the loop
-//! is parked or about to be. A wake-up is never lost: the park registers its waker, then looks at `woken`; a waker sets
-//! `woken`, then calls the waker.
+//! holds the GIL). A thread that then hands work to the loop holds the GIL, too, and calls [`Shared::wake`], which does
+//! nothing unless the loop is parked or about to be. So the GIL orders `parked`.
+//!
+//! A wake-up is never lost. A waker sets `woken`, then has Tokio poll the parked future again. If that poll is the
+//! future's first, it finds `woken`: Tokio's own flag, which it took to make the poll, was set behind it. If it comes
+//! later, the future is done.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +18,10 @@ use std::task::{Context, Poll, Wake, Waker};
 pub struct Shared {
     /// Tokens of the sources that became ready, in the order in which the kernel reported them.
     ready: Mutex<Vec<u32>>,
+    /// The waker of the runtime's `block_on`: one for all of its calls. It keeps the runtime's handle alive, which keeps
+    /// this alive (through its unpark hook): [`Shared::forget_root`] parts them.
     root: Mutex<Option<Waker>>,
+    rooted: AtomicBool,
     parked: AtomicBool,
     woken: AtomicBool,
 }
@@ -23,18 +29,18 @@ pub struct Shared {
 impl Shared {
     /// The loop is about to park: from now on [`Shared::wake`] counts.
     pub fn park_begins(&self) {
-        self.woken.store(false, Ordering::SeqCst);
-        self.parked.store(true, Ordering::SeqCst);
+        self.woken.store(false, Ordering::Relaxed);
+        self.parked.store(true, Ordering::Relaxed);
     }
 
     /// The loop runs again.
     pub fn park_ended(&self) {
-        self.parked.store(false, Ordering::SeqCst);
+        self.parked.store(false, Ordering::Relaxed);
     }
 
     /// Ends the park, if there is one. From any thread.
     pub fn wake(&self) {
-        if self.parked.load(Ordering::SeqCst) && !self.woken.swap(true, Ordering::SeqCst) {
+        if self.parked.load(Ordering::Relaxed) && !self.woken.swap(true, Ordering::AcqRel) {
             self.wake_root();
         }
     }
@@ -46,14 +52,16 @@ impl Shared {
         }
     }
 
+    /// The runtime ends: lets go of its handle, and with it of the runtime's fds.
+    pub fn forget_root(&self) {
+        let waker = lock(&self.root).take();
+        // Dropped outside the lock: the runtime's last breath may call the hook.
+        drop(waker);
+    }
+
     /// A source became ready.
     pub fn push(&self, token: u32) {
         lock(&self.ready).push(token);
-    }
-
-    #[must_use]
-    pub fn has_ready(&self) -> bool {
-        !lock(&self.ready).is_empty()
     }
 
     /// Swaps the list of ready sources for `empty`.
@@ -82,13 +90,11 @@ impl Future for ParkOnce<'_> {
             return Poll::Ready(());
         }
         self.parked = true;
-        {
-            let mut root = lock(&self.shared.root);
-            if !root.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                *root = Some(cx.waker().clone());
-            }
+        if !self.shared.rooted.load(Ordering::Relaxed) {
+            *lock(&self.shared.root) = Some(cx.waker().clone());
+            self.shared.rooted.store(true, Ordering::Relaxed);
         }
-        if self.shared.woken.load(Ordering::SeqCst) || self.shared.has_ready() {
+        if self.shared.woken.load(Ordering::Acquire) {
             return Poll::Ready(());
         }
         Poll::Pending

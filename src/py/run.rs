@@ -70,7 +70,8 @@ fn turn(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
 /// The first part of a turn: look or park as planned, queue due timers, fix the snapshot.
 fn prepare(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, stopping: bool) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
-    let mut moment = LoopCore::clock(slf)?;
+    let timed = this.sched.with(py, |sched| !sched.ready.is_empty() || !sched.timers.is_empty());
+    let mut moment = if timed { LoopCore::clock(slf)? } else { Time::PAST };
     let pending = this.io.with(py, |io| io.interest.io_pending());
     let wait = this.sched.with(py, |sched| {
         let next = sched.timers.next_deadline();
@@ -78,8 +79,12 @@ fn prepare(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, stopping: bool) -> P
     });
     if wait != Wait::Skip {
         look(slf, parker, wait, moment)?;
-        moment = LoopCore::clock(slf)?;
-        this.sched.with(py, |sched| sched.turn.looked(moment));
+        if this.sched.with(py, |sched| !sched.timers.is_empty() || sched.turn.is_careful()) {
+            moment = LoopCore::clock(slf)?;
+            this.sched.with(py, |sched| sched.turn.looked(moment));
+        } else {
+            this.sched.with(py, |sched| sched.turn.looked_untimed());
+        }
     }
     this.sched.with(py, |sched| {
         while let Some(timer) = sched.timers.pop_due(moment) {
