@@ -112,14 +112,17 @@ impl Turn {
         now: Time,
     ) -> Wait {
         if ready && !stopping {
-            let looked = *self.looked.get_or_insert(now);
-            let long = now.secs() - looked.secs() >= LOOK_SECS;
-            if self.ticks < LOOK_TICKS && !long {
-                self.ticks += 1;
-                return Wait::Skip;
+            if self.ticks >= LOOK_TICKS {
+                self.careful = false;
+                return Wait::Poll;
             }
-            self.careful = long;
-            return Wait::Poll;
+            let looked = *self.looked.get_or_insert(now);
+            self.careful = now.secs() - looked.secs() >= LOOK_SECS;
+            if self.careful {
+                return Wait::Poll;
+            }
+            self.ticks += 1;
+            return Wait::Skip;
         }
         // With nothing to run a skipped look gains nothing: only I/O or a timer can have work for this turn.
         if stopping || io_pending || next_deadline.is_some_and(|deadline| deadline.is_due(now)) {
@@ -141,6 +144,14 @@ impl Turn {
     pub fn looked_untimed(&mut self) {
         self.ticks = 1;
         self.looked = None;
+    }
+
+    /// Whether [`Turn::plan`] needs the time: to tell whether timers are due, or for how long there was no look. Not when
+    /// nothing is ready, nor when the turns alone ask for a look.
+    #[inline]
+    #[must_use]
+    pub const fn wants_time(&self, ready: bool, timers: bool) -> bool {
+        timers || (ready && self.ticks < LOOK_TICKS)
     }
 
     /// Turns are long, so the time of a look matters.

@@ -24,6 +24,11 @@ impl FastMethod for CallSoon {
         Source: https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.call_soon";
 
     #[inline]
+    fn is_running(slf: &Bound<'_, LoopCore>) -> bool {
+        slf.get().turn().is_some()
+    }
+
+    #[inline]
     fn call<'py>(
         slf: &Bound<'py, LoopCore>,
         args: &[Borrowed<'_, 'py, PyAny>],

@@ -102,6 +102,9 @@ pub trait FastMethod {
     const NAME: &'static CStr;
     const DOC: &'static CStr;
 
+    /// True while the loop behind `self` runs: then PyO3 knows that this thread has the GIL.
+    fn is_running(slf: &Bound<'_, Self::Class>) -> bool;
+
     /// Called with `self`, the positional arguments and the values of the keyword arguments behind them, and the names
     /// of the latter.
     ///
@@ -121,17 +124,22 @@ unsafe extern "C" fn fast_call<M: FastMethod>(
     positional: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // The GIL is held already. PyO3 has to know, too: references dropped while it does not are only given back later.
     let call = |py: Python<'_>| {
         // SAFETY: CPython calls this with a live `self`, as many live arguments as it says, and a tuple of names or
         // null.
         unsafe { fast_call_attached::<M>(py, slf, args, positional, names) }
     };
-    Python::try_attach(call).unwrap_or_else(|| {
-        // Refused while the interpreter ends, when a finalizer may still call.
-        // SAFETY: CPython calls this with the GIL held.
-        call(unsafe { Python::assume_attached() })
-    })
+    // SAFETY: CPython calls this with the GIL held and a `self` that the method descriptor has checked.
+    let (py, running) = unsafe {
+        let py = Python::assume_attached();
+        (py, M::is_running(&Borrowed::from_ptr(py, slf).cast_unchecked::<M::Class>()))
+    };
+    if running {
+        return call(py);
+    }
+    // PyO3 has to know that the GIL is held, or references dropped now are only given back later. It refuses while the
+    // interpreter ends, when a finalizer may still call.
+    Python::try_attach(call).unwrap_or_else(|| call(py))
 }
 
 #[inline]

@@ -104,6 +104,8 @@ pub struct Body {
     /// The repr from the moment of the cancellation, in debug mode.
     epitaph: GilCell<Option<String>>,
     cancelled: AtomicBool,
+    /// The garbage collector sees it: not while it lies in the pool, nor for its turn in a running loop's queue.
+    tracked: AtomicBool,
 }
 
 impl Body {
@@ -114,6 +116,7 @@ impl Body {
             trace: GilCell::new(None),
             epitaph: GilCell::new(None),
             cancelled: AtomicBool::new(false),
+            tracked: AtomicBool::new(false),
         }
     }
 
@@ -236,13 +239,25 @@ impl Handle {
     pub fn create(owner: &Bound<'_, LoopCore>, call: Call) -> PyResult<Py<Self>> {
         let py = owner.py();
         let Some(handle) = owner.get().pool.with(py, Vec::pop) else {
-            return Py::new(py, Self { body: Body::new(owner.clone().unbind(), call) });
+            let handle = Py::new(py, Self { body: Body::new(owner.clone().unbind(), call) })?;
+            handle.get().body.tracked.store(true, Ordering::Relaxed);
+            return Ok(handle);
         };
         let body = &handle.get().body;
         body.owner.replace(py, Some(owner.clone().unbind()));
         body.call.replace(py, Some(call));
-        ffi::track(handle.bind(py));
+        // While the loop runs, what waits in its queue is reachable anyway, and soon gone.
+        if owner.get().turn().is_none() {
+            Self::show_collector(handle.bind(py));
+        }
         Ok(handle)
+    }
+
+    /// Puts a handle out of the pool back under the garbage collector's eyes.
+    pub fn show_collector(handle: &Bound<'_, Self>) {
+        if !handle.get().body.tracked.swap(true, Ordering::Relaxed) {
+            ffi::track(handle);
+        }
     }
 
     /// A handle that ran goes back to the pool if nobody else has it: a new one costs ten times as much. In the pool it
@@ -251,14 +266,15 @@ impl Handle {
     pub fn recycle(owner: &Bound<'_, LoopCore>, handle: Py<Self>) {
         let py = owner.py();
         let bound = handle.bind(py);
-        if !ffi::is_unshared(bound) {
-            return;
-        }
         let body = &handle.get().body;
-        if body.is_cancelled() || body.trace.with(py, |trace| trace.is_some()) {
+        if !ffi::is_unshared(bound) || body.is_cancelled() || body.trace.with(py, |trace| trace.is_some()) {
+            Self::show_collector(bound);
             return;
         }
-        ffi::untrack(bound);
+        if body.tracked.load(Ordering::Relaxed) {
+            ffi::untrack(bound);
+            body.tracked.store(false, Ordering::Relaxed);
+        }
         let owned = body.owner.take(py);
         let refused = owner.get().pool.with(py, |pool| {
             if pool.len() < POOL {

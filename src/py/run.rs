@@ -44,6 +44,14 @@ pub fn run(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
         }
     };
     this.end_turns();
+    // What stays queued is the garbage collector's business again.
+    this.sched.with(py, |sched| {
+        for entry in sched.ready.iter() {
+            if let Entry::Handle(handle) = entry {
+                Handle::show_collector(handle.bind(py));
+            }
+        }
+    });
     result
 }
 
@@ -70,7 +78,7 @@ fn turn(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
 /// The first part of a turn: look or park as planned, queue due timers, fix the snapshot.
 fn prepare(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, stopping: bool) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
-    let timed = this.sched.with(py, |sched| !sched.ready.is_empty() || !sched.timers.is_empty());
+    let timed = this.sched.with(py, |sched| sched.turn.wants_time(!sched.ready.is_empty(), !sched.timers.is_empty()));
     let mut moment = if timed { LoopCore::clock(slf)? } else { Time::PAST };
     let pending = this.io.with(py, |io| io.interest.io_pending());
     let wait = this.sched.with(py, |sched| {
@@ -189,12 +197,12 @@ fn run_snapshot(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
     while let Some(entry) = this.sched.with(py, |sched| sched.ready.pop()) {
         let result = if this.is_debug() { run_timed(slf, &entry) } else { run_entry(slf, &entry) };
+        if let Entry::Handle(handle) = entry {
+            Handle::recycle(slf, handle);
+        }
         if let Err(error) = result {
             this.sched.with(py, |sched| sched.ready.abandon());
             return Err(error);
-        }
-        if let Entry::Handle(handle) = entry {
-            Handle::recycle(slf, handle);
         }
     }
     Ok(())

@@ -143,6 +143,11 @@ impl FastMethod for Write {
         Raises TypeError when data is not bytes-like, RuntimeError after write_eof().\n\
         Source: https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.write";
 
+    #[inline]
+    fn is_running(slf: &Bound<'_, StreamTransport>) -> bool {
+        slf.get().owner.get().turn().is_some()
+    }
+
     fn call<'py>(
         slf: &Bound<'py, StreamTransport>,
         args: &[Borrowed<'_, 'py, PyAny>],
