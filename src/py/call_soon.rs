@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 use pyo3::{Borrowed, intern};
 
 use super::event_loop::LoopCore;
@@ -39,9 +39,10 @@ impl FastMethod for CallSoon {
         let (args, named) = args.split_at(positional);
         let (mut callback, mut context) = (args.first().map(|callback| &**callback), None);
         for (name, value) in names.into_iter().flatten().zip(named) {
-            if name.is(intern!(py, "context")) || name.eq("context")? {
+            let name = name.cast_into::<PyString>()?;
+            if name.is(intern!(py, "context")) || name.to_str()? == "context" {
                 context = Some(&**value).filter(|context| !context.is_none());
-            } else if callback.is_none() && name.eq("callback")? {
+            } else if callback.is_none() && name.to_str()? == "callback" {
                 callback = Some(value);
             } else {
                 let message = format!("call_soon() got an unexpected keyword argument {}", name.repr()?);
