@@ -50,7 +50,7 @@ test: lint test-core ## Run everything: lint, test-core, then tests/ and the sui
 	@main=$$($(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	for version in $(ALSO); do \
 		[ "$$version" != "$$main" ] || continue; \
-		if python=$$(scripts/find-python --version $$version); then \
+		if python=$$(.ci/find-python --version $$version); then \
 			$(MAKE) --no-print-directory test-python VENV=.venv-$$version PYTHON="$$python" \
 				CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/python-$$version; \
 		else \
@@ -111,11 +111,11 @@ $(VENV)/.python: force
 	has=$$($(PY) -c "$$identity" 2>/dev/null || true); \
 	wanted=; \
 	if [ -n '$(PYTHON)' ]; then \
-		wanted=$$(scripts/find-python '$(PYTHON)') || \
+		wanted=$$(.ci/find-python '$(PYTHON)') || \
 			{ echo "PYTHON=$(PYTHON) is no CPython >= 3.11 with venv" >&2; exit 1; }; \
 		[ "$$has" != "$$("$$wanted" -c "$$identity")" ] || wanted=; \
 	elif [ -z "$$has" ]; then \
-		wanted=$$(scripts/find-python --version $(VERSIONS) || scripts/find-python python3) || \
+		wanted=$$(.ci/find-python --version $(VERSIONS) || .ci/find-python python3) || \
 			{ echo "no CPython >= 3.11 with venv found; name one with PYTHON=" >&2; exit 1; }; \
 	fi; \
 	if [ -n "$$wanted" ]; then \
