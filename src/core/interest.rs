@@ -84,7 +84,7 @@ struct Entry<W> {
     waiters: [VecDeque<(u32, W)>; 2],
     /// The socket may be ready: an edge came, or nobody has looked yet.
     ready: [bool; 2],
-    /// The peer hung up or there is an error: a short read does not drain it.
+    /// The peer hung up or sent urgent data, or there is an error: a short read does not drain it.
     hangup: bool,
     /// A `sock_*` operation used it: keep it registered.
     edge: bool,
@@ -314,7 +314,7 @@ impl<W> Interest<W> {
     }
 
     /// The kernel reports `fd` as ready to `read` and to `write` (an error or a hang-up makes it both, as the `selectors`
-    /// module has it). `hangup`: the peer closed or there is an error, so from now on a short read does not drain it.
+    /// module has it). `hangup`: the peer closed or sent urgent data, or there is an error, so from now on a short read does not drain it.
     pub fn handle_event(&mut self, fd: u32, generation: u32, read: bool, write: bool, hangup: bool) -> Fired<W> {
         let Some(entry) = self.entry_mut(fd) else { return Fired::nobody() };
         if entry.generation != generation {

@@ -38,6 +38,7 @@ pub struct UserEvent {
     pub generation: u32,
     pub read: bool,
     pub write: bool,
+    /// The peer hung up, or sent urgent data, or there is an error.
     pub hangup: bool,
 }
 
@@ -124,8 +125,11 @@ impl Reactor {
     pub fn register(&self, fd: BorrowedRawFd, slot: u32, listener: bool) -> io::Result<Source> {
         let Some(runtime) = &self.parker.runtime else { return Err(io::ErrorKind::NotConnected.into()) };
         let _entered = runtime.enter();
-        let interest =
-            if listener { TokioInterest::READABLE } else { TokioInterest::READABLE.add(TokioInterest::WRITABLE) };
+        let interest = if listener {
+            TokioInterest::READABLE
+        } else {
+            TokioInterest::READABLE.add(TokioInterest::WRITABLE).add(TokioInterest::PRIORITY)
+        };
         Source::new(fd, slot, interest, self.shared())
     }
 
@@ -226,18 +230,17 @@ impl Reactor {
     pub fn look_user(&self, events: &mut Vec<UserEvent>) -> io::Result<bool> {
         let Some((epoll, _)) = &self.user else { return Ok(false) };
         let n = sys::epoll_poll(epoll.as_fd(), |bits, data| {
-            let [read_bit, write_bit, rdhup] =
-                [libc::EPOLLIN, libc::EPOLLOUT, libc::EPOLLRDHUP].map(i32::cast_unsigned);
-            let ends =
-                [libc::EPOLLHUP, libc::EPOLLERR].map(i32::cast_unsigned).iter().fold(rdhup, |all, bit| all | bit);
+            let [read_bit, write_bit] = [libc::EPOLLIN, libc::EPOLLOUT].map(i32::cast_unsigned);
+            let read_only = (libc::EPOLLRDHUP | libc::EPOLLPRI).cast_unsigned();
+            let splits = read_only | (libc::EPOLLHUP | libc::EPOLLERR).cast_unsigned();
             #[allow(clippy::cast_possible_truncation)] // two halves of 32 bits each
             events.push(UserEvent {
                 fd: data as u32,
                 generation: (data >> 32) as u32,
                 // As `selectors` has it: everything that is not plainly the other direction.
                 read: bits & !write_bit != 0,
-                write: bits & !(read_bit | rdhup) != 0,
-                hangup: bits & ends != 0,
+                write: bits & !(read_bit | read_only) != 0,
+                hangup: bits & splits != 0,
             });
         })?;
         Ok(n == sys::EPOLL_BATCH)
@@ -266,6 +269,8 @@ fn mask(registration: Registration) -> u32 {
     match registration {
         Registration::Absent => 0,
         Registration::Level { read, write } => bit(read, libc::EPOLLIN) | bit(write, libc::EPOLLOUT),
-        Registration::Edge => (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET).cast_unsigned(),
+        Registration::Edge => {
+            (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET).cast_unsigned()
+        }
     }
 }

@@ -111,8 +111,14 @@ impl Source {
         false
     }
 
+    /// The peer sent urgent data (`MSG_OOB`), some time.
+    fn had_urgent(&self) -> bool {
+        self.afd.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
+    }
+
     /// Reads into `buf`, if the source is readable. `short_drains`: a read that does not fill `buf` has emptied the
-    /// kernel's buffer, so the next call would only say `EAGAIN` (306 ns). Not so once the peer closed: read on to the end.
+    /// kernel's buffer, so the next call would only say `EAGAIN` (306 ns). Not so once the peer closed: read on to the end;
+    /// nor once it sent urgent data: a read ends short where that was.
     ///
     /// # Errors
     /// The errno of `recv(2)`.
@@ -124,7 +130,7 @@ impl Source {
             match sys::recv(self.fd(), buf) {
                 Ok(0) if !buf.is_empty() => return Ok(Received::End),
                 Ok(n) => {
-                    if !short_drains || n == buf.len() || guard.ready().is_read_closed() {
+                    if !short_drains || n == buf.len() || guard.ready().is_read_closed() || self.had_urgent() {
                         return Ok(Received::Data { n, more: true });
                     }
                     guard.clear_ready();

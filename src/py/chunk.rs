@@ -25,6 +25,17 @@ impl From<Bound<'_, PyBytes>> for Chunk {
     }
 }
 
+/// As [`bytes_of`], of any object with the buffer protocol: asyncio's `writelines` takes it by `memoryview(data)`.
+///
+/// # Errors
+/// `TypeError` for anything else.
+pub fn bytes_of_buffer<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    match data.cast_exact::<PyBytes>() {
+        Ok(bytes) => Ok(bytes.clone()),
+        Err(_) => ffi::copy_bytes(PyMemoryView::from(data)?.as_any()),
+    }
+}
+
 /// What was written, as an exact `bytes`: itself, or a copy of a bytearray, memoryview or subclass.
 ///
 /// # Errors

@@ -160,7 +160,11 @@ impl Listener {
             let step = match accepted {
                 Ok((conn, address)) => {
                     let step = this.state.with(py, |state| state.machine.handle_accepted());
-                    Self::connect(slf, conn, &address)?;
+                    if let Err(error) = Self::connect(slf, conn, &address) {
+                        // It passes through the loop, which may run again: the rest of the backlog waits for that.
+                        this.accept_on(py);
+                        return Err(error);
+                    }
                     step
                 }
                 Err((AcceptError::WouldBlock, _)) => {
@@ -186,11 +190,15 @@ impl Listener {
             };
             if step == AcceptStep::Done {
                 // The rest of the backlog waits for the next turn; others come first.
-                if this.state.with(py, |state| state.source.is_some()) {
-                    this.owner.get().push(py, Entry::Io(source::token(this.slot, false)));
-                }
+                this.accept_on(py);
                 return Ok(());
             }
+        }
+    }
+
+    fn accept_on(&self, py: Python<'_>) {
+        if self.state.with(py, |state| state.source.is_some()) {
+            self.owner.get().push(py, Entry::Io(source::token(self.slot, false)));
         }
     }
 

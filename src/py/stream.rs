@@ -17,7 +17,6 @@ use super::errors::io_error;
 use super::event_loop::LoopCore;
 use super::ffi::{self, FastMethod};
 use super::protocol::Protocol;
-use super::stream_io;
 use crate::core::fault::Fault;
 use crate::core::stream::{Admit, Step, Stream, WriteError};
 use crate::io::endpoint;
@@ -42,6 +41,8 @@ pub struct State {
     pub context: Option<Py<PyAny>>,
     /// The exception for `connection_lost`.
     pub error: Option<PyErr>,
+    /// A read waits in the ready queue.
+    pub read_queued: bool,
     pub failpoint: bool,
 }
 
@@ -62,6 +63,16 @@ pub struct StreamTransport {
 pub fn transport_socket<'py>(sock: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     CLASS.import(sock.py(), "asyncio.trsock", "TransportSocket")?.call1((sock,))
+}
+
+/// The socket's address by this method; `None` where there is none, as asyncio has it.
+pub fn address_or_none<'py>(sock: &Bound<'py, PyAny>, method: &str) -> PyResult<Bound<'py, PyAny>> {
+    static ERROR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = sock.py();
+    match sock.call_method0(method) {
+        Err(error) if error.matches(py, ERROR.import(py, "socket", "error")?)? => Ok(py.None().into_bound(py)),
+        result => result,
+    }
 }
 
 /// Has the transport's next I/O event panic inside Rust: for the test that no panic crosses into Python.
@@ -108,12 +119,12 @@ impl StreamTransport {
                     let left = sent < slice.len();
                     this.state.with(py, |state| {
                         state.machine.handle_direct(turn);
-                        if left { state.machine.enqueue(stream_io::chunk(bytes), sent, true) } else { Step::NONE }
+                        if left { state.machine.enqueue(Chunk::from(bytes), sent, true) } else { Step::NONE }
                     })
                 }
                 Err(error) => return Self::fatal(slf, io_error(py, &error), "Fatal write error on socket transport"),
             },
-            Some(Admit::Queue) => this.state.with(py, |state| state.machine.enqueue(stream_io::chunk(bytes), 0, false)),
+            Some(Admit::Queue) => this.state.with(py, |state| state.machine.enqueue(Chunk::from(bytes), 0, false)),
             Some(Admit::Drop { warn }) => {
                 if warn {
                     this.owner.bind(py).call_method0(intern!(py, "_warn_lost_write"))?;
@@ -292,7 +303,8 @@ impl StreamTransport {
     fn writelines(slf: &Bound<'_, Self>, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         this.state.with(py, |state| state.machine.check_write()).map_err(|error| write_error(error, "writelines"))?;
-        let chunks = list_of_data.try_iter()?.map(|data| chunk::bytes_of(&data?)).collect::<PyResult<Vec<_>>>()?;
+        let chunks =
+            list_of_data.try_iter()?.map(|data| chunk::bytes_of_buffer(&data?)).collect::<PyResult<Vec<_>>>()?;
         if chunks.iter().all(|bytes| bytes.as_bytes().is_empty()) {
             return Ok(());
         }
@@ -306,7 +318,7 @@ impl StreamTransport {
                 Admit::Drop { warn: false } => Ok(()),
                 Admit::Send | Admit::Queue => {
                     let step = this.state.with(py, |state| {
-                        let chunks = chunks.into_iter().map(stream_io::chunk);
+                        let chunks = chunks.into_iter().map(Chunk::from);
                         state.machine.enqueue_all(chunks)
                     });
                     Self::run_step(slf, step)
@@ -360,6 +372,8 @@ impl StreamTransport {
         let (Ok(high), Ok(low)) = (usize::try_from(shown_high), usize::try_from(shown_low)) else {
             return Err(wrong());
         };
+        // What waits for the end of the turn only does not count, as with asyncio it would be gone.
+        Self::guard(slf, || Self::uncork(slf))?;
         let step = slf.get().state.with(py, |state| state.machine.set_limits(Some(high), Some(low)));
         let step = step.map_err(|_| wrong())?;
         Self::guard(slf, || Self::run_step(slf, step))

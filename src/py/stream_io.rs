@@ -9,17 +9,15 @@ use std::io;
 use pyo3::exceptions::{PyOSError, PyResourceWarning, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict};
 
 use super::cell::GilCell;
-use super::chunk::Chunk;
 use super::errors::{fault_error, io_error, passes_through, report};
 use super::event_loop::{LoopCore, SCRATCH};
 use super::ffi::{self, Lent};
 use super::protocol::Protocol;
 use super::slots::Endpoint;
-use super::stream::{State, StreamTransport};
+use super::stream::{State, StreamTransport, address_or_none};
 use super::tables::Entry;
 use crate::core::fault::Fault;
 use crate::core::stream::{Policy, Step, Stream};
@@ -69,6 +67,7 @@ impl StreamTransport {
         if policy == Policy::TCP {
             endpoint::set_nodelay(borrowed);
         }
+        let (protocol, context) = (Protocol::new(protocol)?, ffi::copy_context(py)?);
         let slot = owner.get().io.with(py, |io| io.slots.reserve());
         let state = State {
             machine: Stream::new(policy),
@@ -76,13 +75,14 @@ impl StreamTransport {
             sock: Some(sock.clone().unbind()),
             // A socket that only the loop has cannot be closed under the transport.
             fileno: (!private).then(|| fileno.unbind()),
-            protocol: Some(Protocol::new(protocol)?),
+            protocol: Some(protocol),
             extra: Some(extra.unbind()),
             server: server.map(|server| server.clone().unbind()),
             waiter: waiter.map(|waiter| waiter.clone().unbind()),
             drain_waiter: None,
-            context: Some(ffi::copy_context(py)?),
+            context: Some(context),
             error: None,
+            read_queued: false,
             failpoint: false,
         };
         let stream = Py::new(py, Self { owner: owner.clone().unbind(), slot, fd, state: GilCell::new(state) })?;
@@ -93,20 +93,35 @@ impl StreamTransport {
         match registered {
             Ok(source) => stream.get().state.with(py, |state| state.source = Some(source)),
             Err(error) => {
-                // The socket stays the caller's.
-                let sock = stream.get().state.with(py, |state| state.sock.take());
-                let endpoint = owner.get().io.with(py, |io| io.slots.remove(slot, fd));
-                drop((sock, endpoint));
+                stream.get().withdraw(py);
                 return Err(io_error(py, &error));
             }
         }
         let endpoint = Endpoint::Stream(stream.clone_ref(py));
         owner.get().io.with(py, |io| io.slots.fill(slot, fd, endpoint));
         if let Some(server) = server {
-            owner.call_method1(intern!(py, "_server_attach"), (server, &stream))?;
+            // A server that its own protocol factory closed takes no more transports.
+            let attached = owner.call_method1(intern!(py, "_server_attach"), (server, &stream));
+            if let Err(error) = attached {
+                stream.get().withdraw(py);
+                return Err(error);
+            }
         }
         owner.get().push(py, Entry::Made(stream.clone_ref(py)));
         Ok(stream)
+    }
+
+    /// It came to nothing: deregisters it, and the socket stays the caller's.
+    fn withdraw(&self, py: Python<'_>) {
+        let ours = self.owns_fd(py);
+        let sock = self.state.with(py, |state| {
+            if let Some(source) = state.source.take() {
+                source.release(ours);
+            }
+            state.sock.take()
+        });
+        let endpoint = self.owner.get().io.with(py, |io| io.slots.remove(self.slot, self.fd));
+        drop((sock, endpoint));
     }
 
     /// True when the socket object still has the fd that was registered.
@@ -153,8 +168,7 @@ impl StreamTransport {
                 if passes_through(py, &error) {
                     result = Err(error);
                 } else {
-                    let message = "Exception in callback protocol.connection_made()";
-                    this.report(slf, message, &error)?;
+                    result = this.report(slf, "Exception in callback protocol.connection_made()", &error);
                 }
             }
         }
@@ -182,15 +196,22 @@ impl StreamTransport {
     }
 
     fn handle_writable(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let step = slf.get().state.with(slf.py(), |state| {
-            if state.machine.is_watching_write() { state.machine.handle_writable() } else { Step::NONE }
+        let py = slf.py();
+        let (step, context) = slf.get().state.with(py, |state| {
+            let step = if state.machine.is_watching_write() { state.machine.handle_writable() } else { Step::NONE };
+            (step, state.context.as_ref().map(|context| context.clone_ref(py)))
         });
-        Self::run_step(slf, step)
+        match context {
+            // For `resume_writing`.
+            Some(context) => ffi::in_context(py, &context, || Self::run_step(slf, step)),
+            None => Ok(()),
+        }
     }
 
     fn handle_readable(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let callee = this.state.with(py, |state| {
+            state.read_queued = false;
             let wants = state.machine.wants_read();
             wants.then(|| {
                 Some(Callee {
@@ -226,11 +247,10 @@ impl StreamTransport {
                 let called = ffi::in_context(py, &callee.context, || {
                     callee.protocol.call1(intern!(py, "data_received"), bytes.into_any()).map(drop)
                 });
-                if let Err(error) = called {
-                    return Self::fatal(slf, error, "Fatal error: protocol.data_received() call failed.");
-                }
+                let message = "Fatal error: protocol.data_received() call failed.";
+                let result = called.or_else(|error| Self::fatal(slf, error, message));
                 this.read_on(py, more);
-                Ok(())
+                result
             }
             Ok((Received::End, _)) => Self::handle_end(slf),
             Ok(_) => Ok(()),
@@ -250,7 +270,11 @@ impl StreamTransport {
         });
         let mut lent = match lent {
             Ok(lent) => lent,
-            Err(error) => return Self::fatal(slf, error, "Fatal error: protocol.get_buffer() call failed."),
+            Err(error) => {
+                let result = Self::fatal(slf, error, "Fatal error: protocol.get_buffer() call failed.");
+                this.read_on(py, true);
+                return result;
+            }
         };
         // `get_buffer` may have closed or paused the transport.
         if !this.state.with(py, |state| state.machine.wants_read()) {
@@ -269,11 +293,10 @@ impl StreamTransport {
                     let n = n.into_pyobject(py)?.into_any();
                     callee.protocol.call1(intern!(py, "buffer_updated"), n).map(drop)
                 });
-                if let Err(error) = called {
-                    return Self::fatal(slf, error, "Fatal error: protocol.buffer_updated() call failed.");
-                }
+                let message = "Fatal error: protocol.buffer_updated() call failed.";
+                let result = called.or_else(|error| Self::fatal(slf, error, message));
                 this.read_on(py, more);
-                Ok(())
+                result
             }
             Ok(Received::End) => Self::handle_end(slf),
             Ok(Received::Nothing) => Ok(()),
@@ -281,9 +304,11 @@ impl StreamTransport {
         }
     }
 
-    /// There may be more to read: next turn, so that others get theirs first.
+    /// There may be more to read: next turn, so that others get theirs first. Once, however often a protocol pauses and
+    /// resumes meanwhile: each read asks for the next, so two would stay two.
     fn read_on(&self, py: Python<'_>, more: bool) {
-        if more && self.state.with(py, |state| state.machine.wants_read()) {
+        let wants = |state: &mut State| state.machine.wants_read() && !std::mem::replace(&mut state.read_queued, true);
+        if more && self.state.with(py, wants) {
             self.owner.get().push(py, Entry::Io(source::token(self.slot, false)));
         }
     }
@@ -416,9 +441,7 @@ impl StreamTransport {
         }
         if step.has(Step::WATCH_READ) {
             let ready = this.state.with(py, |state| state.source.as_ref().is_some_and(source::Source::arm_read));
-            if ready {
-                this.owner.get().push(py, Entry::Io(source::token(this.slot, false)));
-            }
+            this.read_on(py, ready);
         }
         if step.has(Step::PAUSE) {
             log_debug!("paused fd={}", this.fd);
@@ -524,12 +547,10 @@ impl StreamTransport {
     /// Only what passes through.
     pub fn fail_with(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
-        let step = this.state.with(py, |state| {
+        // Lost before: the exception is dropped outside the borrow, as it may hold anything.
+        let (step, _unwanted) = this.state.with(py, |state| {
             let step = state.machine.fail(Fault::User);
-            if step.has(Step::LOSE) {
-                state.error = Some(error);
-            }
-            step
+            (step, if step.has(Step::LOSE) { state.error.replace(error) } else { Some(error) })
         });
         Self::run_step(slf, step)
     }
@@ -570,19 +591,4 @@ impl StreamTransport {
             error.write_unraisable(py, Some(sock.bind(py)));
         }
     }
-}
-
-/// The socket's address by this method; `None` where there is none, as asyncio has it.
-fn address_or_none<'py>(sock: &Bound<'py, PyAny>, method: &str) -> PyResult<Bound<'py, PyAny>> {
-    static ERROR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = sock.py();
-    match sock.call_method0(method) {
-        Err(error) if error.matches(py, ERROR.import(py, "socket", "error")?)? => Ok(py.None().into_bound(py)),
-        result => result,
-    }
-}
-
-/// A chunk to queue.
-pub fn chunk(bytes: Bound<'_, PyBytes>) -> Chunk {
-    Chunk::from(bytes)
 }

@@ -100,6 +100,8 @@ pub fn add(
     this.check_open()?;
     let call = Call { callback: callback.clone().unbind(), args: Args::new(args), context: ffi::copy_context(py)? };
     let handle = Handle::create(slf, call)?;
+    // It stays.
+    Handle::show_collector(handle.bind(py));
     let (result, old, stale) = this.io.with(py, |io| {
         let (change, old) = io.interest.set_watcher(fd, dir, Party::Watcher(handle));
         let (result, stale) = io.settle(fd, change, Keep::Watcher(dir));
