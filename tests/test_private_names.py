@@ -56,7 +56,7 @@ NEEDED = {
     "asyncio.base_events:_format_handle": "the report of a slow callback",
     "asyncio.format_helpers:_format_callback_source": "repr of handles, the report of a failed callback",
     "asyncio.format_helpers:extract_stack": "debug mode: where a handle was made",
-    "asyncio.constants:_SendfileMode.FALLBACK": "loop.sendfile goes through read and write",
+    "asyncio.constants:_SendfileMode.TRY_NATIVE": "loop.sendfile(fallback=False) asks for the system call",
     "asyncio.trsock:TransportSocket": "get_extra_info('socket')",
     # Servers count their connections.
     "asyncio.base_events:Server._attach": "a connection of a server was made",
@@ -78,6 +78,8 @@ NEEDED = {
     "asyncio.selector_events:_SelectorSocketTransport._sendfile_compatible": "loop.sendfile asks transports for it",
     "asyncio.sslproto:SSLProtocol._app_transport": "the transport of a TLS connection",
     "asyncio.sslproto:_SSLProtocolTransport._start_tls_compatible": "loop.start_tls asks transports for it",
+    "asyncio.transports:_FlowControlMixin": "the class of transports that loop.sendfile takes",
+    "asyncio.transports:_FlowControlMixin._protocol_paused": "loop.sendfile asks whether to wait",
     "asyncio.transports:_FlowControlMixin._loop": "asyncio's own code asks transports for their loop",
     "asyncio.transports:BaseTransport._extra": "asyncio's own code adds to what get_extra_info tells",
     "asyncio:Future._asyncio_future_blocking": "how a task knows that a future is awaited, not yielded",

@@ -430,3 +430,22 @@ def test_a_timer_fires_while_a_receive_waits(loop, run):
             assert time.monotonic() - started >= 0.05
 
     run(main())
+
+
+@clause("sockets.recv.behind-urgent-data")
+def test_recv_returns_what_follows_urgent_data(loop, run):
+    async def main(ours, theirs):
+        # The socket has waited before: a loop may have learned something about it.
+        waiting = loop.create_task(loop.sock_recv(ours, 100))
+        await turns(3)
+        theirs.sendall(b"x")
+        assert await waiting == b"x"
+        theirs.sendall(b"before")
+        theirs.send(b"!", socket.MSG_OOB)
+        theirs.sendall(b"behind")
+        assert await loop.sock_recv(ours, 100) == b"before"
+        assert await loop.sock_recv(ours, 100) == b"behind"
+
+    ours, theirs = peers.pair()
+    with ours, theirs:
+        run(main(ours, theirs))

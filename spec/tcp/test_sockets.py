@@ -166,3 +166,22 @@ def test_the_extra_info_socket_is_the_connection_itself(loop, run):
         return facts
 
     assert run(main()) == (True, True, True)
+
+
+@clause("tcp.read.behind-urgent-data")
+def test_what_follows_urgent_data_is_received(loop, run):
+    async def main(ours, theirs):
+        client = Recorder(loop)
+        # All of it is there before the loop looks: nothing wakes the loop for the part behind the urgent byte alone.
+        theirs.sendall(b"before")
+        theirs.send(b"!", socket.MSG_OOB)
+        theirs.sendall(b"behind")
+        transport, _ = await loop.create_connection(lambda: client, sock=ours)
+        await client.received(12)
+        transport.close()
+        await client.lost
+        return bytes(client.data)
+
+    ours, theirs = peers.pair()
+    with theirs:
+        assert run(main(ours, theirs)) == b"beforebehind"

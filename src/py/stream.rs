@@ -1,6 +1,7 @@
 //! `StreamTransport`: the transport of every stream, as Python sees it. `stream_io` has its life.
 //!
-//! It passes `isinstance` checks against `asyncio.Transport` by its `__class__`.
+//! It passes `isinstance` checks against `asyncio.Transport` by its `__class__`, which is asyncio's class of transports with
+//! write flow control: `loop.sendfile` asks for that one.
 
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -199,14 +200,20 @@ impl StreamTransport {
     #[getter(__class__)]
     fn class<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        CLASS.import(py, "asyncio.transports", "Transport")
+        CLASS.import(py, "asyncio.transports", "_FlowControlMixin")
     }
 
-    /// `sendfile` goes through read and write for now.
+    /// `sendfile` goes through read and write for now: `loop._sendfile_native` says so.
     #[getter(_sendfile_compatible)]
     fn sendfile_mode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         static MODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        MODE.import(py, "asyncio.constants", "_SendfileMode")?.getattr(intern!(py, "FALLBACK"))
+        MODE.import(py, "asyncio.constants", "_SendfileMode")?.getattr(intern!(py, "TRY_NATIVE"))
+    }
+
+    /// Asked by the fallback of `loop.sendfile`.
+    #[getter(_protocol_paused)]
+    fn is_protocol_paused(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.machine.is_write_paused())
     }
 
     #[getter(_loop)]
@@ -275,6 +282,8 @@ impl StreamTransport {
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.close>
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::guard(slf, || {
+            // Nothing follows that a cork would wait for, and `connection_lost` keeps its place in the queue.
+            Self::uncork(slf)?;
             let step = slf.get().state.with(slf.py(), |state| state.machine.close());
             Self::run_step(slf, step)
         })

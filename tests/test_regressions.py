@@ -1,0 +1,337 @@
+"""Bugs that were found once and stay fixed. The tests pass on stock asyncio, too, where it has no bug."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import contextvars
+import gc
+import socket
+import sys
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from spec._kit import peers
+from tests import support
+
+pytestmark = pytest.mark.timeout(60)
+
+Loop = asyncio.AbstractEventLoop
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    loop = support.new_loop()
+    yield loop
+    loop.close()
+
+
+def turns(loop: Loop, n: int = 20) -> None:
+    """Run `n` turns of the stopped loop, each with a look at I/O."""
+    for _ in range(n):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+
+def connect(loop: Loop, protocol: asyncio.BaseProtocol, sock: socket.socket) -> asyncio.Transport:
+    transport, _ = loop.run_until_complete(loop.create_connection(lambda: protocol, sock=sock))
+    return transport
+
+
+def close(loop: Loop, transport: asyncio.Transport) -> None:
+    transport.abort()
+    turns(loop, 3)
+
+
+@pytest.mark.skipif(not support.OURS, reason="asyncio leaves that connection open until it is collected")
+def test_a_descriptor_is_free_again_after_a_factory_that_closed_its_server(loop: Loop) -> None:
+    """The server takes no transport then; the one that was made must not keep the descriptor's number."""
+    reports: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: reports.append(context))
+
+    async def main() -> None:
+        def factory() -> asyncio.Protocol:
+            closing.close()
+            return asyncio.Protocol()
+
+        closing = await loop.create_server(factory, "127.0.0.1", 0)
+        with socket.create_connection(closing.sockets[0].getsockname()) as peer:
+            peer.settimeout(support.TIMEOUT)
+            await loop.run_in_executor(None, hung_up, peer)
+        reports.clear()
+        made = 0
+
+        class Made(asyncio.Protocol):
+            def connection_made(self, transport: Any) -> None:
+                nonlocal made
+                made += 1
+                transport.write(b"made")
+
+        server = await loop.create_server(Made, "127.0.0.1", 0)
+        clients = []
+        for _ in range(8):
+            clients.append(socket.create_connection(server.sockets[0].getsockname()))
+            clients[-1].settimeout(support.TIMEOUT)
+            assert await loop.run_in_executor(None, clients[-1].recv, 4) == b"made"
+        for client in clients:
+            client.close()
+        server.close()
+        await asyncio.wait_for(server.wait_closed(), support.TIMEOUT)
+        assert made == 8
+
+    def hung_up(peer: socket.socket) -> None:
+        with contextlib.suppress(ConnectionResetError):
+            assert peer.recv(1) == b""
+
+    loop.run_until_complete(main())
+    turns(loop)
+    assert reports == []
+
+
+def test_the_exception_of_an_aborted_connection_may_hold_what_asks_the_transport(loop: Loop) -> None:
+    """It is dropped where nothing is borrowed: a finalizer may call the transport."""
+    seen: list[bool] = []
+    unraisable: list[Any] = []
+    loop.set_exception_handler(lambda *_: None)
+
+    class Asks:
+        def __init__(self, transport: asyncio.Transport) -> None:
+            self.transport = transport
+
+        def __del__(self) -> None:
+            seen.append(self.transport.is_closing())
+
+    class Held(Exception):
+        pass
+
+    def held(transport: asyncio.Transport) -> Held:
+        error = Held()
+        error.asks = Asks(transport)  # type: ignore[attr-defined]
+        return error
+
+    class Aborts(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            self.transport.abort()
+            raise held(self.transport)
+
+    ours, theirs = peers.unix_pair()
+    hook, sys.unraisablehook = sys.unraisablehook, unraisable.append
+    try:
+        with theirs:
+            connect(loop, Aborts(), ours)
+            theirs.sendall(b"x")
+            turns(loop)
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    assert seen == [True]
+    assert unraisable == []
+
+
+def test_a_server_accepts_on_after_its_factory_raised_system_exit(loop: Loop) -> None:
+    made: list[asyncio.Transport] = []
+
+    class Made(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            made.append(transport)
+
+    first = True
+
+    def factory() -> asyncio.Protocol:
+        nonlocal first
+        if first:
+            first = False
+            raise SystemExit(3)
+        return Made()
+
+    server = loop.run_until_complete(loop.create_server(factory, "127.0.0.1", 0))
+    address = server.sockets[0].getsockname()
+    with socket.create_connection(address), pytest.raises(SystemExit):
+        turns(loop)
+    with socket.create_connection(address):
+        turns(loop)
+        assert len(made) == 1
+    server.close()
+    close(loop, made[0])
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+def test_a_transport_reads_on_after_its_protocol_raised_keyboard_interrupt(loop: Loop, buffered: bool) -> None:
+    got: list[bytes] = []
+
+    def take(data: bytes) -> None:
+        got.append(data)
+        if data == b"x":
+            raise KeyboardInterrupt
+
+    class Plain(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            take(data)
+
+    class Buffered(asyncio.BufferedProtocol):
+        def __init__(self) -> None:
+            self.buffer = bytearray(1)
+
+        def get_buffer(self, sizehint: int) -> bytearray:
+            return self.buffer
+
+        def buffer_updated(self, nbytes: int) -> None:
+            take(bytes(self.buffer[:nbytes]))
+
+    ours, theirs = peers.unix_pair()
+    with theirs:
+        transport = connect(loop, Buffered() if buffered else Plain(), ours)
+        theirs.sendall(b"x")
+        with pytest.raises(KeyboardInterrupt):
+            turns(loop)
+        theirs.sendall(b"y")
+        turns(loop)
+        assert got == [b"x", b"y"]
+        close(loop, transport)
+
+
+def test_pausing_and_resuming_in_each_read_leaves_one_read_for_each_turn(loop: Loop) -> None:
+    most = reads = 0
+
+    class Pauses(asyncio.BufferedProtocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport, self.buffer = transport, bytearray(1)
+
+        def get_buffer(self, sizehint: int) -> bytearray:
+            return self.buffer
+
+        def buffer_updated(self, nbytes: int) -> None:
+            nonlocal reads
+            reads += 1
+            self.transport.pause_reading()
+            self.transport.resume_reading()
+
+    ours, theirs = peers.unix_pair()
+    with theirs:
+        theirs.sendall(bytes(1000))
+        transport = connect(loop, Pauses(), ours)
+        for _ in range(20):
+            reads = 0
+            turns(loop, 1)
+            most = max(most, reads)
+        close(loop, transport)
+    assert most == 1
+
+
+def test_what_waits_for_the_end_of_the_turn_pauses_no_protocol_when_limits_are_set(loop: Loop) -> None:
+    calls: list[str] = []
+
+    class Told(asyncio.Protocol):
+        def pause_writing(self) -> None:
+            calls.append("pause")
+
+        def resume_writing(self) -> None:
+            calls.append("resume")
+
+    async def main(transport: asyncio.Transport) -> None:
+        transport.write(b"a")
+        transport.write(b"b")
+        transport.set_write_buffer_limits(high=0)
+
+    ours, theirs = peers.unix_pair()
+    with theirs:
+        transport = connect(loop, Told(), ours)
+        loop.run_until_complete(main(transport))
+        assert calls == []
+        close(loop, transport)
+
+
+def test_connection_lost_keeps_its_place_in_the_queue_however_much_was_written(loop: Loop) -> None:
+    calls: list[str] = []
+
+    class Told(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            calls.append("lost")
+
+    async def main(transport: asyncio.Transport) -> None:
+        transport.write(b"a")
+        transport.write(b"b")
+        transport.close()
+        loop.call_soon(calls.append, "behind")
+
+    ours, theirs = peers.unix_pair()
+    with theirs:
+        loop.run_until_complete(main(connect(loop, Told(), ours)))
+        turns(loop)
+        assert peers.recv_all(theirs) == b"ab"
+    assert calls == ["lost", "behind"]
+
+
+def test_resume_writing_runs_in_a_context_of_the_connection(loop: Loop) -> None:
+    where: contextvars.ContextVar[str] = contextvars.ContextVar("where", default="outside")
+    calls: list[str] = []
+
+    class Told(asyncio.Protocol):
+        def resume_writing(self) -> None:
+            calls.append(where.get())
+
+    async def main(ours: socket.socket, theirs: socket.socket) -> None:
+        where.set("inside")
+        transport, _ = await loop.create_connection(Told, sock=ours)
+        transport.write(bytes(1 << 22))
+        await loop.run_in_executor(None, peers.recv_exactly, theirs, 1 << 22)
+        while not calls:
+            await asyncio.sleep(0)
+        transport.close()
+
+    ours, theirs = peers.unix_pair()
+    with theirs:
+        loop.run_until_complete(asyncio.wait_for(main(ours, theirs), support.TIMEOUT))
+    turns(loop)
+    assert calls == ["inside"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="writelines joined with bytes.join")
+def test_writelines_takes_whatever_has_the_buffer_protocol(loop: Loop) -> None:
+    ours, theirs = peers.unix_pair()
+    with theirs:
+        transport = connect(loop, asyncio.Protocol(), ours)
+        transport.writelines([array.array("H", [0x4141]), bytearray(b"b"), memoryview(b"c")])
+        with pytest.raises(TypeError):
+            transport.writelines(["text"])  # type: ignore[list-item]
+        transport.close()
+        turns(loop)
+        assert peers.recv_all(theirs) == b"AAbc"
+
+
+@pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning")
+def test_a_loop_dropped_with_a_watcher_that_was_set_while_it_ran_is_collected() -> None:
+    ours, theirs = peers.unix_pair()
+
+    def tie() -> weakref.ref[Any]:
+        class Knot:
+            def __init__(self, loop: Loop) -> None:
+                self.loop = loop
+
+            def ready(self) -> None:
+                pass
+
+        async def main(loop: Loop) -> weakref.ref[Any]:
+            # Handles that ran may be used again.
+            for _ in range(50):
+                loop.call_soon(int)
+            await asyncio.sleep(0)
+            knot = Knot(loop)
+            loop.add_reader(ours, knot.ready)
+            return weakref.ref(knot)
+
+        loop = support.new_loop()
+        return loop.run_until_complete(main(loop))
+
+    with ours, theirs:
+        knot = tie()
+        gc.collect()
+        gc.collect()
+        assert knot() is None
