@@ -1,4 +1,4 @@
-"""Bugs that were found once and stay fixed. The tests pass on stock asyncio, too, where it has no bug."""
+"""Bugs that were found once and stay fixed. The tests pass on stock asyncio, too, unless it has a bug of its own."""
 
 from __future__ import annotations
 
