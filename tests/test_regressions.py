@@ -162,6 +162,31 @@ def test_a_server_accepts_on_after_its_factory_raised_system_exit(loop: Loop) ->
     close(loop, made[0])
 
 
+def test_a_server_accepts_on_after_accept_failed(loop: Loop) -> None:
+    failed: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: failed.append(context))
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    async def main() -> None:
+        accepted = loop.create_future()
+
+        class Made(asyncio.Protocol):
+            def connection_made(self, transport: Any) -> None:
+                accepted.set_result(transport)
+
+        server = await loop.create_server(Made, sock=listener)
+        listener.shutdown(socket.SHUT_RDWR)
+        while not failed:
+            await asyncio.sleep(0)
+        listener.listen()
+        with socket.create_connection(listener.getsockname()):
+            (await accepted).abort()
+        server.close()
+
+    loop.run_until_complete(asyncio.wait_for(main(), support.TIMEOUT))
+    turns(loop)
+
+
 @pytest.mark.parametrize("buffered", [False, True])
 def test_a_transport_reads_on_after_its_protocol_raised_keyboard_interrupt(loop: Loop, buffered: bool) -> None:
     got: list[bytes] = []

@@ -20,7 +20,7 @@ use super::ffi;
 use super::slots::Endpoint;
 use super::stream::StreamTransport;
 use super::tables::Entry;
-use crate::core::accept::{Accept, AcceptError, AcceptStep};
+use crate::core::accept::{Accept, AcceptError, AcceptStep, RETRY_DELAY};
 use crate::io::endpoint;
 use crate::io::source::{self, Source};
 use crate::io::sys::BorrowedRawFd;
@@ -177,6 +177,8 @@ impl Listener {
                 Err((class, error)) => match this.state.with(py, |state| state.machine.handle_error(class)) {
                     AcceptStep::BackOff(delay) => return Self::back_off(slf, &error, delay.as_secs_f64()),
                     AcceptStep::Failed(_) => {
+                        // Asyncio asks again, and is told again, in every turn. An edge that would tell may never come.
+                        Self::retry(slf, RETRY_DELAY.as_secs_f64())?;
                         let error = io_error(py, &error);
                         return report(
                             this.owner.bind(py),
@@ -202,12 +204,18 @@ impl Listener {
         }
     }
 
+    /// Accepts again after `delay` seconds.
+    fn retry(slf: &Bound<'_, Self>, delay: f64) -> PyResult<()> {
+        let py = slf.py();
+        let resume = slf.getattr(intern!(py, "_resume"))?;
+        slf.get().owner.bind(py).call_method1(intern!(py, "call_later"), (delay, resume)).map(drop)
+    }
+
     fn back_off(slf: &Bound<'_, Self>, error: &io::Error, delay: f64) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let owner = this.owner.bind(py);
         let error = io_error(py, error);
-        let retry = slf.getattr(intern!(py, "_resume"))?;
-        owner.call_method1(intern!(py, "call_later"), (delay, retry))?;
+        Self::retry(slf, delay)?;
         let message = "socket.accept() out of system resource";
         report(owner, message, Some(&error), &[("socket", this.shown_socket(py)?)])
     }
