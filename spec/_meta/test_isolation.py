@@ -109,10 +109,11 @@ def test_of_a_clause_of_the_future(loop):
 
 @clause("sample.topic.good")
 def test_leaving_a_process_behind(loop):
-    if not os.fork():
-        with open(os.environ["LEFT_BEHIND"], "w") as file:
-            file.write(str(os.getpid()))
+    if (child := os.fork()) == 0:
         time.sleep(60)
+        os._exit(0)
+    with open(os.environ["LEFT_BEHIND"], "w") as file:
+        file.write(str(child))
 """
 
 
