@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import tokioloop
+from tokioloop import _tokioloop
 
 from .conftest import ROOT, RunPython
 
@@ -234,3 +235,20 @@ def test_make_shows_its_targets():
     listed = [line.split()[0] for line in shown.splitlines() if line.startswith("  ")]
     wanted = ["help", "build", "release", "spec", "test", "test-core", "lint", "fuzz", "bench", "clean"]
     assert listed == wanted
+
+
+def test_a_loop_keeps_its_state_out_of_a_dict():
+    loop = tokioloop.new_event_loop()
+    try:
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.set_task_factory(None)
+        assert vars(loop) == {}, "an instance dict makes each look-up of a method slower"
+    finally:
+        loop.close()
+
+
+def test_methods_are_adopted_from_a_base_class_only():
+    with pytest.raises(TypeError, match="from a base class only"):
+        _tokioloop.adopt_methods(int)
+    with pytest.raises(TypeError):
+        tokioloop.TokioLoop.call_soon(object(), print)

@@ -360,3 +360,28 @@ def test_a_loop_dropped_with_a_watcher_that_was_set_while_it_ran_is_collected() 
         gc.collect()
         gc.collect()
         assert knot() is None
+
+
+def test_a_loop_takes_attributes_and_subclasses_override_its_methods(loop):
+    calls = []
+
+    class Overriding(type(loop)):
+        def call_soon(self, callback, *args, context=None):
+            calls.append(callback)
+            return super().call_soon(callback, *args, context=context)
+
+        def time(self):
+            return 7.0
+
+    other = Overriding()
+    try:
+        other.name = "mine"
+        assert vars(other)["name"] == "mine"
+        callback = other.stop
+        other.call_soon(callback)
+        timer = other.call_later(1, print)
+        other.run_forever()
+        assert callback in calls
+        assert timer.when() == 8.0
+    finally:
+        other.close()

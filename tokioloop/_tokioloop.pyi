@@ -20,6 +20,7 @@ __all__ = [
     "SockOperation",
     "StreamTransport",
     "TimerHandle",
+    "adopt_methods",
     "panic_next_event",
 ]
 
@@ -189,6 +190,9 @@ class StreamTransport:
     def _force_close(self, error: BaseException | None) -> None: ...
     def _make_empty_waiter(self) -> asyncio.Future[None]: ...
     def _reset_empty_waiter(self) -> None: ...
+
+# Gives a class below `LoopCore` the methods of `LoopCore` as its own; raises TypeError for any other class.
+def adopt_methods(class_: type[LoopCore], /) -> None: ...
 
 # Makes the next event of a transport panic. Only in builds with the feature "failpoints", for tests.
 def panic_next_event(transport: StreamTransport) -> None: ...

@@ -17,7 +17,7 @@ import weakref
 from asyncio import base_events, format_helpers, sslproto
 from typing import TYPE_CHECKING, Any
 
-from ._tokioloop import LoopCore
+from ._tokioloop import LoopCore, adopt_methods
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,12 +28,23 @@ __all__ = ("TokioLoop",)
 _SERVER_KNOWS_TRANSPORTS = sys.version_info >= (3, 13)
 
 
+def _attributes_of_base() -> tuple[str, ...]:
+    """Names of what `BaseEventLoop` keeps in an instance and `LoopCore` does not."""
+    base = asyncio.BaseEventLoop()
+    base.close()
+    return tuple(name for name in vars(base) if not hasattr(LoopCore, name))
+
+
 class TokioLoop(LoopCore, asyncio.BaseEventLoop):
     """An asyncio event loop on Tokio.
 
     A drop-in for `asyncio.SelectorEventLoop`. UDP, Unix sockets, pipes, subprocesses and `add_signal_handler` are not
     implemented yet and raise `NotImplementedError`.
     """
+
+    # With everything in slots an instance has no dict until a user sets an attribute, and CPython finds
+    # `loop.call_soon` without looking into one (20 ns of 85).
+    __slots__ = (*_attributes_of_base(), "_private_sockets", "_signal_pair")
 
     def __init__(self) -> None:
         super().__init__()
@@ -301,3 +312,6 @@ class TokioLoop(LoopCore, asyncio.BaseEventLoop):
 
     def _log_fatal(self, transport: asyncio.Transport, message: str, exc: BaseException) -> None:
         base_events.logger.debug("%r: %s", transport, message, exc_info=exc)
+
+
+adopt_methods(TokioLoop)

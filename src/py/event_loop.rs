@@ -197,8 +197,12 @@ impl LoopCore {
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(cls: &Bound<'_, PyType>, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let py = cls.py();
-        let time = intern!(py, "time");
-        let own_clock = !cls.getattr(time)?.is(&py.get_type::<Self>().getattr(time)?);
+        // Ours is a method descriptor of this class or of one that adopted it; a Python method has no class.
+        let clock_of = cls.getattr(intern!(py, "time"))?.getattr_opt(intern!(py, "__objclass__"))?;
+        let own_clock = match &clock_of {
+            Some(class) => !class.cast::<PyType>()?.is_subclass_of::<Self>()?,
+            None => true,
+        };
         let reactor = Reactor::new().map_err(|error| io_error(py, &error))?;
         Ok(Self {
             closed: AtomicBool::new(false),

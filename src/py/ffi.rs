@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyBytes, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, Py, PyAny, Python, ffi};
 
 /// A copy of the current context.
@@ -193,6 +193,33 @@ pub fn define<M: FastMethod<Class: PyTypeInfo>>(py: Python<'_>) -> PyResult<()> 
         unsafe { Bound::from_owned_ptr_or_err(class.py(), ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
     let name = M::NAME.to_str().map_err(|_| PyRuntimeError::new_err("a method's name is ASCII"))?;
     class.setattr(name, descriptor)
+}
+
+/// Gives `class` methods of its own in place of those that it inherits from `base` and does not override. CPython calls
+/// a built-in method directly only if `self` is exactly of the class that has it (`CALL_METHOD_DESCRIPTOR_*`).
+///
+/// # Errors
+/// `TypeError` when `class` is not below `base`; `MemoryError`.
+pub fn adopt_methods(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) -> PyResult<()> {
+    if !class.is_subclass(base)? {
+        return Err(PyTypeError::new_err("methods can be adopted from a base class only"));
+    }
+    let own = class.getattr("__dict__")?;
+    for item in base.getattr("__dict__")?.call_method0("items")?.try_iter()? {
+        let (name, method) = item?.extract::<(Bound<'_, PyString>, Bound<'_, PyAny>)>()?;
+        let is_method = method.get_type().as_ptr() == (&raw mut ffi::PyMethodDescr_Type).cast();
+        if !is_method || own.contains(&name)? {
+            continue;
+        }
+        // SAFETY: a live object of the exact class `method_descriptor`, which is this struct. Its definition lives as
+        // long as `base`, which `class` keeps alive. Returns a new reference or null with an exception set.
+        let adopted = unsafe {
+            let definition = (*method.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_method;
+            Bound::from_owned_ptr_or_err(class.py(), ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))?
+        };
+        class.setattr(name, adopted)?;
+    }
+    Ok(())
 }
 
 /// A writable, contiguous buffer that a protocol lends for one read.

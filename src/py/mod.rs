@@ -42,6 +42,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 mod _tokioloop {
     use pyo3::prelude::*;
+    use pyo3::types::PyType;
 
     #[pymodule_export]
     use super::event_loop::LoopCore;
@@ -56,6 +57,13 @@ mod _tokioloop {
     #[cfg(feature = "failpoints")]
     #[pymodule_export]
     use super::stream::panic_next_event;
+
+    /// Makes the methods of `LoopCore` the class's own: CPython calls those faster than inherited ones.
+    #[pyfunction]
+    #[pyo3(signature = (class, /))]
+    fn adopt_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
+        super::ffi::adopt_methods(class, &class.py().get_type::<LoopCore>())
+    }
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
