@@ -44,12 +44,12 @@ class TokioLoop(LoopCore, asyncio.BaseEventLoop):
 
     # With everything in slots an instance has no dict until a user sets an attribute, and CPython finds
     # `loop.call_soon` without looking into one (20 ns of 85).
-    __slots__ = (*_attributes_of_base(), "_private_sockets", "_signal_pair")
+    __slots__ = (*_attributes_of_base(), "_private_socket", "_signal_pair")
 
     def __init__(self) -> None:
         super().__init__()
-        #: Connected by the loop itself: nobody else can close them under their transport.
-        self._private_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        #: The socket that the loop connected last: nobody else can close it under its transport.
+        self._private_socket: weakref.ref[socket.socket] | None = None
         #: Where CPython writes the number of a signal that came in, while this loop runs in the main thread.
         self._signal_pair: tuple[socket.socket, socket.socket] | None = None
 
@@ -130,7 +130,8 @@ class TokioLoop(LoopCore, asyncio.BaseEventLoop):
 
     async def _connect_sock(self, *args: Any, **kwargs: Any) -> socket.socket:
         sock = await super()._connect_sock(*args, **kwargs)
-        self._private_sockets.add(sock)
+        # `create_connection` makes the transport in the same step, unless several attempts were racing.
+        self._private_socket = weakref.ref(sock)
         return sock
 
     def _make_socket_transport(
@@ -142,7 +143,7 @@ class TokioLoop(LoopCore, asyncio.BaseEventLoop):
         extra: dict[str, Any] | None = None,
         server: Any = None,
     ) -> asyncio.Transport:
-        private = sock in self._private_sockets
+        private = self._private_socket is not None and self._private_socket() is sock
         return self._make_stream(sock, protocol, waiter, extra, server, private)
 
     def _make_ssl_transport(

@@ -67,6 +67,25 @@ pub fn send(fd: BorrowedRawFd, buf: &[u8]) -> io::Result<usize> {
     cvt(unsafe { libc::send(fd.0, buf.as_ptr().cast(), buf.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
 }
 
+/// `poll(2)` without waiting: whether a write would not block, or fail at once.
+///
+/// # Errors
+/// The errno; `EBADF` for a closed number.
+pub fn is_writable(fd: BorrowedRawFd) -> io::Result<bool> {
+    let mut polled = libc::pollfd { fd: fd.0, events: libc::POLLOUT, revents: 0 };
+    let found = loop {
+        // SAFETY: one live `pollfd`.
+        match cvt(unsafe { libc::poll(&raw mut polled, 1, 0) } as isize) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            found => break found?,
+        }
+    };
+    if polled.revents & libc::POLLNVAL != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    Ok(found > 0)
+}
+
 /// `accept4(2)`: the connection is non-blocking and closed on exec.
 ///
 /// # Errors

@@ -324,10 +324,10 @@ impl SockOperation {
                 }
                 Self::unless_blocked(py, accepted)
             }
+            // Over loopback a connection is made before `connect(2)` returns: then nothing is registered at all.
             Request::Connected => {
-                let fresh_wait = self.state.with(py, |state| state.kind.take());
-                // Once: the first step waits, the second finds the socket writable.
-                Ok(if fresh_wait.is_some() { Attempt::Blocked } else { Attempt::Done(py.None()) })
+                let connected = sys::is_writable(fd).map_err(|error| io_error(py, &error))?;
+                Ok(if connected { Attempt::Done(py.None()) } else { Attempt::Blocked })
             }
         }
     }
