@@ -18,6 +18,11 @@ from asyncio import base_events, format_helpers, sslproto
 from typing import TYPE_CHECKING, Any
 
 from ._tokioloop import LoopCore, adopt_methods
+from .dns import NamesMixin
+from .sendfile import SendfileMixin
+from .signals import SignalMixin
+from .subprocess import SubprocessMixin
+from .unix import UnixMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +40,7 @@ def _attributes_of_base() -> tuple[str, ...]:
     return tuple(name for name in vars(base) if not hasattr(LoopCore, name))
 
 
-class TokioLoop(LoopCore, asyncio.BaseEventLoop):
+class TokioLoop(UnixMixin, SubprocessMixin, SignalMixin, SendfileMixin, NamesMixin, LoopCore, asyncio.BaseEventLoop):
     """An asyncio event loop on Tokio.
 
     A drop-in for `asyncio.SelectorEventLoop`. UDP, Unix sockets, pipes, subprocesses and `add_signal_handler` are not

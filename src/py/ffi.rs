@@ -204,11 +204,10 @@ pub fn adopt_methods(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) -> PyR
     if !class.is_subclass(base)? {
         return Err(PyTypeError::new_err("methods can be adopted from a base class only"));
     }
-    let own = class.getattr("__dict__")?;
     for item in base.getattr("__dict__")?.call_method0("items")?.try_iter()? {
         let (name, method) = item?.extract::<(Bound<'_, PyString>, Bound<'_, PyAny>)>()?;
         let is_method = method.get_type().as_ptr() == (&raw mut ffi::PyMethodDescr_Type).cast();
-        if !is_method || own.contains(&name)? {
+        if !is_method || !class.getattr(&name)?.is(&method) {
             continue;
         }
         // SAFETY: a live object of the exact class `method_descriptor`, which is this struct. Its definition lives as
