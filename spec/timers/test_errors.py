@@ -150,7 +150,7 @@ def test_a_timeout_may_be_put_off(loop, run):
     async def main():
         async with asyncio.timeout(0.005) as timeout:
             timeout.reschedule(loop.time() + 3600)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # clause-delay
         assert not timeout.expired()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(3600) as timeout:

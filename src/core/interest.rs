@@ -206,16 +206,6 @@ impl<W> Interest<W> {
         })
     }
 
-    /// The fds with an entry.
-    pub fn fds(&self) -> impl Iterator<Item = u32> + '_ {
-        self.fds.iter().zip(0u32..).filter(|(entry, _)| entry.is_some()).map(|(_, fd)| fd)
-    }
-
-    #[must_use]
-    pub fn has_waiters(&self, fd: u32) -> bool {
-        self.entry(fd).is_some_and(|entry| entry.waiters.iter().any(|waiters| !waiters.is_empty()))
-    }
-
     // ---- the caller wants
 
     /// Watches `fd`; gives back the watcher that was replaced.

@@ -193,12 +193,6 @@ impl<C: AsRef<[u8]>> Stream<C> {
         self.lost
     }
 
-    /// `connection_made` was called: so is `connection_lost`, in the end.
-    #[must_use]
-    pub fn is_opened(&self) -> bool {
-        self.opened
-    }
-
     #[must_use]
     pub fn eof_asked(&self) -> bool {
         self.eof_asked

@@ -220,6 +220,74 @@ impl Body {
     }
 }
 
+/// The methods of a handle class, those that both have and its own.
+macro_rules! handle_methods {
+    ($class:ident: $($own:tt)*) => {
+        #[pymethods]
+        impl $class {
+            $($own)*
+
+            #[getter(__class__)]
+            fn class<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
+                static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+                CLASS.import(py, "asyncio.events", stringify!($class))
+            }
+
+            /// Whether it was cancelled.
+            fn cancelled(&self) -> bool {
+                self.body.is_cancelled()
+            }
+
+            /// The `contextvars.Context` in which the callback runs; `None` once it ran or was cancelled.
+            fn get_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+                self.body.context(py)
+            }
+
+            #[getter(_callback)]
+            fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+                self.body.callback(py)
+            }
+
+            #[getter(_args)]
+            fn args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+                self.body.args(py)
+            }
+
+            #[getter(_context)]
+            fn own_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+                self.body.context(py)
+            }
+
+            #[getter(_loop)]
+            fn owner(&self, py: Python<'_>) -> Option<Py<LoopCore>> {
+                self.body.owner(py)
+            }
+
+            #[getter(_cancelled)]
+            fn is_cancelled(&self) -> bool {
+                self.body.is_cancelled()
+            }
+
+            #[getter(_source_traceback)]
+            fn trace<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+                self.body.trace(py)
+            }
+
+            fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+                self.body.repr(py, stringify!($class), self.shown_when())
+            }
+
+            fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+                self.body.traverse(&visit)
+            }
+
+            fn __clear__(&self, py: Python<'_>) {
+                self.body.clear(py);
+            }
+        }
+    };
+}
+
 /// A callback that waits in the ready queue (`asyncio.Handle`).
 #[pyclass(module = "tokioloop", frozen, weakref)]
 #[derive(Debug)]
@@ -251,6 +319,11 @@ impl Handle {
             Self::show_collector(handle.bind(py));
         }
         Ok(handle)
+    }
+
+    /// When it is due, for the repr: it waits for no moment.
+    const fn shown_when(&self) -> Option<f64> {
+        None
     }
 
     /// Puts a handle out of the pool back under the garbage collector's eyes.
@@ -289,70 +362,12 @@ impl Handle {
     }
 }
 
-#[pymethods]
-impl Handle {
-    #[getter(__class__)]
-    fn class<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
-        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        CLASS.import(py, "asyncio.events", "Handle")
-    }
-
+handle_methods! {
+    Handle:
     /// Cancels the callback; a second time does nothing.
     fn cancel(&self, py: Python<'_>) -> PyResult<()> {
         drop(self.body.cancel(py, || self.body.repr(py, "Handle cancelled", None))?);
         Ok(())
-    }
-
-    /// Whether it was cancelled.
-    fn cancelled(&self) -> bool {
-        self.body.is_cancelled()
-    }
-
-    /// The `contextvars.Context` in which the callback runs; `None` once it ran or was cancelled.
-    fn get_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.body.context(py)
-    }
-
-    #[getter(_callback)]
-    fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.body.callback(py)
-    }
-
-    #[getter(_args)]
-    fn args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        self.body.args(py)
-    }
-
-    #[getter(_context)]
-    fn own_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.body.context(py)
-    }
-
-    #[getter(_loop)]
-    fn owner(&self, py: Python<'_>) -> Option<Py<LoopCore>> {
-        self.body.owner(py)
-    }
-
-    #[getter(_cancelled)]
-    fn is_cancelled(&self) -> bool {
-        self.body.is_cancelled()
-    }
-
-    #[getter(_source_traceback)]
-    fn trace<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.body.trace(py)
-    }
-
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        self.body.repr(py, "Handle", None)
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.body.traverse(&visit)
-    }
-
-    fn __clear__(&self, py: Python<'_>) {
-        self.body.clear(py);
     }
 }
 
@@ -375,6 +390,11 @@ impl TimerHandle {
         Ok(handle.unbind())
     }
 
+    /// When it is due, for the repr.
+    const fn shown_when(&self) -> Option<f64> {
+        Some(self.when)
+    }
+
     pub fn time(&self) -> Time {
         Time::from_secs(self.when)
     }
@@ -384,14 +404,8 @@ impl TimerHandle {
     }
 }
 
-#[pymethods]
-impl TimerHandle {
-    #[getter(__class__)]
-    fn class<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
-        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        CLASS.import(py, "asyncio.events", "TimerHandle")
-    }
-
+handle_methods! {
+    TimerHandle:
     /// Cancels the callback; a second time does nothing. The loop forgets it at once.
     fn cancel(&self, py: Python<'_>) -> PyResult<()> {
         let (cancelled, call) =
@@ -407,44 +421,9 @@ impl TimerHandle {
         Ok(())
     }
 
-    /// Whether it was cancelled.
-    fn cancelled(&self) -> bool {
-        self.body.is_cancelled()
-    }
-
     /// When it is due: seconds on the clock of `loop.time()`.
     fn when(&self) -> f64 {
         self.when
-    }
-
-    /// The `contextvars.Context` in which the callback runs; `None` once it ran or was cancelled.
-    fn get_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.body.context(py)
-    }
-
-    #[getter(_callback)]
-    fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.body.callback(py)
-    }
-
-    #[getter(_args)]
-    fn args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        self.body.args(py)
-    }
-
-    #[getter(_context)]
-    fn own_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.body.context(py)
-    }
-
-    #[getter(_loop)]
-    fn owner(&self, py: Python<'_>) -> Option<Py<LoopCore>> {
-        self.body.owner(py)
-    }
-
-    #[getter(_cancelled)]
-    fn is_cancelled(&self) -> bool {
-        self.body.is_cancelled()
     }
 
     #[getter(_scheduled)]
@@ -455,11 +434,6 @@ impl TimerHandle {
     #[getter(_when)]
     fn due(&self) -> f64 {
         self.when
-    }
-
-    #[getter(_source_traceback)]
-    fn trace<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.body.trace(py)
     }
 
     fn __hash__(&self) -> u64 {
@@ -496,18 +470,6 @@ impl TimerHandle {
             CompareOp::Ne => !same()?,
         };
         Ok(answer.into_pyobject(py)?.to_owned().into_any().unbind())
-    }
-
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        self.body.repr(py, "TimerHandle", Some(self.when))
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.body.traverse(&visit)
-    }
-
-    fn __clear__(&self, py: Python<'_>) {
-        self.body.clear(py);
     }
 }
 

@@ -266,30 +266,11 @@ fn endpoint(slf: &Bound<'_, LoopCore>, token: u32) -> Option<Endpoint> {
 fn dispatch(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
     let py = slf.py();
     match entry {
-        Entry::Handle(handle) => {
-            let body = &handle.get().body;
-            let Some(call) = body.take(py) else { return Ok(()) };
-            match call.run(py) {
-                Ok(()) => Ok(()),
-                Err(error) => callback_failed(slf, handle.bind(py), body, call, &error, true),
-            }
-        }
-        Entry::Watch(handle) => {
-            let body = &handle.get().body;
-            let Some(call) = body.peek(py) else { return Ok(()) };
-            match call.run(py) {
-                Ok(()) => Ok(()),
-                Err(error) => callback_failed(slf, handle.bind(py), body, call, &error, false),
-            }
-        }
+        Entry::Handle(handle) => run_call(slf, handle.bind(py), &handle.get().body, true),
+        Entry::Watch(handle) => run_call(slf, handle.bind(py), &handle.get().body, false),
         Entry::Timer(handle) => {
-            let body = &handle.get().body;
             handle.get().set_key(py, None);
-            let Some(call) = body.take(py) else { return Ok(()) };
-            match call.run(py) {
-                Ok(()) => Ok(()),
-                Err(error) => callback_failed(slf, handle.bind(py), body, call, &error, true),
-            }
+            run_call(slf, handle.bind(py), &handle.get().body, true)
         }
         Entry::Io(token) => match endpoint(slf, *token) {
             Some(Endpoint::Stream(stream)) => StreamTransport::handle_io(stream.bind(py), source::slot(*token).1),
@@ -298,6 +279,17 @@ fn dispatch(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
         },
         Entry::Made(stream) => StreamTransport::handle_made(stream.bind(py)),
         Entry::Lost(stream) => StreamTransport::handle_lost(stream.bind(py)),
+    }
+}
+
+/// Runs a handle's callback, unless it was cancelled; `once`: and lets go of it.
+#[inline]
+fn run_call<T>(slf: &Bound<'_, LoopCore>, handle: &Bound<'_, T>, body: &Body, once: bool) -> PyResult<()> {
+    let py = slf.py();
+    let Some(call) = (if once { body.take(py) } else { body.peek(py) }) else { return Ok(()) };
+    match call.run(py) {
+        Ok(()) => Ok(()),
+        Err(error) => callback_failed(slf, handle, body, call, &error, once),
     }
 }
 
