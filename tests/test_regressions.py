@@ -362,7 +362,7 @@ def test_a_loop_dropped_with_a_watcher_that_was_set_while_it_ran_is_collected() 
         assert knot() is None
 
 
-def test_a_loop_takes_attributes_and_subclasses_override_its_methods(loop):
+def test_a_loop_takes_attributes_and_subclasses_override_its_methods(loop: Loop) -> None:
     calls = []
 
     class Overriding(type(loop)):
@@ -385,3 +385,21 @@ def test_a_loop_takes_attributes_and_subclasses_override_its_methods(loop):
         assert timer.when() == 8.0
     finally:
         other.close()
+
+
+def test_a_server_whose_socket_was_closed_lets_go_of_its_factory(loop: Loop) -> None:
+    def factory() -> asyncio.Protocol:
+        return asyncio.Protocol()
+
+    sock = socket.create_server(("127.0.0.1", 0))
+    server = loop.run_until_complete(loop.create_server(factory, sock=sock))
+    seen = weakref.ref(factory)
+    del factory
+    sock.close()
+    # asyncio raises it here, and lets go of the factory only when the loop is closed.
+    with contextlib.suppress(ValueError):
+        server.close()
+    del server
+    turns(loop, 2)
+    gc.collect()
+    assert seen() is None

@@ -102,16 +102,22 @@ impl Listener {
     pub fn stop(owner: &Bound<'_, LoopCore>, sock: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = owner.py();
         let raw: i32 = sock.call_method0(intern!(py, "fileno"))?.extract()?;
-        let Ok(fd) = u32::try_from(raw) else { return Ok(()) };
-        let listener = owner.get().io.with(py, |io| match io.slots.by_fd(fd) {
-            Some(Endpoint::Listener(listener)) => Some(listener.clone_ref(py)),
-            _ => None,
+        let listener = owner.get().io.with(py, |io| match u32::try_from(raw) {
+            Ok(fd) => match io.slots.by_fd(fd) {
+                Some(Endpoint::Listener(listener)) => Some(listener.clone_ref(py)),
+                _ => None,
+            },
+            // Closed by its owner, who serves with it no more: its slot is still to be freed.
+            Err(_) => io.slots.iter().find_map(|endpoint| match endpoint {
+                Endpoint::Listener(listener) if listener.get().serves(sock) => Some(listener.clone_ref(py)),
+                _ => None,
+            }),
         });
         if let Some(listener) = listener {
             listener.get().orphan(py);
             let this = listener.get();
             drop(owner.get().io.with(py, |io| io.slots.remove(this.slot, this.fd)));
-            log_debug!("listening ended fd={fd}");
+            log_debug!("listening ended fd={}", this.fd);
         }
         Ok(())
     }
@@ -133,6 +139,10 @@ impl Listener {
             )
         });
         drop(dropped);
+    }
+
+    fn serves(&self, sock: &Bound<'_, PyAny>) -> bool {
+        self.state.with(sock.py(), |state| state.sock.as_ref().is_some_and(|own| own.is(sock)))
     }
 
     fn owns_fd(&self, py: Python<'_>) -> bool {
