@@ -284,7 +284,7 @@ fn peer_name<'py>(py: Python<'py>, address: &SockAddr) -> PyResult<Option<Bound<
         return (v4.ip().to_string(), v4.port()).into_pyobject(py).map(Some);
     }
     if let Some(v6) = address.as_socket_ipv6().filter(|v6| v6.scope_id() == 0 && v6.ip().to_ipv4_mapped().is_none()) {
-        return (v6.ip().to_string(), v6.port(), v6.flowinfo(), v6.scope_id()).into_pyobject(py).map(Some);
+        return (v6.ip().to_string(), v6.port(), u32::from_be(v6.flowinfo()), v6.scope_id()).into_pyobject(py).map(Some);
     }
     Ok(None)
 }
