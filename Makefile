@@ -25,7 +25,7 @@ PY := $(VENV)/bin/python
 CARGO := cargo --locked
 MATURIN := VIRTUAL_ENV=$(abspath $(VENV)) $(PY) -m maturin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
-.PHONY: help build release spec test test-core lint fuzz bench clean test-python force
+.PHONY: help build release spec test test-core test-real lint fuzz bench clean test-python force
 
 help: ## Show the targets
 	@printf 'usage: make TARGET [NAME=VALUE ...]\n\n'
@@ -63,6 +63,11 @@ test-core: ## Test core and io, with the corpora of the fuzzers; needs no Python
 	$(CARGO) test --no-default-features --features sim
 	$(CARGO) test --no-default-features --features io,sim --lib --tests
 	@echo "== core and io: passed"
+
+test-real: $(VENV)/.built-dev ## Test with real programs, PostgreSQL and Redis (which it starts, if installed)
+	$(PY) -m pip install --quiet --group real
+	$(PY) -m pytest tests/real
+	@echo "== tests with real programs: passed"
 
 # One interpreter's part of `make test`.
 test-python: $(VENV)/.built-dev

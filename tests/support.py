@@ -28,9 +28,9 @@ TIMEOUT = 30.0
 """Seconds a program of a test may take before the test fails."""
 
 
-def factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """The function that makes the loop under test."""
-    module, _, attribute = LOOP.partition(":")
+def factory(name: str = LOOP) -> Callable[[], asyncio.AbstractEventLoop]:
+    """The function that makes the loop under test, or another one (`module:factory`)."""
+    module, _, attribute = name.partition(":")
     made: Callable[[], asyncio.AbstractEventLoop] = functools.reduce(
         getattr, attribute.split("."), importlib.import_module(module)
     )
