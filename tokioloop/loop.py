@@ -8,11 +8,9 @@ What is hot (scheduling, the turn, watchers, transports, `sock_*`) is Rust. What
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 import ssl as _ssl
 import sys
-import threading
 import weakref
 from asyncio import base_events, format_helpers, sslproto
 from typing import TYPE_CHECKING, Any
@@ -20,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ._tokioloop import LoopCore, adopt_methods
 from .dns import NamesMixin
 from .sendfile import SendfileMixin
-from .signals import SignalMixin
+from .signals import SignalHandler, SignalMixin, SignalPipe, WakeupFd
 from .subprocess import SubprocessMixin
 from .unix import UnixMixin
 
@@ -43,20 +41,33 @@ def _attributes_of_base() -> tuple[str, ...]:
 class TokioLoop(UnixMixin, SubprocessMixin, SignalMixin, SendfileMixin, NamesMixin, LoopCore, asyncio.BaseEventLoop):
     """An asyncio event loop on Tokio.
 
-    A drop-in for `asyncio.SelectorEventLoop`. UDP, Unix sockets, pipes, subprocesses and `add_signal_handler` are not
-    implemented yet and raise `NotImplementedError`.
+    A drop-in for `asyncio.SelectorEventLoop`. UDP, Unix sockets, pipes and subprocesses are not implemented yet
+    and raise `NotImplementedError`.
     """
 
     # With everything in slots an instance has no dict until a user sets an attribute, and CPython finds
     # `loop.call_soon` without looking into one (20 ns of 85).
-    __slots__ = (*_attributes_of_base(), "_private_socket", "_signal_pair")
+    __slots__ = (
+        *_attributes_of_base(),
+        "_private_socket",
+        "_signal_handlers",
+        "_signal_pipe",
+        "_signals_noted",
+        "_wakeup_fd_before",
+    )
 
     def __init__(self) -> None:
         super().__init__()
         #: The socket that the loop connected last: nobody else can close it under its transport.
         self._private_socket: weakref.ref[socket.socket] | None = None
-        #: Where CPython writes the number of a signal that came in, while this loop runs in the main thread.
-        self._signal_pair: tuple[socket.socket, socket.socket] | None = None
+        #: By signal: what add_signal_handler() was given.
+        self._signal_handlers: dict[int, SignalHandler] = {}
+        #: Where CPython writes the number of a signal that came in.
+        self._signal_pipe: SignalPipe | None = None
+        #: The signals that CPython has run the loop's handler in Python for since the last delivery.
+        self._signals_noted: set[int] = set()
+        #: What signal.set_wakeup_fd() was set to before the loop's handlers.
+        self._wakeup_fd_before: WakeupFd | None = None
 
     # ---- lifecycle
 
@@ -85,51 +96,11 @@ class TokioLoop(UnixMixin, SubprocessMixin, SignalMixin, SendfileMixin, NamesMix
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
-        super().close()
-        if self._signal_pair is not None:
-            for end in self._signal_pair:
-                end.close()
-            self._signal_pair = None
-        self._close_core()
-
-    def _watch_signals(self) -> bool:
-        """Let a signal that lands on another thread, or just before the loop parks, wake the loop.
-
-        CPython runs Python signal handlers in the main thread only, and a parked loop notices a signal by `EINTR`
-        only if the kernel picks its thread. A wake-up fd that somebody else has set is left alone.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            return False
-        if self._signal_pair is None:
-            ours, theirs = socket.socketpair()
-            ours.setblocking(False)
-            theirs.setblocking(False)
-            self._signal_pair = ours, theirs
-            self.add_reader(ours.fileno(), self._drain_signals)
         try:
-            previous = signal.set_wakeup_fd(self._signal_pair[1].fileno(), warn_on_full_buffer=False)
-        except ValueError:
-            # Not the main thread of the main interpreter.
-            return False
-        if previous != -1:
-            signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
-            return False
-        return True
-
-    def _unwatch_signals(self) -> None:
-        previous = signal.set_wakeup_fd(-1)
-        if self._signal_pair is None or previous != self._signal_pair[1].fileno():
-            # Set by a callback meanwhile: not ours to take away.
-            signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
-
-    def _drain_signals(self) -> None:
-        if self._signal_pair is None:
-            return
-        try:
-            while self._signal_pair[0].recv(4096):
-                pass
-        except BlockingIOError:
-            pass
+            self._close_signals()
+        finally:
+            super().close()
+            self._close_core()
 
     # ---- hooks of BaseEventLoop
 
