@@ -1,0 +1,1 @@
+"""Clauses and tests of datagrams: create_datagram_endpoint(), its transports and protocols."""
