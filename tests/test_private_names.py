@@ -45,6 +45,7 @@ NEEDED = {
     f"{BASE}._check_running": "run_forever in a running loop",
     f"{BASE}._check_thread": "debug mode's check of threads",
     f"{BASE}._connect_sock": "one attempt of create_connection",
+    f"{BASE}._getaddrinfo_debug": "debug mode: lookups are logged",
     f"{BASE}._ensure_resolved": "the address of sock_connect",
     f"{BASE}._closed": "set by close, kept in Rust",
     f"{BASE}._debug": "set by set_debug, kept in Rust",

@@ -1,0 +1,1 @@
+"""Clauses and tests of names: getaddrinfo() and getnameinfo()."""
