@@ -109,7 +109,7 @@ async def serving(keys: Keys, **options: Any) -> AsyncIterator[int]:
 
 def connect(keys: Keys, port: int, **options: Any) -> Any:
     """A client's connection, with the user's key unless `options` say otherwise."""
-    options = {"client_keys": [keys.user], "known_hosts": ([keys.host], [], []), "username": "ada"} | options
+    options = {"client_keys": [keys.user], "known_hosts": ([keys.host.convert_to_public()], [], []), "username": "ada"} | options
     return asyncssh.connect("127.0.0.1", port, config=None, agent_path=None, **options)
 
 
@@ -143,7 +143,7 @@ def test_whoever_has_no_right_gets_in_nowhere(on_loop: OnLoop, keys: Keys) -> No
                     async with connect(keys, port, **options):
                         pass
             with pytest.raises(asyncssh.HostKeyNotVerifiable):
-                async with connect(keys, port, known_hosts=([keys.user], [], [])):
+                async with connect(keys, port, known_hosts=([keys.user.convert_to_public()], [], [])):
                     pass
 
     on_loop(main())

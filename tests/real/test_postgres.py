@@ -110,7 +110,7 @@ def test_asyncpg_is_notified_and_notices_its_end(on_loop: OnLoop, postgres: Addr
         while not await sender.fetchval(asks, listener.get_server_pid()):
             pass
         assert await sender.fetchval("SELECT pg_terminate_backend($1)", listener.get_server_pid())
-        with pytest.raises(asyncpg.AdminShutdownError):
+        with pytest.raises(asyncpg.ConnectionDoesNotExistError):
             await waiting
         await ended.wait()
         assert listener.is_closed()

@@ -144,7 +144,7 @@ def test_a_blocked_client_is_served_cancelled_and_cut_off(on_loop: OnLoop, redis
             await db.rpush("queue", "kept")
             assert await db.llen("queue") == 1 and await waiter.lpop("queue") == b"kept"
 
-            async with client(redis_server, over, retry=None) as cut:
+            async with client(redis_server, over) as cut:
                 number = await cut.client_id()
                 await db.execute_command("CLIENT", "KILL", "ID", number)
                 assert await cut.ping() is True, "a connection that was cut is made anew"
