@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use tokioloop::core::sim::{Decode, interest, stream, turn};
+use tokioloop::core::sim::{Decode, datagram, interest, stream, turn};
 
 /// Runs the corpus of `target`; a missing or empty corpus is a failure.
 fn run_corpus(target: &str, run: impl Fn(&[u8])) {
@@ -34,4 +34,9 @@ fn the_interest_corpus_keeps_the_invariants() {
 #[test]
 fn the_turn_corpus_keeps_the_invariants() {
     run_corpus("turn", |bytes| drop(turn::run(&turn::Op::decode(bytes))));
+}
+
+#[test]
+fn the_datagram_corpus_keeps_the_invariants() {
+    run_corpus("datagram", |bytes| drop(datagram::run(&datagram::Op::decode(bytes))));
 }

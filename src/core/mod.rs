@@ -2,6 +2,7 @@
 //! event is a method call, and what to do next is a returned step.
 
 pub mod accept;
+pub mod datagram;
 pub mod fault;
 pub mod flow;
 pub mod interest;

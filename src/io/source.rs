@@ -13,7 +13,8 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::sys::{self, BorrowedRawFd};
+use super::endpoint::{self, Kind};
+use super::sys::{self, BorrowedRawFd, DatagramBatch};
 use super::wake::{Shared, TokenWaker};
 
 /// The token of a source's direction: the slot, and the direction in the lowest bit.
@@ -69,13 +70,18 @@ impl Source {
         *self.afd.get_ref()
     }
 
-    /// Deregisters it. `still_ours`: the number still names the file that was registered. If not, the registration is
-    /// left to itself: deregistering by number would hit the file that has the number now. The same holds in a forked
-    /// child, which shares the epoll with its parent.
+    /// Deregisters it. `still_ours`: the number still names the file that was registered. If not, deregistering by number
+    /// would hit the file that has it now: the kernel is given a number that no file has, and Tokio then keeps the little
+    /// it knows of the registration until the runtime ends. A forked child, which shares the epoll with its parent, leaves
+    /// everything as it is.
     pub fn release(self, still_ours: bool) {
         let Self { afd, born, .. } = self;
-        if still_ours && born == sys::fork_generation() {
-            drop(ManuallyDrop::into_inner(afd));
+        if born == sys::fork_generation() {
+            let mut afd = ManuallyDrop::into_inner(afd);
+            if !still_ours {
+                *afd.get_mut() = BorrowedRawFd(-1);
+            }
+            drop(afd);
         }
     }
 
@@ -116,18 +122,38 @@ impl Source {
         self.afd.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
     }
 
+    /// True when the far end is gone; otherwise both wakers are armed. Forgets any other readiness: for a source that is
+    /// not read, and written to without asking.
+    #[must_use]
+    pub fn arm_hangup(&self) -> bool {
+        let (mut read, mut write) = (Context::from_waker(&self.read_waker), Context::from_waker(&self.write_waker));
+        while let Poll::Ready(Ok(mut guard)) = self.afd.poll_read_ready(&mut read) {
+            if guard.ready().is_read_closed() {
+                return true;
+            }
+            guard.clear_ready();
+        }
+        while let Poll::Ready(Ok(mut guard)) = self.afd.poll_write_ready(&mut write) {
+            if guard.ready().is_write_closed() {
+                return true;
+            }
+            guard.clear_ready();
+        }
+        false
+    }
+
     /// Reads into `buf`, if the source is readable. `short_drains`: a read that does not fill `buf` has emptied the
     /// kernel's buffer, so the next call would only say `EAGAIN` (306 ns). Not so once the peer closed: read on to the end;
     /// nor once it sent urgent data: a read ends short where that was.
     ///
     /// # Errors
-    /// The errno of `recv(2)`.
-    pub fn recv(&self, buf: &mut [u8], short_drains: bool) -> io::Result<Received> {
+    /// The errno of `recv(2)` or `read(2)`.
+    pub fn recv(&self, kind: Kind, buf: &mut [u8], short_drains: bool) -> io::Result<Received> {
         let mut cx = Context::from_waker(&self.read_waker);
         loop {
             let Poll::Ready(ready) = self.afd.poll_read_ready(&mut cx) else { return Ok(Received::Nothing) };
             let mut guard = ready?;
-            match sys::recv(self.fd(), buf) {
+            match endpoint::read(kind, self.fd(), buf) {
                 Ok(0) if !buf.is_empty() => return Ok(Received::End),
                 Ok(n) => {
                     if !short_drains || n == buf.len() || guard.ready().is_read_closed() || self.had_urgent() {
@@ -140,6 +166,33 @@ impl Source {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Receives a batch of datagrams into rooms of `room` bytes: how many came, and whether there may be more. `unasked`:
+    /// whether or not the source is known to be readable. A batch that is not full has emptied the socket.
+    ///
+    /// # Errors
+    /// The errno of `recvmmsg(2)`.
+    pub fn recv_batch(&self, batch: &mut DatagramBatch, room: usize, unasked: bool) -> io::Result<(usize, bool)> {
+        let mut cx = Context::from_waker(&self.read_waker);
+        let mut guard = match self.afd.poll_read_ready(&mut cx) {
+            Poll::Ready(guard) => Some(guard?),
+            Poll::Pending if unasked => None,
+            Poll::Pending => return Ok((0, false)),
+        };
+        loop {
+            let n = match batch.receive(self.fd(), room) {
+                Ok(n) if n == batch.capacity(room) => return Ok((n, true)),
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            return Ok((n, guard.take().is_some_and(|mut guard| {
+                guard.clear_ready();
+                self.arm_read()
+            })));
         }
     }
 }

@@ -67,12 +67,200 @@ pub fn send(fd: BorrowedRawFd, buf: &[u8]) -> io::Result<usize> {
     cvt(unsafe { libc::send(fd.0, buf.as_ptr().cast(), buf.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
 }
 
+/// `sendto(2)` of one datagram without SIGPIPE, to the peer of the socket where no address is given. Never blocks.
+///
+/// # Errors
+/// The errno.
+pub fn send_to(fd: BorrowedRawFd, buf: &[u8], to: Option<&SockAddr>) -> io::Result<()> {
+    let (name, len) = to.map_or((std::ptr::null(), 0), |to| (to.as_ptr(), to.len()));
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: pointers and lengths are those of a live slice and a live address, which the kernel copies.
+    cvt(unsafe { libc::sendto(fd.0, buf.as_ptr().cast(), buf.len(), flags, name.cast(), len) }).map(drop)
+}
+
+/// Datagrams that one system call sends or receives at most.
+pub const DATAGRAM_BATCH: usize = 16;
+
+/// `sendmmsg(2)` of the first [`DATAGRAM_BATCH`] datagrams without SIGPIPE: how many the kernel took. Never blocks.
+///
+/// # Errors
+/// The errno that the first datagram met. What a later one meets shows when that one is first.
+pub fn send_batch<'a>(
+    fd: BorrowedRawFd,
+    batch: impl Iterator<Item = (&'a [u8], Option<&'a SockAddr>)>,
+) -> io::Result<usize> {
+    let mut slices = [const { MaybeUninit::<libc::iovec>::uninit() }; DATAGRAM_BATCH];
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::zeroed() }; DATAGRAM_BATCH];
+    let mut count = 0;
+    for ((slice, header), (bytes, to)) in slices.iter_mut().zip(&mut headers).zip(batch) {
+        let slice = slice.write(libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
+        // SAFETY: a header of zeros is one without address, data and control.
+        let header = unsafe { header.assume_init_mut() };
+        header.msg_hdr.msg_iov = slice;
+        header.msg_hdr.msg_iovlen = 1;
+        if let Some(to) = to {
+            header.msg_hdr.msg_name = to.as_ptr().cast_mut().cast();
+            header.msg_hdr.msg_namelen = to.len();
+        }
+        count += 1;
+    }
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the first `count` headers are filled, with pointers to slices and addresses that live through the call; the
+    // kernel writes to the headers only.
+    cvt(unsafe { libc::sendmmsg(fd.0, headers.as_mut_ptr().cast(), count, flags) } as isize)
+}
+
+/// Room for a batch of received datagrams, and their senders' addresses.
+pub struct DatagramBatch {
+    // Pointers into the fields below, which keep their places on the heap as long as this lives.
+    headers: Box<[libc::mmsghdr; DATAGRAM_BATCH]>,
+    slices: Box<[libc::iovec; DATAGRAM_BATCH]>,
+    names: Box<[SockAddrStorage; DATAGRAM_BATCH]>,
+    memory: Vec<u8>,
+    /// Bytes of each datagram's room.
+    room: usize,
+}
+
+// SAFETY: the pointers in it lead to memory that it owns, and are used by `&mut self` only.
+unsafe impl Send for DatagramBatch {}
+
+impl std::fmt::Debug for DatagramBatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DatagramBatch").field("room", &self.room).finish_non_exhaustive()
+    }
+}
+
+impl DatagramBatch {
+    /// Room for [`DATAGRAM_BATCH`] datagrams of up to `small` bytes, or for fewer and larger ones. The memory is the
+    /// kernel's zero page until something is received into it.
+    #[must_use]
+    pub fn new(small: usize) -> Self {
+        // SAFETY: all three are plain C structures, for which zeros are valid.
+        let (headers, slices) = unsafe { (Box::new(std::mem::zeroed()), Box::new(std::mem::zeroed())) };
+        let names = Box::new(std::array::from_fn(|_| SockAddrStorage::zeroed()));
+        Self { headers, slices, names, memory: vec![0; small * DATAGRAM_BATCH], room: 0 }
+    }
+
+    /// Divides the memory into rooms of this many bytes each.
+    fn set_room(&mut self, room: usize) {
+        self.room = room;
+        let Self { headers, slices, names, memory, .. } = self;
+        for (at, slot) in memory.chunks_exact_mut(room).enumerate().take(DATAGRAM_BATCH) {
+            slices[at] = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: room };
+            let header = &mut headers[at].msg_hdr;
+            header.msg_iov = &raw mut slices[at];
+            header.msg_iovlen = 1;
+            header.msg_name = (&raw mut names[at]).cast();
+            header.msg_namelen = names[at].size_of();
+        }
+    }
+
+    /// How many datagrams with this much room each one call takes.
+    #[must_use]
+    pub fn capacity(&self, room: usize) -> usize {
+        (self.memory.len() / room.max(1)).min(DATAGRAM_BATCH)
+    }
+
+    /// `recvmmsg(2)` of datagrams of up to `room` bytes (longer ones are cut): how many came. Fewer than
+    /// [`DatagramBatch::capacity`] means that no more were there. Never blocks.
+    ///
+    /// # Errors
+    /// The errno, if it met the first datagram; met later, the kernel tells it by the next call.
+    pub fn receive(&mut self, fd: BorrowedRawFd, room: usize) -> io::Result<usize> {
+        let room = room.clamp(1, self.memory.len());
+        if room != self.room {
+            self.set_room(room);
+        }
+        let capacity = libc::c_uint::try_from(self.capacity(room)).unwrap_or(1);
+        // SAFETY: the headers point to that many slices and names of this structure, and the slices to as many parts of
+        // its memory that do not overlap.
+        cvt(unsafe {
+            libc::recvmmsg(fd.0, self.headers.as_mut_ptr(), capacity, libc::MSG_DONTWAIT, std::ptr::null_mut())
+        } as isize)
+    }
+
+    /// The `at`-th datagram of the last batch, and its sender's address as the kernel wrote it (nothing for a sender without
+    /// one). To be asked once each: the room of the address is then made ready for the next batch.
+    #[must_use]
+    pub fn take(&mut self, at: usize) -> (&[u8], &[u8]) {
+        let header = &mut self.headers[at];
+        let len = usize::try_from(header.msg_len).unwrap_or(0);
+        let full = self.names[at].size_of();
+        let name_len = std::mem::replace(&mut header.msg_hdr.msg_namelen, full).min(full);
+        // SAFETY: storage of at least `name_len` bytes, which were zero before the kernel wrote to them.
+        let name = unsafe {
+            std::slice::from_raw_parts((&raw const self.names[at]).cast(), usize::try_from(name_len).unwrap_or(0))
+        };
+        (self.memory.chunks_exact(self.room).nth(at).and_then(|slot| slot.get(..len)).unwrap_or_default(), name)
+    }
+}
+
+/// The bytes of an address, as the kernel takes and gives them.
+#[must_use]
+pub fn address_bytes(address: &SockAddr) -> &[u8] {
+    // SAFETY: `len` bytes of it are filled, as its maker has said.
+    unsafe { std::slice::from_raw_parts(address.as_ptr().cast(), usize::try_from(address.len()).unwrap_or(0)) }
+}
+
+/// The address of these bytes, cut to what an address may have.
+#[must_use]
+pub fn address_of(bytes: &[u8]) -> SockAddr {
+    let mut storage = SockAddrStorage::zeroed();
+    let len = bytes.len().min(size_of::<SockAddrStorage>());
+    // SAFETY: both have `len` bytes, and any bytes are a valid storage; one that is too short for its family is refused by
+    // whoever looks for that family's fields.
+    unsafe {
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut storage).cast(), len);
+        SockAddr::new(storage, libc::socklen_t::try_from(len).unwrap_or(0))
+    }
+}
+
+/// `read(2)`. Blocks if nothing is there and the file is in blocking mode.
+///
+/// # Errors
+/// The errno.
+pub fn read(fd: BorrowedRawFd, buf: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: pointer and length are those of a live exclusive slice.
+    cvt(unsafe { libc::read(fd.0, buf.as_mut_ptr().cast(), buf.len()) })
+}
+
+/// `write(2)`, with SIGPIPE as the process has it. Blocks if there is no room and the file is in blocking mode.
+///
+/// # Errors
+/// The errno.
+pub fn write(fd: BorrowedRawFd, buf: &[u8]) -> io::Result<usize> {
+    // SAFETY: pointer and length are those of a live slice.
+    cvt(unsafe { libc::write(fd.0, buf.as_ptr().cast(), buf.len()) })
+}
+
+/// `writev(2)`: as [`write`].
+///
+/// # Errors
+/// The errno; `EINVAL` for more than `IOV_MAX` slices.
+pub fn write_vectored(fd: BorrowedRawFd, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    let count = libc::c_int::try_from(slices.len()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: an `IoSlice` has the layout of an `iovec`, which std guarantees, and `count` of them are live.
+    cvt(unsafe { libc::writev(fd.0, slices.as_ptr().cast(), count) })
+}
+
 /// `poll(2)` without waiting: whether a write would not block, or fail at once.
 ///
 /// # Errors
 /// The errno; `EBADF` for a closed number.
 pub fn is_writable(fd: BorrowedRawFd) -> io::Result<bool> {
-    let mut polled = libc::pollfd { fd: fd.0, events: libc::POLLOUT, revents: 0 };
+    is_ready(fd, libc::POLLOUT)
+}
+
+/// `poll(2)` without waiting: whether a read would not block, or fail at once.
+///
+/// # Errors
+/// The errno; `EBADF` for a closed number.
+pub fn is_readable(fd: BorrowedRawFd) -> io::Result<bool> {
+    is_ready(fd, libc::POLLIN)
+}
+
+fn is_ready(fd: BorrowedRawFd, events: libc::c_short) -> io::Result<bool> {
+    let mut polled = libc::pollfd { fd: fd.0, events, revents: 0 };
     let found = loop {
         // SAFETY: one live `pollfd`.
         match cvt(unsafe { libc::poll(&raw mut polled, 1, 0) } as isize) {
@@ -199,6 +387,15 @@ pub fn monotonic_nanos() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `now` is live. The clock exists on every Linux, so the call does not fail.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+/// As [`monotonic_nanos`], for an eighth of the price and late by the kernel's tick, 10 ms at most.
+#[must_use]
+pub fn monotonic_coarse_nanos() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: as above.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 

@@ -4,6 +4,7 @@
 //! `BaseEventLoop` sets and reads (`_closed`, `_debug`, `_stopping`, `_thread_id`) are properties here, so that both
 //! halves see one value.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pyo3::exceptions::PyRuntimeError;
@@ -13,20 +14,24 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
+use super::datagram::DatagramTransport;
 use super::errors::io_error;
 use super::ffi;
 use super::handle::{Args, Call, Handle, TimerHandle, seconds};
 use super::listener::Listener;
-use super::slots::Endpoint;
+use super::pipe;
+use super::slots::{Endpoint, Slots};
 use super::sockops::{Kind, SockOperation};
+use super::stats::{self, Stats};
 use super::stream::StreamTransport;
+use super::stream_make::Parts;
 use super::tables::{Entry, Io, Sched};
 use super::watch;
 use crate::core::interest::Dir;
 use crate::core::time::Time;
 use crate::core::timers::TimerKey;
 use crate::io::reactor::Reactor;
-use crate::io::sys::monotonic_nanos;
+use crate::io::sys::{DatagramBatch, monotonic_nanos};
 
 /// One read takes this much at most: asyncio's `max_size`.
 pub const SCRATCH: usize = 256 * 1024;
@@ -41,13 +46,17 @@ pub struct LoopCore {
     /// The number of the running turn; 0 while the loop does not run.
     turn: AtomicU64,
     turns: AtomicU64,
+    pub stats: Stats,
     /// A subclass has a clock of its own: `time()` is asked instead of the kernel.
-    own_clock: bool,
-    thread_id: GilCell<Option<Py<PyAny>>>,
+    pub own_clock: bool,
+    pub thread_id: GilCell<Option<Py<PyAny>>>,
     pub sched: GilCell<Sched>,
     pub io: GilCell<Io>,
     pub scratch: GilCell<Vec<u8>>,
     pub corked: GilCell<Vec<Py<StreamTransport>>>,
+    pub corked_datagrams: GilCell<Vec<Py<DatagramTransport>>>,
+    /// Where datagrams are received; made by the first one.
+    pub datagrams: GilCell<Option<DatagramBatch>>,
     /// Handles that ran, to be used again.
     pub pool: GilCell<Vec<Py<Handle>>>,
     future_kwargs: GilCell<Option<Py<PyDict>>>,
@@ -68,6 +77,11 @@ impl LoopCore {
     #[inline]
     pub fn turn(&self) -> Option<u64> {
         Some(self.turn.load(Ordering::Relaxed)).filter(|turn| *turn != 0)
+    }
+
+    /// How many turns were begun.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
     }
 
     pub fn begin_turn(&self) {
@@ -204,6 +218,8 @@ impl LoopCore {
             None => true,
         };
         let reactor = Reactor::new().map_err(|error| io_error(py, &error))?;
+        let stats = Stats::default();
+        let slots = Slots::new(Arc::clone(&stats.endpoints));
         Ok(Self {
             closed: AtomicBool::new(false),
             debug: AtomicBool::new(false),
@@ -211,11 +227,14 @@ impl LoopCore {
             own_clock,
             turn: AtomicU64::new(0),
             turns: AtomicU64::new(0),
+            stats,
             thread_id: GilCell::default(),
             sched: GilCell::default(),
-            io: GilCell::new(Io { reactor: Some(reactor), ..Io::default() }),
+            io: GilCell::new(Io { reactor: Some(reactor), slots, ..Io::default() }),
             scratch: GilCell::default(),
             corked: GilCell::default(),
+            corked_datagrams: GilCell::default(),
+            datagrams: GilCell::default(),
             pool: GilCell::default(),
             future_kwargs: GilCell::default(),
         })
@@ -398,7 +417,35 @@ impl LoopCore {
         server: Option<&Bound<'_, PyAny>>,
         private: bool,
     ) -> PyResult<Py<StreamTransport>> {
-        StreamTransport::create(slf, sock, protocol, waiter, extra, server, private)
+        StreamTransport::create(slf, Parts { file: sock, protocol, waiter, extra }, server, private)
+    }
+
+    /// A transport of one end of a pipe: behind the hooks `_make_read_pipe_transport` and `_make_write_pipe_transport`.
+    #[pyo3(signature = (pipe, protocol, waiter, extra, writes, socket, device))]
+    fn _make_pipe(
+        slf: &Bound<'_, Self>,
+        pipe: &Bound<'_, PyAny>,
+        protocol: &Bound<'_, PyAny>,
+        waiter: Option<&Bound<'_, PyAny>>,
+        extra: Option<&Bound<'_, PyDict>>,
+        writes: bool,
+        socket: bool,
+        device: bool,
+    ) -> PyResult<Py<StreamTransport>> {
+        pipe::make(slf, Parts { file: pipe, protocol, waiter, extra }, writes, socket, device)
+    }
+
+    /// A transport over a datagram socket: the hook of `create_datagram_endpoint`.
+    #[pyo3(signature = (sock, protocol, address = None, waiter = None, extra = None))]
+    fn _make_datagram_transport(
+        slf: &Bound<'_, Self>,
+        sock: &Bound<'_, PyAny>,
+        protocol: &Bound<'_, PyAny>,
+        address: Option<&Bound<'_, PyAny>>,
+        waiter: Option<&Bound<'_, PyAny>>,
+        extra: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<DatagramTransport>> {
+        DatagramTransport::create(slf, sock, protocol, address, waiter, extra)
     }
 
     /// Accepts connections on a listening socket: behind the hook `_start_serving`.
@@ -483,6 +530,19 @@ impl LoopCore {
         SockOperation::create(slf, sock, Kind::Connected)
     }
 
+    /// What the loop has done and is at, a dict; from any thread, and without stopping the loop.
+    ///
+    /// `running`, and in which `thread` (its `ident`). `parked_for` or `busy_for`: seconds that it has been waiting, or
+    /// not waiting: an upper bound for the callback that runs now. Counts since the loop was made: `turns`, `callbacks`
+    /// begun (I/O events included), `looks` at I/O without waiting, `parks`. Lengths: `ready` queue, `timers` set,
+    /// `spare_handles`. `next_deadline`: seconds on the clock of `loop.time()`. `endpoints`: a list of dicts, each with
+    /// `fd` and `kind` ("tcp", "unix", "udp", "pipe", "listener", "watcher"); of a watcher whether it has a `reader` and
+    /// a `writer`, of the others `since` (seconds, monotonic clock) and what went through: `messages_in` (reads,
+    /// datagrams, accepted connections), `bytes_in`, `messages_out` (sends), `bytes_out`.
+    fn stats<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        stats::show(slf)
+    }
+
     /// Runs turns until the loop is to stop: the hook that `BaseEventLoop.run_forever` calls.
     fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
         super::run::run(slf)
@@ -498,14 +558,16 @@ impl LoopCore {
         let (py, this) = (slf.py(), slf.get());
         let sched = this.sched.with(py, |sched| (sched.ready.take_all(), sched.timers.take_all()));
         let io = this.io.take(py);
+        this.stats.endpoints.clear();
         for endpoint in io.slots.iter() {
             match endpoint {
                 Endpoint::Stream(stream) => StreamTransport::orphan(stream.bind(py)),
                 Endpoint::Listener(listener) => listener.get().orphan(py),
+                Endpoint::Datagram(transport) => transport.get().orphan(py),
             }
         }
-        let corked = this.corked.take(py);
-        let scratch = this.scratch.take(py);
+        let corked = (this.corked.take(py), this.corked_datagrams.take(py));
+        let scratch = (this.scratch.take(py), this.datagrams.take(py));
         // Dropped last, one by one: finalizers may run user code, which finds a closed loop.
         drop((sched.0, sched.1, io, corked, scratch, this.pool.take(py)));
     }
@@ -522,6 +584,9 @@ impl LoopCore {
         }
         if let Some(corked) = self.corked.traversed() {
             corked.iter().try_for_each(|stream| visit.call(stream))?;
+        }
+        if let Some(corked) = self.corked_datagrams.traversed() {
+            corked.iter().try_for_each(|transport| visit.call(transport))?;
         }
         if let Some(kwargs) = self.future_kwargs.traversed().as_deref().and_then(Option::as_ref) {
             visit.call(kwargs)?;

@@ -6,10 +6,18 @@
 //! Unsafe code lives in two fenced files: `cell` and `ffi`.
 
 #[deny(unsafe_code)]
+mod address;
+#[deny(unsafe_code)]
 mod call_soon;
 mod cell;
 #[deny(unsafe_code)]
 mod chunk;
+#[deny(unsafe_code)]
+mod datagram;
+#[deny(unsafe_code)]
+mod datagram_io;
+#[deny(unsafe_code)]
+mod datagram_send;
 #[deny(unsafe_code)]
 mod errors;
 #[deny(unsafe_code)]
@@ -20,6 +28,8 @@ mod handle;
 #[deny(unsafe_code)]
 mod listener;
 #[deny(unsafe_code)]
+mod pipe;
+#[deny(unsafe_code)]
 mod protocol;
 #[deny(unsafe_code)]
 mod run;
@@ -28,9 +38,13 @@ mod slots;
 #[deny(unsafe_code)]
 mod sockops;
 #[deny(unsafe_code)]
+mod stats;
+#[deny(unsafe_code)]
 mod stream;
 #[deny(unsafe_code)]
 mod stream_io;
+#[deny(unsafe_code)]
+mod stream_make;
 #[deny(unsafe_code)]
 mod tables;
 #[deny(unsafe_code)]
@@ -45,11 +59,15 @@ mod _tokioloop {
     use pyo3::types::PyType;
 
     #[pymodule_export]
+    use super::datagram::DatagramTransport;
+    #[pymodule_export]
     use super::event_loop::LoopCore;
     #[pymodule_export]
     use super::handle::{Handle, TimerHandle};
     #[pymodule_export]
     use super::listener::Listener;
+    #[pymodule_export]
+    use super::pipe::{ReadPipeTransport, WritePipeTransport};
     #[pymodule_export]
     use super::sockops::SockOperation;
     #[pymodule_export]
@@ -68,6 +86,8 @@ mod _tokioloop {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::call_soon::define_fast_methods(module.py())?;
+        super::pipe::take_foreign_methods(module.py())?;
+        super::datagram::define_fast_methods(module.py())?;
         super::stream::define_fast_methods(module.py())
     }
 }

@@ -12,12 +12,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use super::datagram::DatagramTransport;
 use super::errors::{PANIC, io_error, passes_through, report};
 use super::event_loop::{LoopCore, now};
 use super::handle::{Body, Call, Handle};
 use super::slots::Endpoint;
 use super::stream::StreamTransport;
-use super::tables::{Entry, Io};
+use super::tables::{Entry, Io, Life};
 use super::watch::Party;
 use crate::core::interest::{Dir, Keep};
 use crate::core::time::Time;
@@ -80,6 +81,9 @@ fn prepare(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, stopping: bool) -> P
     let (py, this) = (slf.py(), slf.get());
     let timed = this.sched.with(py, |sched| sched.turn.wants_time(!sched.ready.is_empty(), !sched.timers.is_empty()));
     let mut moment = if timed { LoopCore::clock(slf)? } else { Time::PAST };
+    if timed && !this.own_clock {
+        this.stats.note(moment);
+    }
     let pending = this.io.with(py, |io| io.interest.io_pending());
     let wait = this.sched.with(py, |sched| {
         let next = sched.timers.next_deadline();
@@ -120,10 +124,13 @@ fn look(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, wait: Wait, moment: Tim
                 .map_err(|error| io_error(py, &error))?;
         }
         parker.shared.park_begins();
+        this.stats.park_begins();
         let parked = py.detach(|| catch_unwind(AssertUnwindSafe(|| parker.park())));
+        this.stats.park_ended();
         parker.shared.park_ended();
         parked.map_err(|_| PyRuntimeError::new_err(PANIC))?;
     } else {
+        this.stats.looks();
         catch_unwind(AssertUnwindSafe(|| parker.look())).map_err(|_| PyRuntimeError::new_err(PANIC))?;
     }
     collect(slf, parker)?;
@@ -196,6 +203,7 @@ fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
 fn run_snapshot(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
     while let Some(entry) = this.sched.with(py, |sched| sched.ready.pop()) {
+        this.stats.callbacks.add(1);
         let result = if this.is_debug() { run_timed(slf, &entry) } else { run_entry(slf, &entry) };
         if let Entry::Handle(handle) = entry {
             Handle::recycle(slf, handle);
@@ -210,13 +218,16 @@ fn run_snapshot(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
 
 fn flush_corked(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
-    if this.corked.with(py, |corked| corked.is_empty()) {
-        return Ok(());
-    }
-    let corked = this.corked.take(py);
     let mut result = Ok(());
-    for stream in &corked {
-        result = result.and(StreamTransport::uncork(stream.bind(py)));
+    if !this.corked.with(py, |corked| corked.is_empty()) {
+        for stream in &this.corked.take(py) {
+            result = result.and(StreamTransport::uncork(stream.bind(py)));
+        }
+    }
+    if !this.corked_datagrams.with(py, |corked| corked.is_empty()) {
+        for transport in &this.corked_datagrams.take(py) {
+            result = result.and(DatagramTransport::handle_turn_end(transport.bind(py)));
+        }
     }
     result
 }
@@ -230,8 +241,14 @@ fn run_entry(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
         Err(payload) => {
             let stream = match entry {
                 Entry::Made(stream) | Entry::Lost(stream) => Some(stream.clone_ref(py)),
+                Entry::Datagram(_, transport) => {
+                    return DatagramTransport::panicked(transport.bind(py), payload.as_ref());
+                }
                 Entry::Io(token) => match endpoint(slf, *token) {
                     Some(Endpoint::Stream(stream)) => Some(stream),
+                    Some(Endpoint::Datagram(transport)) => {
+                        return DatagramTransport::panicked(transport.bind(py), payload.as_ref());
+                    }
                     _ => None,
                 },
                 Entry::Handle(_) | Entry::Watch(_) | Entry::Timer(_) => None,
@@ -239,6 +256,13 @@ fn run_entry(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
             panicked(slf, stream.as_ref().map(|stream| stream.bind(py)), payload.as_ref())
         }
     }
+}
+
+/// The exception for a caught panic.
+pub fn panic_error(payload: &(dyn Any + Send)) -> PyErr {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+    PyRuntimeError::new_err(format!("{PANIC}: {text}"))
 }
 
 /// Reports a caught panic and closes the connection it happened on.
@@ -250,9 +274,7 @@ pub fn panicked(
     stream: Option<&Bound<'_, StreamTransport>>,
     payload: &(dyn Any + Send),
 ) -> PyResult<()> {
-    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
-    let error = PyRuntimeError::new_err(format!("{PANIC}: {text}"));
+    let error = panic_error(payload);
     report(slf, PANIC, Some(&error), &[("transport", stream.map(|stream| stream.clone().into_any()))])?;
     stream.map_or(Ok(()), |stream| StreamTransport::fail_with(stream, error))
 }
@@ -274,11 +296,16 @@ fn dispatch(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
         }
         Entry::Io(token) => match endpoint(slf, *token) {
             Some(Endpoint::Stream(stream)) => StreamTransport::handle_io(stream.bind(py), source::slot(*token).1),
+            Some(Endpoint::Datagram(transport)) => {
+                DatagramTransport::handle_io(transport.bind(py), source::slot(*token).1)
+            }
             Some(Endpoint::Listener(listener)) => super::listener::Listener::handle_io(listener.bind(py)),
             None => Ok(()),
         },
         Entry::Made(stream) => StreamTransport::handle_made(stream.bind(py)),
         Entry::Lost(stream) => StreamTransport::handle_lost(stream.bind(py)),
+        Entry::Datagram(Life::Made, transport) => DatagramTransport::handle_made(transport.bind(py)),
+        Entry::Datagram(Life::Lost, transport) => DatagramTransport::handle_lost(transport.bind(py)),
     }
 }
 
@@ -338,9 +365,11 @@ fn run_timed(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
         Entry::Handle(handle) | Entry::Watch(handle) => (handle.bind(py).clone().into_any(), Some(&handle.get().body)),
         Entry::Timer(handle) => (handle.bind(py).clone().into_any(), Some(&handle.get().body)),
         Entry::Made(stream) | Entry::Lost(stream) => (stream.bind(py).clone().into_any(), None),
+        Entry::Datagram(_, transport) => (transport.bind(py).clone().into_any(), None),
         Entry::Io(token) => match endpoint(slf, *token) {
             Some(Endpoint::Stream(stream)) => (stream.bind(py).clone().into_any(), None),
             Some(Endpoint::Listener(listener)) => (listener.bind(py).clone().into_any(), None),
+            Some(Endpoint::Datagram(transport)) => (transport.bind(py).clone().into_any(), None),
             None => return Ok(()),
         },
     };

@@ -1,11 +1,14 @@
 //! The table of a loop's registered endpoints: a slot's number is the token that Tokio's wakers push.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::datagram::DatagramTransport;
 use super::listener::Listener;
+use super::stats::{Counters, Table};
 use super::stream::StreamTransport;
 
 /// What can be registered.
@@ -13,6 +16,7 @@ use super::stream::StreamTransport;
 pub enum Endpoint {
     Stream(Py<StreamTransport>),
     Listener(Py<Listener>),
+    Datagram(Py<DatagramTransport>),
 }
 
 impl Endpoint {
@@ -20,6 +24,15 @@ impl Endpoint {
         match self {
             Self::Stream(stream) => Self::Stream(stream.clone_ref(py)),
             Self::Listener(listener) => Self::Listener(listener.clone_ref(py)),
+            Self::Datagram(transport) => Self::Datagram(transport.clone_ref(py)),
+        }
+    }
+
+    fn counters(&self) -> &Arc<Counters> {
+        match self {
+            Self::Stream(stream) => &stream.get().counters,
+            Self::Listener(listener) => &listener.get().counters,
+            Self::Datagram(transport) => &transport.get().counters,
         }
     }
 
@@ -27,6 +40,7 @@ impl Endpoint {
         match self {
             Self::Stream(stream) => visit.call(stream),
             Self::Listener(listener) => visit.call(listener),
+            Self::Datagram(transport) => visit.call(transport),
         }
     }
 }
@@ -38,9 +52,15 @@ pub struct Slots {
     endpoints: Vec<Option<Endpoint>>,
     free: Vec<u32>,
     by_fd: HashMap<u32, u32>,
+    /// What every thread may read of it.
+    table: Arc<Table>,
 }
 
 impl Slots {
+    pub fn new(table: Arc<Table>) -> Self {
+        Self { table, ..Self::default() }
+    }
+
     /// A free slot's number; it stays reserved until [`Slots::remove`].
     pub fn reserve(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {
@@ -53,6 +73,7 @@ impl Slots {
     /// Registers the endpoint that has `fd` now.
     pub fn fill(&mut self, slot: u32, fd: u32, endpoint: Endpoint) {
         self.by_fd.insert(fd, slot);
+        self.table.insert(slot, Arc::clone(endpoint.counters()));
         if let Some(place) = self.endpoints.get_mut(slot as usize) {
             *place = Some(endpoint);
         }
@@ -75,6 +96,7 @@ impl Slots {
         if self.by_fd.get(&fd) == Some(&slot) {
             self.by_fd.remove(&fd);
         }
+        self.table.remove(slot);
         let endpoint = self.endpoints.get_mut(slot as usize)?.take();
         self.free.push(slot);
         endpoint

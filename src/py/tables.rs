@@ -6,6 +6,7 @@ use std::io;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::datagram::DatagramTransport;
 use super::handle::{Handle, TimerHandle};
 use super::slots::Slots;
 use super::sockops::Owners;
@@ -16,6 +17,13 @@ use crate::core::ready::Ready;
 use crate::core::timers::Timers;
 use crate::core::turn::Turn;
 use crate::io::reactor::{Reactor, UserEvent};
+
+/// What a transport is told of its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    Made,
+    Lost,
+}
 
 /// What waits in the ready queue.
 #[derive(Debug)]
@@ -30,6 +38,8 @@ pub enum Entry {
     Made(Py<StreamTransport>),
     /// A transport is to be told `connection_lost`.
     Lost(Py<StreamTransport>),
+    /// A datagram transport is to be told one or the other.
+    Datagram(Life, Py<DatagramTransport>),
 }
 
 impl Entry {
@@ -39,6 +49,7 @@ impl Entry {
             Self::Timer(handle) => visit.call(handle),
             Self::Io(_) => Ok(()),
             Self::Made(stream) | Self::Lost(stream) => visit.call(stream),
+            Self::Datagram(_, transport) => visit.call(transport),
         }
     }
 }

@@ -70,16 +70,18 @@ pub fn fd_of(file: &Bound<'_, PyAny>) -> PyResult<u32> {
 /// `RuntimeError`.
 pub fn check_no_transport(slf: &Bound<'_, LoopCore>, fd: u32, file: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
-    let stream = slf.get().io.with(py, |io| match io.slots.by_fd(fd) {
-        Some(Endpoint::Stream(stream)) => Some(stream.clone_ref(py)),
-        _ => None,
-    });
-    match stream {
-        Some(stream) if !stream.get().is_closing_now(py) && stream.get().owns_fd(py) => Err(PyRuntimeError::new_err(
-            format!("File descriptor {} is used by transport {}", file.repr()?, stream.bind(py).repr()?),
-        )),
-        _ => Ok(()),
-    }
+    let endpoint = slf.get().io.with(py, |io| io.slots.by_fd(fd).map(|endpoint| endpoint.clone_ref(py)));
+    let transport = match endpoint {
+        Some(Endpoint::Stream(stream)) if !stream.get().is_closing_now(py) && stream.get().owns_fd(py) => {
+            stream.into_any()
+        }
+        Some(Endpoint::Datagram(datagram)) if !datagram.get().is_closing_now(py) && datagram.get().owns_fd(py) => {
+            datagram.into_any()
+        }
+        _ => return Ok(()),
+    };
+    let message = format!("File descriptor {} is used by transport {}", file.repr()?, transport.bind(py).repr()?);
+    Err(PyRuntimeError::new_err(message))
 }
 
 /// Sets a watcher.
