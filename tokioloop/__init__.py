@@ -11,13 +11,14 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .diagnostics import dump
 from .loop import TokioLoop
 
 if TYPE_CHECKING:
     from .policy import EventLoopPolicy as EventLoopPolicy
 
 __version__ = "0.1.0"
-__all__ = ["TokioLoop", "__version__", "new_event_loop", "run"]
+__all__ = ["TokioLoop", "__version__", "dump", "new_event_loop", "run"]
 
 _T = TypeVar("_T")
 

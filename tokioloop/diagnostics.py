@@ -123,9 +123,7 @@ def _endpoint(loop: TokioLoop, endpoint: dict[str, Any]) -> str:
     text = f"fd {endpoint['fd']} {endpoint['kind']}"
     if endpoint["kind"] == "watcher":
         return f"{text} of a {' and a '.join(name for name in ('reader', 'writer') if endpoint[name])}"
-    ways = (
-        f"{way} {endpoint[f'bytes_{way}']} bytes in {endpoint[f'messages_{way}']} messages" for way in ("in", "out")
-    )
+    ways = [f"{way} {endpoint[f'bytes_{way}']} B / {endpoint[f'messages_{way}']}" for way in ("in", "out")]
     return ", ".join([text, *ways, f"for {max(loop.time() - endpoint['since'], 0):.3f} s"])
 
 

@@ -198,6 +198,14 @@ impl<W> Interest<W> {
         self.pending
     }
 
+    /// The fds that have a watcher, and in which directions: reading, writing.
+    pub fn watched(&self) -> impl Iterator<Item = (usize, bool, bool)> {
+        self.fds.iter().enumerate().filter_map(|(fd, entry)| {
+            let [read, write] = entry.as_ref()?.watchers.each_ref().map(Option::is_some);
+            (read || write).then_some((fd, read, write))
+        })
+    }
+
     /// Everybody in the table, for a garbage collector's traversal.
     pub fn parties(&self) -> impl Iterator<Item = &W> {
         self.fds.iter().flatten().flat_map(|entry| {

@@ -31,6 +31,11 @@ impl<T> GilCell<T> {
         f(&mut self.0.borrow_mut())
     }
 
+    /// As [`GilCell::with`]; `None` when the value is borrowed.
+    pub fn try_with<R>(&self, _py: Python<'_>, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.0.try_borrow_mut().ok().map(|mut value| f(&mut value))
+    }
+
     /// Puts `value` in; gives back what was there, for the caller to drop outside.
     #[inline]
     pub fn replace(&self, _py: Python<'_>, value: T) -> T {

@@ -80,13 +80,13 @@ async def handle(process: Any) -> None:
         case ["upper", "streams"]:
             child = await asyncio.create_subprocess_exec(*UPPER, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             await process.redirect(stdin=child.stdin, stdout=child.stdout)
-            status = await child.wait()
-            process.exit(status)
+            process.exit(await child.wait())
+            await process.wait_closed()
         case ["upper", "pipes"]:
             popen = await asyncio.to_thread(subprocess.Popen, UPPER, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             await process.redirect(stdin=popen.stdin, stdout=popen.stdout)
-            status = await asyncio.to_thread(popen.wait)
-            process.exit(status)
+            process.exit(await asyncio.to_thread(popen.wait))
+            await process.wait_closed()
         case command:
             process.stderr.write(f"no such command: {command}\n".encode())
             process.exit(127)
