@@ -45,7 +45,6 @@ pub struct LoopCore {
     stopping: AtomicBool,
     /// The number of the running turn; 0 while the loop does not run.
     turn: AtomicU64,
-    turns: AtomicU64,
     pub stats: Stats,
     /// A subclass has a clock of its own: `time()` is asked instead of the kernel.
     pub own_clock: bool,
@@ -79,16 +78,9 @@ impl LoopCore {
         Some(self.turn.load(Ordering::Relaxed)).filter(|turn| *turn != 0)
     }
 
-    /// How many turns were begun.
-    pub fn turns(&self) -> u64 {
-        self.turns.load(Ordering::Relaxed)
-    }
-
     pub fn begin_turn(&self) {
-        // Only the loop's thread writes it.
-        let turns = self.turns.load(Ordering::Relaxed) + 1;
-        self.turns.store(turns, Ordering::Relaxed);
-        self.turn.store(turns, Ordering::Relaxed);
+        self.stats.turns.add(1);
+        self.turn.store(self.stats.turns.get(), Ordering::Relaxed);
     }
 
     pub fn end_turns(&self) {
@@ -226,7 +218,6 @@ impl LoopCore {
             stopping: AtomicBool::new(false),
             own_clock,
             turn: AtomicU64::new(0),
-            turns: AtomicU64::new(0),
             stats,
             thread_id: GilCell::default(),
             sched: GilCell::default(),
@@ -421,7 +412,6 @@ impl LoopCore {
     }
 
     /// A transport of one end of a pipe: behind the hooks `_make_read_pipe_transport` and `_make_write_pipe_transport`.
-    #[pyo3(signature = (pipe, protocol, waiter, extra, writes, socket, device))]
     fn _make_pipe(
         slf: &Bound<'_, Self>,
         pipe: &Bound<'_, PyAny>,
@@ -429,8 +419,7 @@ impl LoopCore {
         waiter: Option<&Bound<'_, PyAny>>,
         extra: Option<&Bound<'_, PyDict>>,
         writes: bool,
-        socket: bool,
-        device: bool,
+        (socket, device): (bool, bool),
     ) -> PyResult<Py<StreamTransport>> {
         pipe::make(slf, Parts { file: pipe, protocol, waiter, extra }, writes, socket, device)
     }
