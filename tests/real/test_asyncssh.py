@@ -109,7 +109,11 @@ async def serving(keys: Keys, **options: Any) -> AsyncIterator[int]:
 
 def connect(keys: Keys, port: int, **options: Any) -> Any:
     """A client's connection, with the user's key unless `options` say otherwise."""
-    options = {"client_keys": [keys.user], "known_hosts": ([keys.host.convert_to_public()], [], []), "username": "ada"} | options
+    options = {
+        "client_keys": [keys.user],
+        "known_hosts": ([keys.host.convert_to_public()], [], []),
+        "username": "ada",
+    } | options
     return asyncssh.connect("127.0.0.1", port, config=None, agent_path=None, **options)
 
 

@@ -162,15 +162,15 @@ def test_websockets_echo_messages_of_any_size(on_loop: OnLoop) -> None:
     serve(on_loop, 4, client, echo_socket)
 
 
-def test_the_program_serves_and_ends_on_a_signal() -> None:
+@pytest.mark.parametrize("under", ["python", "python -m tokioloop"] if support.OURS else ["python"])
+def test_the_program_serves_and_ends_on_a_signal(under: str) -> None:
     arguments = ["-m", "hypercorn", "--workers", "0", "--bind", "127.0.0.1:0", "tests.apps.asgi:app"]
-    under_us = ["-m", "tokioloop"] if support.OURS else []
-    with Program(sys.executable, *under_us, *arguments) as server:
+    with Program(sys.executable, *under.split()[1:], *arguments) as server:
         port = int(re.findall(r"Running on http://127\.0\.0\.1:(\d+)", server.wait_for("Running on"))[0])
         conn = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
         fetch(conn, 1)
         conn.close()
         assert server.end(signal.SIGTERM) == 0, server.output
-    assert not support.OURS or "TokioLoop: lifespan.startup" in server.output
+    assert ("TokioLoop: lifespan.startup" in server.output) is ("tokioloop" in under)
     assert "lifespan.shutdown" in server.output
     assert not re.search(r"Traceback|ERROR|WARN|exception|never retrieved", server.output), server.output
