@@ -15,12 +15,13 @@ import weakref
 from asyncio import base_events, format_helpers, sslproto
 from typing import TYPE_CHECKING, Any
 
+from . import diagnostics
 from ._tokioloop import LoopCore, adopt_methods
 from .dns import NamesMixin
 from .sendfile import SendfileMixin
 from .signals import SignalHandler, SignalMixin, SignalPipe, WakeupFd
-from .subprocess import SubprocessMixin
-from .unix import UnixMixin
+from .subprocess import ProcessTransport, SubprocessMixin
+from .unix import UnixMixin, remove_socket_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,17 +50,24 @@ class TokioLoop(UnixMixin, SubprocessMixin, SignalMixin, SendfileMixin, NamesMix
     # `loop.call_soon` without looking into one (20 ns of 85).
     __slots__ = (
         *_attributes_of_base(),
+        "_children",
         "_private_socket",
         "_signal_handlers",
         "_signal_pipe",
         "_signals_noted",
+        "_unix_server_sockets",
         "_wakeup_fd_before",
     )
 
     def __init__(self) -> None:
         super().__init__()
+        diagnostics.register(self)
         #: The socket that the loop connected last: nobody else can close it under its transport.
         self._private_socket: weakref.ref[socket.socket] | None = None
+        #: Transports of children whose exit the loop watches for.
+        self._children: set[ProcessTransport] = set()
+        #: By listening socket: the inode of its file, which goes with it.
+        self._unix_server_sockets: dict[socket.socket, int] = {}
         #: By signal: what add_signal_handler() was given.
         self._signal_handlers: dict[int, SignalHandler] = {}
         #: Where CPython writes the number of a signal that came in.
@@ -96,6 +104,7 @@ class TokioLoop(UnixMixin, SubprocessMixin, SignalMixin, SendfileMixin, NamesMix
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
+        self._close_children()
         try:
             self._close_signals()
         finally:
@@ -225,8 +234,11 @@ class TokioLoop(UnixMixin, SubprocessMixin, SignalMixin, SendfileMixin, NamesMix
                 self.call_exception_handler(context)
 
     def _stop_serving(self, sock: socket.socket) -> None:
+        file = self._forget_unix_server(sock)
         self._unlisten(sock)
         sock.close()
+        if file is not None:
+            remove_socket_file(*file)
 
     def _server_attach(self, server: Any, transport: asyncio.Transport) -> None:
         if _SERVER_KNOWS_TRANSPORTS:
@@ -284,8 +296,9 @@ class TokioLoop(UnixMixin, SubprocessMixin, SignalMixin, SendfileMixin, NamesMix
         shown = base_events._format_handle(what) if isinstance(what, asyncio.Handle) else repr(what)
         base_events.logger.warning("Executing %s took %.3f seconds", shown, took)
 
-    def _warn_lost_write(self) -> None:
-        base_events.logger.warning("socket.send() raised exception.")
+    def _warn_lost_write(self, pipe: bool) -> None:
+        what = "pipe closed by peer or os.write(pipe, data)" if pipe else "socket.send()"
+        base_events.logger.warning("%s raised exception.", what)
 
     def _log_fatal(self, transport: asyncio.Transport, message: str, exc: BaseException) -> None:
         base_events.logger.debug("%r: %s", transport, message, exc_info=exc)

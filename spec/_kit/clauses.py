@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ LEVELS = ("must", "should", "may")
 SLUG = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z0-9]+(?:-[a-z0-9]+)*){2}")
 _REQUIRED = {"id": str, "level": str, "rule": str, "cite": str, "since": str}
 _OPTIONAL = {"quote": str, "permits": list}
+_SHARED = {"of": str, "rules": list}
 
 
 class SpecError(Exception):
@@ -53,13 +54,20 @@ def areas(root: Path) -> list[str]:
 
 
 def load_area(root: Path, area: str) -> dict[str, Clause]:
-    """The clauses of one area by id; none where it has no `clauses.toml`. SpecError where the file is wrong."""
+    """The clauses of one area by id; none where it has no `clauses.toml`. SpecError where the file is wrong.
+
+    A `[[contract]]` takes over clauses of another area, which runs the same tests: `of` names it, `rules` the ends of
+    their ids. Text, level and citation are the same.
+    """
     path = root / area / "clauses.toml"
     if not path.exists():
         return {}
+    own, shared = read_tables(path, "clause", "contract")
+    clauses = [_parse(path, area, entry) for entry in own]
+    for entry in shared:
+        clauses += _take_over(root, path, area, entry)
     found: dict[str, Clause] = {}
-    for entry in read_entries(path, "clause"):
-        made = _parse(path, area, entry)
+    for made in clauses:
         if made.id in found:
             raise SpecError(f"{path}: {made.id} is there twice")
         found[made.id] = made
@@ -68,14 +76,21 @@ def load_area(root: Path, area: str) -> dict[str, Clause]:
 
 def read_entries(path: Path, table: str) -> list[dict[str, Any]]:
     """The `[[table]]` entries of a TOML file. SpecError where it is not TOML or has anything else in it."""
+    return read_tables(path, table)[0]
+
+
+def read_tables(path: Path, *tables: str) -> list[list[dict[str, Any]]]:
+    """The entries of each of `tables` in a TOML file. SpecError where it is not TOML or has anything else in it."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SpecError(f"{path}: {error}") from error
-    entries = document.pop(table, [])
-    if document or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise SpecError(f"{path}: only [[{table}]] entries are expected")
-    return entries
+    found = [document.pop(table, []) for table in tables]
+    wanted = " and ".join(f"[[{table}]]" for table in tables)
+    for entries in found:
+        if document or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise SpecError(f"{path}: only {wanted} entries are expected")
+    return found
 
 
 def check_keys(where: str, entry: dict[str, Any], required: Mapping[str, type], optional: Mapping[str, type]) -> None:
@@ -90,6 +105,22 @@ def check_keys(where: str, entry: dict[str, Any], required: Mapping[str, type], 
             raise SpecError(f"{where}: unknown key {key!r}")
         if key in optional and not isinstance(value, optional[key]):
             raise SpecError(f"{where}: {key!r} must be a {optional[key].__name__}")
+
+
+def _take_over(root: Path, path: Path, area: str, entry: dict[str, Any]) -> list[Clause]:
+    where = f"{path}: [[contract]]"
+    check_keys(where, entry, _SHARED, {})
+    other = entry["of"]
+    if other == area:
+        raise SpecError(f"{where}: of = {other!r} is this area itself")
+    theirs = load_area(root, other)
+    taken = []
+    for name in entry["rules"]:
+        model = theirs.get(f"{other}.{name}")
+        if model is None:
+            raise SpecError(f"{where}: there is no clause {other}.{name}")
+        taken.append(replace(model, id=f"{area}.{name}", area=area))
+    return taken
 
 
 def _parse(path: Path, area: str, entry: dict[str, Any]) -> Clause:

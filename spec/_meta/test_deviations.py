@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 
 import pytest
@@ -194,6 +195,9 @@ GOOD = '[[clause]]\nid = "sample.topic.rule"\nlevel = "must"\nrule = "A rule."\n
         (GOOD + "permits = [1]\n", "'permits' is a list of strings"),
         (GOOD.replace("[[clause]]", "[[rule]]"), "only [[clause]]"),
         ("not TOML", "clauses.toml"),
+        ('[[contract]]\nof = "sample"\nrules = ["topic.rule"]\n', "this area itself"),
+        ('[[contract]]\nof = "other"\nrules = ["topic.rule"]\n', "there is no clause other.topic.rule"),
+        ('[[contract]]\nof = "other"\n', "'rules' is missing"),
     ],
 )
 def test_a_clause_that_is_not_well_formed_is_an_error(tmp_path, text, words):
@@ -204,6 +208,18 @@ def test_a_clause_that_is_not_well_formed_is_an_error(tmp_path, text, words):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(clauses.SpecError, match=words.replace("[", r"\[")):
         clauses.load_area(tmp_path, "sample")
+
+
+def test_an_area_takes_over_the_clauses_of_another_by_name(tmp_path):
+    for area, text in (
+        ("sample", GOOD + GOOD.replace("topic.rule", "topic.other")),
+        ("taker", '[[contract]]\nof = "sample"\nrules = ["topic.rule"]\n'),
+    ):
+        (tmp_path / area).mkdir()
+        (tmp_path / area / "clauses.toml").write_text(text, encoding="utf-8")
+    [model, _] = clauses.load_area(tmp_path, "sample").values()
+    [taken] = clauses.load_area(tmp_path, "taker").values()
+    assert taken == dataclasses.replace(model, id="taker.topic.rule", area="taker")
 
 
 def test_the_mark_takes_ids():

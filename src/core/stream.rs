@@ -27,17 +27,51 @@ use super::outbox::Outbox;
 pub struct Policy {
     pub readable: bool,
     pub writable: bool,
-    /// `write_eof` closes the writing half only.
+    /// `write_eof` closes the writing half only. Without a half that is left, it is `close`, and what is written after
+    /// that is dropped, even while the outbox is flushed.
     pub half_close: bool,
+    /// The end of what is read is the end of the stream, whatever `eof_received` answers.
+    pub end_closes: bool,
+    /// An exception of `data_received` is reported and ends nothing: CPython's pipe transports do not guard it.
+    pub survives_data: bool,
+    /// That the far end is gone is noticed though nothing is read.
+    pub hangup_closes: bool,
     /// A read shorter than asked for means that the kernel's buffer is drained: true of TCP, not of Unix sockets, where
     /// ancillary data splits reads.
     pub short_read_drains: bool,
 }
 
 impl Policy {
-    pub const TCP: Self = Self { readable: true, writable: true, half_close: true, short_read_drains: true };
+    pub const TCP: Self = Self {
+        readable: true,
+        writable: true,
+        half_close: true,
+        end_closes: false,
+        survives_data: false,
+        hangup_closes: false,
+        short_read_drains: true,
+    };
     pub const SOCKET: Self = Self { short_read_drains: false, ..Self::TCP };
+    /// CPython `unix_events._UnixReadPipeTransport`. A terminal hands out a line at a time: a short read drains nothing.
+    pub const READ_PIPE: Self =
+        Self { writable: false, half_close: false, end_closes: true, survives_data: true, ..Self::SOCKET };
+    /// CPython `unix_events._UnixWritePipeTransport` of a pipe or socket.
+    pub const WRITE_PIPE: Self = Self { readable: false, half_close: false, hangup_closes: true, ..Self::SOCKET };
+    /// The same of a character device, which is not watched for its far end.
+    pub const WRITE_DEVICE: Self = Self { hangup_closes: false, ..Self::WRITE_PIPE };
+
+    /// Whether an error of the kernel goes without a report: always on sockets and writing ends; on reading ends only
+    /// `EIO`, which is how a terminal ends.
+    #[must_use]
+    pub fn is_quiet(self, errno: Option<i32>) -> bool {
+        self.writable || errno == Some(EIO)
+    }
 }
+
+/// The errno of a terminal whose other end is gone; the same on every Unix.
+const EIO: i32 = 5;
+/// The errno of a pipe that nobody reads; the same on every Unix.
+const EPIPE: i32 = 32;
 
 /// What the caller has to do, in the order of the bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,20 +88,22 @@ impl Step {
     pub const WATCH_WRITE: Self = Self(1 << 2);
     /// Start, or go on, reading: look at readiness at once, as it may have come while nobody watched.
     pub const WATCH_READ: Self = Self(1 << 3);
+    /// Tell when the far end is gone.
+    pub const WATCH_HANGUP: Self = Self(1 << 4);
     /// Call `protocol.pause_writing`.
-    pub const PAUSE: Self = Self(1 << 4);
+    pub const PAUSE: Self = Self(1 << 5);
     /// Call `protocol.resume_writing`.
-    pub const RESUME: Self = Self(1 << 5);
+    pub const RESUME: Self = Self(1 << 6);
     /// Call `protocol.eof_received` and hand the answer to [`Stream::handle_eof_answer`].
-    pub const EOF: Self = Self(1 << 6);
+    pub const EOF: Self = Self(1 << 7);
     /// The outbox is empty: whoever waits for that is to be told.
-    pub const DRAINED: Self = Self(1 << 7);
+    pub const DRAINED: Self = Self(1 << 8);
     /// Shut down the writing half.
-    pub const SHUTDOWN: Self = Self(1 << 8);
+    pub const SHUTDOWN: Self = Self(1 << 9);
     /// Chunks were discarded: drop [`Stream::take_discarded`] outside the borrow.
-    pub const DISCARD: Self = Self(1 << 9);
+    pub const DISCARD: Self = Self(1 << 10);
     /// Schedule `protocol.connection_lost` for the next turn, never inline.
-    pub const LOSE: Self = Self(1 << 10);
+    pub const LOSE: Self = Self(1 << 11);
 
     #[must_use]
     pub fn has(self, other: Self) -> bool {
@@ -133,6 +169,8 @@ pub struct Stream<C> {
     closing: bool,
     watching_write: bool,
     drain_awaited: bool,
+    /// `write_eof` came while the socket was lent: it waits for the end of that.
+    eof_held: bool,
     lost: bool,
     finished: bool,
     fault: Fault,
@@ -157,6 +195,7 @@ impl<C: AsRef<[u8]>> Stream<C> {
             closing: false,
             watching_write: false,
             drain_awaited: false,
+            eof_held: false,
             lost: false,
             finished: false,
             fault: Fault::Closed,
@@ -169,6 +208,12 @@ impl<C: AsRef<[u8]>> Stream<C> {
     #[must_use]
     pub fn policy(&self) -> Policy {
         self.policy
+    }
+
+    /// Where `write_eof` closes the stream, it can still be called.
+    #[must_use]
+    pub fn can_write_eof(&self) -> bool {
+        self.policy.writable
     }
 
     /// Bytes are to be taken from the socket now.
@@ -241,7 +286,7 @@ impl<C: AsRef<[u8]>> Stream<C> {
     /// `connection_made` returned (or raised: asyncio goes on all the same).
     pub fn handle_open(&mut self) -> Step {
         self.opened = true;
-        Step::WATCH_READ.when(self.wants_read())
+        Step::WATCH_READ.when(self.wants_read()) | Step::WATCH_HANGUP.when(self.policy.hangup_closes && !self.lost)
     }
 
     /// The peer ended its half.
@@ -250,7 +295,12 @@ impl<C: AsRef<[u8]>> Stream<C> {
             return Step::NONE;
         }
         self.ended = true;
-        Step::EOF
+        if self.policy.end_closes { Step::EOF | self.close() } else { Step::EOF }
+    }
+
+    /// The far end of a stream that is only written is gone: nobody will read what is buffered.
+    pub fn handle_hangup(&mut self) -> Step {
+        if self.outbox.is_empty() { self.close() } else { self.fail(Fault::Os(EPIPE)) }
     }
 
     /// What `eof_received` answered: false closes the transport (flushing what is buffered).
@@ -282,7 +332,14 @@ impl<C: AsRef<[u8]>> Stream<C> {
     /// The socket is writable again.
     pub fn handle_writable(&mut self) -> Step {
         self.watching_write = false;
-        Step::SEND.when(!self.outbox.is_empty() && !self.lost)
+        if self.lost {
+            Step::NONE
+        } else if self.outbox.is_empty() {
+            // Whom the socket is lent to has found it full ([`Stream::handle_blocked`]).
+            Step::DRAINED.when(self.drain_awaited)
+        } else {
+            Step::SEND
+        }
     }
 
     /// The turn is over: the cork comes off.
@@ -327,7 +384,7 @@ impl<C: AsRef<[u8]>> Stream<C> {
         if self.drain_awaited {
             return Err(WriteError::DrainAwaited);
         }
-        if self.lost {
+        if self.lost || (self.closing && !self.policy.half_close) {
             self.writes_after_lost = self.writes_after_lost.saturating_add(1);
             let warn = self.writes_after_lost >= WRITES_BEFORE_WARNING;
             return Ok(Admit::Drop { warn });
@@ -389,7 +446,7 @@ impl<C: AsRef<[u8]>> Stream<C> {
         let drained = Step::DRAINED.when(self.drain_awaited);
         if self.closing {
             drained | self.lose(Fault::Closed)
-        } else if self.eof_asked && !self.shut {
+        } else if self.eof_asked && !self.shut && !self.eof_held {
             self.shut = true;
             drained | Step::SHUTDOWN
         } else {
@@ -399,11 +456,15 @@ impl<C: AsRef<[u8]>> Stream<C> {
 
     /// Closes the writing half once the outbox is empty.
     pub fn write_eof(&mut self) -> Step {
+        if !self.policy.half_close {
+            return self.close();
+        }
         if self.closing || self.eof_asked {
             return Step::NONE;
         }
         self.eof_asked = true;
-        if !self.outbox.is_empty() || self.shut {
+        self.eof_held = self.drain_awaited;
+        if !self.outbox.is_empty() || self.shut || self.eof_held {
             return Step::NONE;
         }
         self.shut = true;
@@ -458,15 +519,21 @@ impl<C: AsRef<[u8]>> Stream<C> {
         Ok(self.poll_grown())
     }
 
-    /// Somebody waits for the outbox to drain: writes are refused until [`Stream::end_drain_wait`]. True when it is
-    /// empty already.
+    /// Somebody waits for the outbox to drain and has the socket from then on: writes are refused until
+    /// [`Stream::end_drain_wait`]. True when it is empty already.
     pub fn begin_drain_wait(&mut self) -> bool {
         self.drain_awaited = true;
         self.outbox.is_empty()
     }
 
-    pub fn end_drain_wait(&mut self) {
+    /// The socket is the stream's again.
+    pub fn end_drain_wait(&mut self) -> Step {
         self.drain_awaited = false;
+        if !std::mem::take(&mut self.eof_held) || self.closing || !self.outbox.is_empty() {
+            return Step::NONE;
+        }
+        self.shut = true;
+        Step::SHUTDOWN
     }
 
     #[must_use]

@@ -1,7 +1,10 @@
 //! The system calls of a stream and of a listener, on a [`Source`] or a borrowed fd.
 //!
-//! Contract: a call never blocks and never raises SIGPIPE. `Sent` says what the kernel took; whoever gets less than was
-//! offered arms the source for writing.
+//! Contract: a call says what the kernel took; whoever gets less than was offered arms the source for writing. On sockets
+//! no call blocks or raises SIGPIPE, whatever their mode. A pipe has no flags for that: it is written in the mode it has,
+//! which whoever made the transport set to non-blocking, and SIGPIPE comes if the program has asked for it (Python ignores
+//! it from the start). Reads do not rely on the mode, as it belongs to all that share the open file: a shell that ends
+//! sets its terminal back to blocking.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -15,13 +18,44 @@ use crate::core::accept::AcceptError;
 /// How many slices one vectored send takes at most. Linux allows 1024 (`IOV_MAX`).
 pub const MAX_SLICES: usize = 64;
 
-/// Sends what the kernel takes of `bytes`; 0 when its buffer is full.
+/// What a stream is made over: which system calls move its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `recv(2)` and `send(2)`.
+    Socket,
+    /// A pipe or terminal: `read(2)` and `write(2)`.
+    File,
+    /// A device that cannot be polled, as `/dev/null`: the same, and always ready.
+    Device,
+}
+
+/// Reads what is there, once.
 ///
 /// # Errors
-/// The errno of `send(2)`, except `EAGAIN` and `EINTR`.
-pub fn send(fd: BorrowedRawFd, bytes: &[u8]) -> io::Result<usize> {
+/// The errno of `recv(2)` or `read(2)`; `EAGAIN` when nothing is there.
+pub fn read(kind: Kind, fd: BorrowedRawFd, buf: &mut [u8]) -> io::Result<usize> {
+    match kind {
+        Kind::Socket => sys::recv(fd, buf),
+        Kind::File if !sys::is_readable(fd)? => Err(io::ErrorKind::WouldBlock.into()),
+        Kind::File | Kind::Device => sys::read(fd, buf),
+    }
+}
+
+/// Writes what the kernel takes of `bytes`; 0 when its buffer is full.
+///
+/// # Errors
+/// The errno of `send(2)` or `write(2)`, except `EAGAIN` and `EINTR`.
+pub fn write(kind: Kind, fd: BorrowedRawFd, bytes: &[u8]) -> io::Result<usize> {
+    match kind {
+        Kind::Socket => send(fd, bytes),
+        Kind::File | Kind::Device => retried(|| sys::write(fd, bytes)),
+    }
+}
+
+/// Makes a call again that a signal interrupted; 0 when the kernel's buffer is full.
+fn retried(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
-        match sys::send(fd, bytes) {
+        match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
             result => return result,
@@ -29,11 +63,23 @@ pub fn send(fd: BorrowedRawFd, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// Sends what the kernel takes of the first [`MAX_SLICES`] slices; tells how much was offered, too.
+/// Sends what the kernel takes of `bytes`; 0 when its buffer is full.
 ///
 /// # Errors
-/// As [`send`].
-pub fn send_vectored<'a>(fd: BorrowedRawFd, slices: impl Iterator<Item = &'a [u8]>) -> io::Result<(usize, usize)> {
+/// The errno of `send(2)`, except `EAGAIN` and `EINTR`.
+pub fn send(fd: BorrowedRawFd, bytes: &[u8]) -> io::Result<usize> {
+    retried(|| sys::send(fd, bytes))
+}
+
+/// Writes what the kernel takes of the first [`MAX_SLICES`] slices; tells how much was offered, too.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_vectored<'a>(
+    kind: Kind,
+    fd: BorrowedRawFd,
+    slices: impl Iterator<Item = &'a [u8]>,
+) -> io::Result<(usize, usize)> {
     let mut iov = [IoSlice::new(&[]); MAX_SLICES];
     let mut count = 0;
     let mut offered = 0;
@@ -44,16 +90,14 @@ pub fn send_vectored<'a>(fd: BorrowedRawFd, slices: impl Iterator<Item = &'a [u8
     }
     let iov = &iov[..count];
     if let [only] = iov {
-        return send(fd, only).map(|sent| (sent, offered));
+        return write(kind, fd, only).map(|sent| (sent, offered));
     }
-    loop {
-        match SockRef::from(&fd).send_vectored_with_flags(iov, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) {
-            Ok(sent) => return Ok((sent, offered)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((0, offered)),
-            Err(error) => return Err(error),
-        }
-    }
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    let sent = retried(|| match kind {
+        Kind::Socket => SockRef::from(&fd).send_vectored_with_flags(iov, flags),
+        Kind::File | Kind::Device => sys::write_vectored(fd, iov),
+    })?;
+    Ok((sent, offered))
 }
 
 /// Shuts down the writing half.

@@ -189,10 +189,13 @@ impl Source {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            return Ok((n, guard.take().is_some_and(|mut guard| {
-                guard.clear_ready();
-                self.arm_read()
-            })));
+            return Ok((
+                n,
+                guard.take().is_some_and(|mut guard| {
+                    guard.clear_ready();
+                    self.arm_read()
+                }),
+            ));
         }
     }
 }

@@ -419,8 +419,9 @@ impl LoopCore {
         waiter: Option<&Bound<'_, PyAny>>,
         extra: Option<&Bound<'_, PyDict>>,
         writes: bool,
-        (socket, device): (bool, bool),
+        of: (bool, bool),
     ) -> PyResult<Py<StreamTransport>> {
+        let (socket, device) = of;
         pipe::make(slf, Parts { file: pipe, protocol, waiter, extra }, writes, socket, device)
     }
 

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{IntoRawFd, OwnedFd};
+use std::sync::Arc;
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -18,7 +19,9 @@ use super::errors::{io_error, passes_through, report};
 use super::event_loop::LoopCore;
 use super::ffi;
 use super::slots::Endpoint;
+use super::stats::{self, Counters};
 use super::stream::StreamTransport;
+use super::stream_make::Parts;
 use super::tables::Entry;
 use crate::core::accept::{Accept, AcceptError, AcceptStep, RETRY_DELAY};
 use crate::io::endpoint;
@@ -47,6 +50,7 @@ pub struct Listener {
     fd: u32,
     /// Family, type (non-blocking) and protocol of the connections' socket objects.
     kind: (i32, i32, i32),
+    pub counters: Arc<Counters>,
     state: GilCell<State>,
 }
 
@@ -76,7 +80,9 @@ impl Listener {
             accept_secure,
             context: Some(context),
         };
-        let listener = Py::new(py, Self { owner: owner.clone().unbind(), slot, fd, kind, state: GilCell::new(state) })?;
+        let counters = Counters::new(fd, stats::Kind::Listener);
+        let this = Self { owner: owner.clone().unbind(), slot, fd, kind, counters, state: GilCell::new(state) };
+        let listener = Py::new(py, this)?;
         let registered = owner.get().io.with(py, |io| match &io.reactor {
             Some(reactor) => reactor.register(BorrowedRawFd(raw), slot, true),
             None => Err(io::ErrorKind::NotConnected.into()),
@@ -169,6 +175,7 @@ impl Listener {
             let accepted = endpoint::accept(fd);
             let step = match accepted {
                 Ok((conn, address)) => {
+                    this.counters.received(0);
                     let step = this.state.with(py, |state| state.machine.handle_accepted());
                     if let Err(error) = Self::connect(slf, conn, &address) {
                         // It passes through the loop, which may run again: the rest of the backlog waits for that.
@@ -263,7 +270,8 @@ impl Listener {
             let extra = PyDict::new(py);
             extra.set_item(intern!(py, "peername"), peer)?;
             let server = server.as_ref().map(|server| server.bind(py));
-            StreamTransport::create(owner, &sock, &protocol, None, Some(&extra), server, true).map(drop)
+            let parts = Parts { file: &sock, protocol: &protocol, waiter: None, extra: Some(&extra) };
+            StreamTransport::create(owner, parts, server, true).map(drop)
         });
         match made {
             Ok(()) => Ok(()),
@@ -284,7 +292,9 @@ fn peer_name<'py>(py: Python<'py>, address: &SockAddr) -> PyResult<Option<Bound<
         return (v4.ip().to_string(), v4.port()).into_pyobject(py).map(Some);
     }
     if let Some(v6) = address.as_socket_ipv6().filter(|v6| v6.scope_id() == 0 && v6.ip().to_ipv4_mapped().is_none()) {
-        return (v6.ip().to_string(), v6.port(), u32::from_be(v6.flowinfo()), v6.scope_id()).into_pyobject(py).map(Some);
+        return (v6.ip().to_string(), v6.port(), u32::from_be(v6.flowinfo()), v6.scope_id())
+            .into_pyobject(py)
+            .map(Some);
     }
     Ok(None)
 }

@@ -5,6 +5,7 @@
 
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -14,13 +15,13 @@ use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
 use super::chunk::{self, Chunk};
-use super::errors::io_error;
 use super::event_loop::LoopCore;
 use super::ffi::{self, FastMethod};
 use super::protocol::Protocol;
+use super::stats::Counters;
 use crate::core::fault::Fault;
 use crate::core::stream::{Admit, Step, Stream, WriteError};
-use crate::io::endpoint;
+use crate::io::endpoint::{self, Kind};
 use crate::io::source::Source;
 
 /// What a transport is made of.
@@ -36,7 +37,7 @@ pub struct State {
     pub server: Option<Py<PyAny>>,
     /// Told once `connection_made` ran.
     pub waiter: Option<Py<PyAny>>,
-    /// Told once the outbox is empty.
+    /// Told once the outbox is empty, then each time the lent socket takes bytes again.
     pub drain_waiter: Option<Py<PyAny>>,
     /// The context of every callback of the protocol.
     pub context: Option<Py<PyAny>>,
@@ -48,12 +49,14 @@ pub struct State {
 }
 
 /// A stream transport (`asyncio.Transport`).
-#[pyclass(module = "tokioloop", frozen, weakref)]
+#[pyclass(module = "tokioloop", frozen, weakref, subclass)]
 #[derive(Debug)]
 pub struct StreamTransport {
     pub owner: Py<LoopCore>,
     pub slot: u32,
     pub fd: u32,
+    pub kind: Kind,
+    pub counters: Arc<Counters>,
     pub state: GilCell<State>,
 }
 
@@ -95,6 +98,25 @@ impl StreamTransport {
         self.state.with(py, |state| state.machine.is_closing())
     }
 
+    /// The name of its class, as it is shown.
+    pub fn name(&self, py: Python<'_>) -> &'static str {
+        let policy = self.state.with(py, |state| state.machine.policy());
+        match (policy.readable, policy.writable) {
+            (true, true) => "StreamTransport",
+            (_, false) => "ReadPipeTransport",
+            (false, true) => "WritePipeTransport",
+        }
+    }
+
+    pub fn is_pipe(&self, py: Python<'_>) -> bool {
+        let policy = self.state.with(py, |state| state.machine.policy());
+        !(policy.readable && policy.writable)
+    }
+
+    fn warn_lost_write(&self, py: Python<'_>) -> PyResult<()> {
+        self.owner.bind(py).call_method1(intern!(py, "_warn_lost_write"), (self.is_pipe(py),)).map(drop)
+    }
+
     /// Runs a method's body; a panic in it is reported and closes the connection.
     fn guard(slf: &Bound<'_, Self>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
         catch_unwind(AssertUnwindSafe(body))
@@ -115,22 +137,20 @@ impl StreamTransport {
         });
         let step = match admitted.map_err(|error| write_error(error, "write"))? {
             None => return Ok(()),
-            Some(Admit::Send) => match this.live_fd(py).and_then(|fd| endpoint::send(fd, slice)) {
+            Some(Admit::Send) => match this.live_fd(py).and_then(|fd| endpoint::write(this.kind, fd, slice)) {
                 Ok(sent) => {
+                    this.counters.sent_some(sent);
                     let left = sent < slice.len();
                     this.state.with(py, |state| {
                         state.machine.handle_direct(turn);
                         if left { state.machine.enqueue(Chunk::from(bytes), sent, true) } else { Step::NONE }
                     })
                 }
-                Err(error) => return Self::fatal(slf, io_error(py, &error), "Fatal write error on socket transport"),
+                Err(error) => return Self::fatal_io(slf, &error, "write"),
             },
             Some(Admit::Queue) => this.state.with(py, |state| state.machine.enqueue(Chunk::from(bytes), 0, false)),
             Some(Admit::Drop { warn }) => {
-                if warn {
-                    this.owner.bind(py).call_method0(intern!(py, "_warn_lost_write"))?;
-                }
-                return Ok(());
+                return if warn { this.warn_lost_write(py) } else { Ok(()) };
             }
         };
         Self::run_step(slf, step)
@@ -321,9 +341,7 @@ impl StreamTransport {
             let turn = this.owner.get().turn();
             let admit = this.state.with(py, |state| state.machine.admit(turn));
             match admit.map_err(|error| write_error(error, "writelines"))? {
-                Admit::Drop { warn: true } => {
-                    this.owner.bind(py).call_method0(intern!(py, "_warn_lost_write")).map(drop)
-                }
+                Admit::Drop { warn: true } => this.warn_lost_write(py),
                 Admit::Drop { warn: false } => Ok(()),
                 Admit::Send | Admit::Queue => {
                     let step = this.state.with(py, |state| {
@@ -347,7 +365,7 @@ impl StreamTransport {
     }
 
     fn can_write_eof(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.machine.policy().half_close)
+        self.state.with(py, |state| state.machine.can_write_eof())
     }
 
     /// Bytes that are buffered.
@@ -405,14 +423,29 @@ impl StreamTransport {
         Ok(future)
     }
 
-    fn _reset_empty_waiter(&self, py: Python<'_>) {
-        drop(self.state.with(py, |state| {
-            state.machine.end_drain_wait();
-            state.drain_waiter.take()
-        }));
+    /// The transport may write again, and does what `write_eof` asked for meanwhile.
+    fn _reset_empty_waiter(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (step, waiter) =
+            slf.get().state.with(slf.py(), |state| (state.machine.end_drain_wait(), state.drain_waiter.take()));
+        drop(waiter);
+        Self::guard(slf, || Self::run_step(slf, step))
+    }
+
+    /// A future that is done once the socket, which `_make_empty_waiter` gave and which is full, takes bytes again;
+    /// `ConnectionError` when the connection is lost before. For `loop.sendfile`.
+    fn _make_writable_waiter<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        let future = LoopCore::create_future(this.owner.bind(py))?;
+        let waiter = future.clone().unbind();
+        let (old, step) =
+            this.state.with(py, |state| (state.drain_waiter.replace(waiter), state.machine.handle_blocked()));
+        drop(old);
+        Self::guard(slf, || Self::run_step(slf, step))?;
+        Ok(future)
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
+        let (name, fd) = (self.name(py), self.fd);
         self.state.with(py, |state| {
             let machine = &state.machine;
             let life = match (state.sock.is_none(), machine.is_closing()) {
@@ -423,7 +456,11 @@ impl StreamTransport {
             let read = if machine.wants_read() { "polling" } else { "idle" };
             let write = if machine.is_watching_write() { "polling" } else { "idle" };
             let size = machine.buffered();
-            format!("<StreamTransport{life} fd={} read={read} write=<{write}, bufsize={size}>>", self.fd)
+            match (machine.policy().readable, machine.policy().writable) {
+                (true, true) => format!("<{name}{life} fd={fd} read={read} write=<{write}, bufsize={size}>>"),
+                (_, false) => format!("<{name}{life} fd={fd} {read}>"),
+                (false, true) => format!("<{name}{life} fd={fd} {write} bufsize={size}>"),
+            }
         })
     }
 

@@ -9,20 +9,18 @@ use std::io;
 use pyo3::exceptions::{PyOSError, PyResourceWarning, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyBytes;
 
-use super::cell::GilCell;
 use super::errors::{fault_error, io_error, passes_through, report};
-use super::event_loop::{LoopCore, SCRATCH};
+use super::event_loop::SCRATCH;
 use super::ffi::{self, Lent};
 use super::protocol::Protocol;
-use super::slots::Endpoint;
-use super::stream::{State, StreamTransport, address_or_none};
+use super::stream::{State, StreamTransport};
 use super::tables::Entry;
 use crate::core::fault::Fault;
-use crate::core::stream::{Policy, Step, Stream};
-use crate::io::endpoint;
-use crate::io::source::{self, Received};
+use crate::core::stream::Step;
+use crate::io::endpoint::{self, Kind};
+use crate::io::source::{self, Received, Source};
 use crate::io::sys::BorrowedRawFd;
 use crate::log_debug;
 
@@ -35,95 +33,31 @@ struct Callee {
     context: Py<PyAny>,
 }
 
+impl State {
+    /// True when the file may be readable; otherwise the waker is armed.
+    fn arm_read(&self, kind: Kind) -> bool {
+        self.source.as_ref().map_or(kind == Kind::Device, Source::arm_read)
+    }
+
+    /// A write could not take all. True when the file is writable again; otherwise the waker is armed.
+    fn clear_write(&self, kind: Kind) -> bool {
+        self.source.as_ref().map_or(kind == Kind::Device, Source::clear_write)
+    }
+
+    /// Reads into `buf` what is there.
+    fn receive(&self, kind: Kind, fd: BorrowedRawFd, buf: &mut [u8]) -> io::Result<Received> {
+        match &self.source {
+            Some(source) => source.recv(kind, buf, self.machine.policy().short_read_drains),
+            None if kind == Kind::Device => Ok(match endpoint::read(kind, fd, buf)? {
+                0 => Received::End,
+                n => Received::Data { n, more: true },
+            }),
+            None => Ok(Received::Nothing),
+        }
+    }
+}
+
 impl StreamTransport {
-    pub fn create(
-        owner: &Bound<'_, LoopCore>,
-        sock: &Bound<'_, PyAny>,
-        protocol: &Bound<'_, PyAny>,
-        waiter: Option<&Bound<'_, PyAny>>,
-        extra: Option<&Bound<'_, PyDict>>,
-        server: Option<&Bound<'_, PyAny>>,
-        private: bool,
-    ) -> PyResult<Py<Self>> {
-        let py = owner.py();
-        owner.get().check_open()?;
-        let fileno = sock.getattr(intern!(py, "fileno"))?;
-        let raw: i32 = fileno.call0()?.extract()?;
-        let fd = u32::try_from(raw).map_err(|_| io_error(py, &io::Error::from_raw_os_error(libc::EBADF)))?;
-        super::watch::check_no_transport(owner, fd, sock)?;
-        // A protocol without it is refused here, before anything is scheduled.
-        protocol.getattr(intern!(py, "connection_made"))?;
-        let extra = match extra {
-            Some(extra) => extra.copy()?,
-            None => PyDict::new(py),
-        };
-        extra.set_item(intern!(py, "socket"), super::stream::transport_socket(sock)?)?;
-        extra.set_item(intern!(py, "sockname"), address_or_none(sock, "getsockname")?)?;
-        if !extra.contains(intern!(py, "peername"))? {
-            extra.set_item(intern!(py, "peername"), address_or_none(sock, "getpeername")?)?;
-        }
-        let borrowed = BorrowedRawFd(raw);
-        let policy = if endpoint::short_read_drains(borrowed) { Policy::TCP } else { Policy::SOCKET };
-        if policy == Policy::TCP {
-            endpoint::set_nodelay(borrowed);
-        }
-        let (protocol, context) = (Protocol::new(protocol)?, ffi::copy_context(py)?);
-        let slot = owner.get().io.with(py, |io| io.slots.reserve());
-        let state = State {
-            machine: Stream::new(policy),
-            source: None,
-            sock: Some(sock.clone().unbind()),
-            // A socket that only the loop has cannot be closed under the transport.
-            fileno: (!private).then(|| fileno.unbind()),
-            protocol: Some(protocol),
-            extra: Some(extra.unbind()),
-            server: server.map(|server| server.clone().unbind()),
-            waiter: waiter.map(|waiter| waiter.clone().unbind()),
-            drain_waiter: None,
-            context: Some(context),
-            error: None,
-            read_queued: false,
-            failpoint: false,
-        };
-        let stream = Py::new(py, Self { owner: owner.clone().unbind(), slot, fd, state: GilCell::new(state) })?;
-        let registered = owner.get().io.with(py, |io| match &io.reactor {
-            Some(reactor) => reactor.register(borrowed, slot, false),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        });
-        match registered {
-            Ok(source) => stream.get().state.with(py, |state| state.source = Some(source)),
-            Err(error) => {
-                stream.get().withdraw(py);
-                return Err(io_error(py, &error));
-            }
-        }
-        let endpoint = Endpoint::Stream(stream.clone_ref(py));
-        owner.get().io.with(py, |io| io.slots.fill(slot, fd, endpoint));
-        if let Some(server) = server {
-            // A server that its own protocol factory closed takes no more transports.
-            let attached = owner.call_method1(intern!(py, "_server_attach"), (server, &stream));
-            if let Err(error) = attached {
-                stream.get().withdraw(py);
-                return Err(error);
-            }
-        }
-        owner.get().push(py, Entry::Made(stream.clone_ref(py)));
-        Ok(stream)
-    }
-
-    /// It came to nothing: deregisters it, and the socket stays the caller's.
-    fn withdraw(&self, py: Python<'_>) {
-        let ours = self.owns_fd(py);
-        let sock = self.state.with(py, |state| {
-            if let Some(source) = state.source.take() {
-                source.release(ours);
-            }
-            state.sock.take()
-        });
-        let endpoint = self.owner.get().io.with(py, |io| io.slots.remove(self.slot, self.fd));
-        drop((sock, endpoint));
-    }
-
     /// True when the socket object still has the fd that was registered.
     pub fn owns_fd(&self, py: Python<'_>) -> bool {
         let (open, fileno) = self
@@ -197,10 +131,14 @@ impl StreamTransport {
 
     fn handle_writable(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let (step, context) = slf.get().state.with(py, |state| {
+        let (step, hangup, context) = slf.get().state.with(py, |state| {
+            let hangup = state.machine.policy().hangup_closes;
             let step = if state.machine.is_watching_write() { state.machine.handle_writable() } else { Step::NONE };
-            (step, state.context.as_ref().map(|context| context.clone_ref(py)))
+            (step, hangup, state.context.as_ref().map(|context| context.clone_ref(py)))
         });
+        if hangup {
+            Self::look_for_hangup(slf)?;
+        }
         match context {
             // For `resume_writing`.
             Some(context) => ffi::in_context(py, &context, || Self::run_step(slf, step)),
@@ -220,21 +158,19 @@ impl StreamTransport {
                 })
             })
         });
-        let Some(Some(callee)) = callee else { return Ok(()) };
-        if let Err(error) = this.live_fd(py) {
-            return Self::fatal(slf, io_error(py, &error), "Fatal read error on socket transport");
-        }
+        let Some(Some(callee)) = callee else { return Self::look_for_hangup(slf) };
+        let fd = match this.live_fd(py) {
+            Ok(fd) => fd,
+            Err(error) => return Self::fatal_io(slf, &error, "read"),
+        };
         if callee.protocol.buffered {
-            return Self::read_into_buffer(slf, &callee);
+            return Self::read_into_buffer(slf, &callee, fd);
         }
         let received = this.owner.get().scratch.with(py, |scratch| {
             if scratch.is_empty() {
                 scratch.resize(SCRATCH, 0);
             }
-            let received = this.state.with(py, |state| match &state.source {
-                Some(source) => source.recv(scratch, state.machine.policy().short_read_drains),
-                None => Ok(Received::Nothing),
-            });
+            let received = this.state.with(py, |state| state.receive(this.kind, fd, scratch));
             received.map(|received| match received {
                 // Copying what is there into a `bytes` of its size costs 28 ns per KiB; a `bytes` of the size of the
                 // buffer, to be shrunk, would cost 13 microseconds of page faults.
@@ -244,21 +180,21 @@ impl StreamTransport {
         });
         match received {
             Ok((_, Some((bytes, more)))) => {
+                this.counters.received(bytes.as_bytes().len());
                 let called = ffi::in_context(py, &callee.context, || {
                     callee.protocol.call1(intern!(py, "data_received"), bytes.into_any()).map(drop)
                 });
-                let message = "Fatal error: protocol.data_received() call failed.";
-                let result = called.or_else(|error| Self::fatal(slf, error, message));
+                let result = called.or_else(|error| Self::callback_failed(slf, error, "data_received"));
                 this.read_on(py, more);
                 result
             }
             Ok((Received::End, _)) => Self::handle_end(slf),
             Ok(_) => Ok(()),
-            Err(error) => Self::fatal(slf, io_error(py, &error), "Fatal read error on socket transport"),
+            Err(error) => Self::fatal_io(slf, &error, "read"),
         }
     }
 
-    fn read_into_buffer(slf: &Bound<'_, Self>, callee: &Callee) -> PyResult<()> {
+    fn read_into_buffer(slf: &Bound<'_, Self>, callee: &Callee, fd: BorrowedRawFd) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let lent = ffi::in_context(py, &callee.context, || {
             let hint = (-1_i32).into_pyobject(py)?.into_any();
@@ -280,27 +216,22 @@ impl StreamTransport {
         if !this.state.with(py, |state| state.machine.wants_read()) {
             return Ok(());
         }
-        let received = lent.fill(py, |buffer| {
-            this.state.with(py, |state| match &state.source {
-                Some(source) => source.recv(buffer, state.machine.policy().short_read_drains),
-                None => Ok(Received::Nothing),
-            })
-        });
+        let received = lent.fill(py, |buffer| this.state.with(py, |state| state.receive(this.kind, fd, buffer)));
         drop(lent);
         match received {
             Ok(Received::Data { n, more }) => {
+                this.counters.received(n);
                 let called = ffi::in_context(py, &callee.context, || {
                     let n = n.into_pyobject(py)?.into_any();
                     callee.protocol.call1(intern!(py, "buffer_updated"), n).map(drop)
                 });
-                let message = "Fatal error: protocol.buffer_updated() call failed.";
-                let result = called.or_else(|error| Self::fatal(slf, error, message));
+                let result = called.or_else(|error| Self::callback_failed(slf, error, "buffer_updated"));
                 this.read_on(py, more);
                 result
             }
             Ok(Received::End) => Self::handle_end(slf),
             Ok(Received::Nothing) => Ok(()),
-            Err(error) => Self::fatal(slf, io_error(py, &error), "Fatal read error on socket transport"),
+            Err(error) => Self::fatal_io(slf, &error, "read"),
         }
     }
 
@@ -328,8 +259,23 @@ impl StreamTransport {
                 let step = this.state.with(py, |state| state.machine.handle_eof_answer(keep_open));
                 Self::run_step(slf, step)
             }
-            Err(error) => Self::fatal(slf, error, "Fatal error: protocol.eof_received() call failed."),
+            Err(error) => Self::callback_failed(slf, error, "eof_received"),
         }
+    }
+
+    /// The far end of a stream that is only written may be gone; if not, its end will show.
+    fn look_for_hangup(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let gone = slf.get().state.with(py, |state| {
+            state.machine.policy().hangup_closes && state.source.as_ref().is_some_and(Source::arm_hangup)
+        });
+        if !gone {
+            return Ok(());
+        }
+        // What was written before in this turn would have been sent at once without the cork.
+        Self::uncork(slf)?;
+        let step = slf.get().state.with(py, |state| state.machine.handle_hangup());
+        Self::run_step(slf, step)
     }
 
     pub fn handle_lost(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -354,11 +300,11 @@ impl StreamTransport {
             }
         }
         this.state.with(py, |state| state.machine.handle_lost());
-        result.and(Self::dispose(slf))
+        result.and(Self::dispose(slf, error.as_ref()))
     }
 
     /// Deregisters and closes the socket, tells the server, and lets go of everything.
-    fn dispose(slf: &Bound<'_, Self>) -> PyResult<()> {
+    fn dispose(slf: &Bound<'_, Self>, error: Option<&PyErr>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let ours = this.owns_fd(py);
         let (sock, server, waiter, drain_waiter, rest) = this.state.with(py, |state| {
@@ -371,10 +317,11 @@ impl StreamTransport {
         let endpoint = this.owner.get().io.with(py, |io| io.slots.remove(this.slot, this.fd));
         drop((endpoint, rest));
         let mut result = sock.map_or(Ok(()), |sock| sock.bind(py).call_method0(intern!(py, "close")).map(drop));
-        for waiter in [waiter, drain_waiter].into_iter().flatten() {
-            let waiter = waiter.bind(py);
+        for (waiter, error) in [(waiter, None), (drain_waiter, error)] {
+            let Some(waiter) = waiter.as_ref().map(|waiter| waiter.bind(py)) else { continue };
             if !waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
-                let error = pyo3::exceptions::PyConnectionError::new_err("Connection is closed by peer");
+                let closed = || pyo3::exceptions::PyConnectionError::new_err("Connection is closed by peer");
+                let error = error.map_or_else(closed, |error| error.clone_ref(py));
                 waiter.call_method1(intern!(py, "set_exception"), (error.value(py),))?;
             }
         }
@@ -434,14 +381,17 @@ impl StreamTransport {
             }
         }
         if step.has(Step::WATCH_WRITE) {
-            let ready = this.state.with(py, |state| state.source.as_ref().is_some_and(source::Source::clear_write));
+            let ready = this.state.with(py, |state| state.clear_write(this.kind));
             if ready {
                 this.owner.get().push(py, Entry::Io(source::token(this.slot, true)));
             }
         }
         if step.has(Step::WATCH_READ) {
-            let ready = this.state.with(py, |state| state.source.as_ref().is_some_and(source::Source::arm_read));
+            let ready = this.state.with(py, |state| state.arm_read(this.kind));
             this.read_on(py, ready);
+        }
+        if step.has(Step::WATCH_HANGUP) {
+            Self::look_for_hangup(slf)?;
         }
         if step.has(Step::PAUSE) {
             log_debug!("paused fd={}", this.fd);
@@ -451,11 +401,12 @@ impl StreamTransport {
             log_debug!("resumed fd={}", this.fd);
             Self::tell(slf, "resume_writing", "protocol.resume_writing() failed")?;
         }
-        if step.has(Step::EOF) {
-            Self::deliver_eof(slf)?;
-        }
+        // What passes through does not keep a stream that ends with its input from ending.
+        let told = if step.has(Step::EOF) { Self::deliver_eof(slf) } else { Ok(()) };
         if step.has(Step::DRAINED)
             && let Some(waiter) = this.state.with(py, |state| state.drain_waiter.take())
+            // Cancelled, its task has not run yet.
+            && !waiter.bind(py).call_method0(intern!(py, "done"))?.is_truthy()?
         {
             waiter.bind(py).call_method1(intern!(py, "set_result"), (py.None(),))?;
         }
@@ -471,7 +422,7 @@ impl StreamTransport {
             this.owner.get().check_open()?;
             this.owner.get().push(py, Entry::Lost(slf.clone().unbind()));
         }
-        shutdown
+        told.and(shutdown)
     }
 
     fn tell(slf: &Bound<'_, Self>, method: &str, message: &str) -> PyResult<()> {
@@ -491,13 +442,14 @@ impl StreamTransport {
         loop {
             let fd = match this.live_fd(py) {
                 Ok(fd) => fd,
-                Err(error) => return Self::fatal(slf, io_error(py, &error), "Fatal write error on socket transport"),
+                Err(error) => return Self::fatal_io(slf, &error, "write"),
             };
             let sent = this.state.with(py, |state| {
                 if state.machine.buffered() == 0 {
                     return Ok((Step::NONE, Step::NONE, true));
                 }
-                let (sent, offered) = endpoint::send_vectored(fd, state.machine.unsent())?;
+                let (sent, offered) = endpoint::write_vectored(this.kind, fd, state.machine.unsent())?;
+                this.counters.sent_some(sent);
                 let resume = state.machine.handle_sent(sent);
                 if sent < offered {
                     let watch = state.machine.handle_blocked();
@@ -507,7 +459,7 @@ impl StreamTransport {
             });
             let (resume, after, done) = match sent {
                 Ok(sent) => sent,
-                Err(error) => return Self::fatal(slf, io_error(py, &error), "Fatal write error on socket transport"),
+                Err(error) => return Self::fatal_io(slf, &error, "write"),
             };
             // One step: whatever `resume_writing` raises, the watch is set before it.
             Self::run_step(slf, resume | after)?;
@@ -522,6 +474,25 @@ impl StreamTransport {
         }
     }
 
+    /// Ends the connection because of the kernel.
+    ///
+    /// # Errors
+    /// Only what passes through.
+    pub fn fatal_io(slf: &Bound<'_, Self>, error: &io::Error, what: &str) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let over = if this.is_pipe(py) { "pipe" } else { "socket" };
+        Self::fatal(slf, io_error(py, error), &format!("Fatal {what} error on {over} transport"))
+    }
+
+    /// A callback of reading raised: the end of the connection, except where the kind survives that.
+    fn callback_failed(slf: &Bound<'_, Self>, error: PyErr, name: &str) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        if this.state.with(py, |state| state.machine.policy().survives_data) && !passes_through(py, &error) {
+            return this.report(slf, &format!("Exception in callback protocol.{name}()"), &error);
+        }
+        Self::fatal(slf, error, &format!("Fatal error: protocol.{name}() call failed."))
+    }
+
     /// Ends the connection because of an exception: reports it, unless the network is to blame, and closes.
     ///
     /// # Errors
@@ -531,7 +502,9 @@ impl StreamTransport {
         if passes_through(py, &error) {
             return Err(error);
         }
-        if error.is_instance_of::<PyOSError>(py) {
+        let policy = this.state.with(py, |state| state.machine.policy());
+        let errno = || error.value(py).getattr(intern!(py, "errno")).and_then(|errno| errno.extract()).ok();
+        if error.is_instance_of::<PyOSError>(py) && policy.is_quiet(errno()) {
             if this.owner.get().is_debug() {
                 this.owner.bind(py).call_method1(intern!(py, "_log_fatal"), (slf, message, error.value(py)))?;
             }
@@ -576,7 +549,7 @@ impl StreamTransport {
         });
         drop(rest);
         let Some(sock) = sock else { return };
-        let message = format!("unclosed transport <StreamTransport fd={}>", self.fd);
+        let message = format!("unclosed transport <{} fd={}>", self.name(py), self.fd);
         let warned = py
             .import(intern!(py, "warnings"))
             .and_then(|warnings| {
@@ -585,7 +558,12 @@ impl StreamTransport {
             .and_then(|_| {
                 // The collector may have emptied the socket object: its base class needs none of what is gone.
                 let class = py.import(intern!(py, "_socket"))?.getattr(intern!(py, "socket"))?;
-                class.call_method1(intern!(py, "close"), (&sock,))
+                let sock = sock.bind(py);
+                if sock.is_instance(&class)? {
+                    class.call_method1(intern!(py, "close"), (sock,))
+                } else {
+                    sock.call_method0(intern!(py, "close"))
+                }
             });
         if let Err(error) = warned {
             error.write_unraisable(py, Some(sock.bind(py)));

@@ -82,6 +82,7 @@ struct Sim {
     broken: bool,
     fault: Option<Fault>,
     drain_awaited: bool,
+    eof_held: bool,
     dropped: u32,
     lost: bool,
     events: Vec<Event>,
@@ -111,6 +112,7 @@ impl Sim {
             broken: false,
             fault: None,
             drain_awaited: false,
+            eof_held: false,
             dropped: 0,
             lost: false,
             events: Vec::new(),
@@ -139,8 +141,10 @@ impl Sim {
                 self.drain_awaited = true;
             }
             Op::DrainWait(false) => {
-                self.stream.end_drain_wait();
+                let step = self.stream.end_drain_wait();
                 self.drain_awaited = false;
+                self.eof_held = false;
+                self.carry_out(step);
             }
             Op::KeepOpen(keep_open) => self.keep_open = keep_open,
             Op::React(reaction) => self.reactions.push_back(reaction),
@@ -203,7 +207,7 @@ impl Sim {
             assert!(flushed || stream.is_watching_write(), "nobody will send what is buffered");
         } else {
             assert!(!self.closed, "closed with nothing to send, and not lost");
-            assert_eq!(self.link.is_shut(), self.eof_written);
+            assert_eq!(self.link.is_shut(), self.eof_written && !self.eof_held);
         }
     }
 
@@ -404,7 +408,10 @@ impl Sim {
     }
 
     fn write_eof(&mut self) {
-        self.eof_written |= !self.closed;
+        if !self.closed && !self.eof_written {
+            self.eof_written = true;
+            self.eof_held = self.drain_awaited;
+        }
         let step = self.stream.write_eof();
         self.carry_out(step);
         assert_eq!(self.stream.eof_asked(), self.eof_written);

@@ -1,0 +1,1 @@
+"""Pipes, FIFOs, terminals and sockets as transports of one direction."""

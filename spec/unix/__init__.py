@@ -1,0 +1,1 @@
+"""Unix domain sockets: stream connections, servers, datagrams."""

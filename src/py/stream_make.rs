@@ -1,0 +1,187 @@
+//! Making a [`StreamTransport`], over a socket or over a pipe.
+//!
+//! The file stays the caller's until the transport is registered. From then on it is closed with the transport.
+
+use std::io;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pyo3::{PyClassInitializer, intern};
+
+use super::cell::GilCell;
+use super::errors::io_error;
+use super::event_loop::LoopCore;
+use super::ffi;
+use super::pipe::{ReadPipeTransport, WritePipeTransport};
+use super::protocol::Protocol;
+use super::slots::Endpoint;
+use super::stats::Counters;
+use super::stream::{State, StreamTransport, address_or_none, transport_socket};
+use super::tables::Entry;
+use crate::core::stream::{Policy, Stream};
+use crate::io::endpoint::{self, Kind};
+use crate::io::sys::BorrowedRawFd;
+
+/// What every transport is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a, 'py> {
+    /// The socket or pipe object.
+    pub file: &'a Bound<'py, PyAny>,
+    pub protocol: &'a Bound<'py, PyAny>,
+    pub waiter: Option<&'a Bound<'py, PyAny>>,
+    pub extra: Option<&'a Bound<'py, PyDict>>,
+}
+
+impl<'py> Parts<'_, 'py> {
+    /// Checks the parts; the file's bound `fileno`, its number, and a dict of extra information to add to.
+    fn check(&self, owner: &Bound<'py, LoopCore>) -> PyResult<(Bound<'py, PyAny>, i32, Bound<'py, PyDict>)> {
+        let py = owner.py();
+        owner.get().check_open()?;
+        let fileno = self.file.getattr(intern!(py, "fileno"))?;
+        let raw: i32 = fileno.call0()?.extract()?;
+        super::watch::check_no_transport(owner, number(py, raw)?, self.file)?;
+        // A protocol without it is refused here, before anything is scheduled.
+        self.protocol.getattr(intern!(py, "connection_made"))?;
+        let extra = match self.extra {
+            Some(extra) => extra.copy()?,
+            None => PyDict::new(py),
+        };
+        Ok((fileno, raw, extra))
+    }
+}
+
+fn number(py: Python<'_>, raw: i32) -> PyResult<u32> {
+    u32::try_from(raw).map_err(|_| io_error(py, &io::Error::from_raw_os_error(libc::EBADF)))
+}
+
+impl StreamTransport {
+    /// Over a connected stream socket. `private`: nobody else has it, so it is never asked for its number again.
+    ///
+    /// # Errors
+    /// `RuntimeError` when the loop is closed or a transport has the fd, `OSError` when it cannot be registered.
+    pub fn create(
+        owner: &Bound<'_, LoopCore>,
+        parts: Parts<'_, '_>,
+        server: Option<&Bound<'_, PyAny>>,
+        private: bool,
+    ) -> PyResult<Py<Self>> {
+        let (py, sock) = (owner.py(), parts.file);
+        let (fileno, raw, extra) = parts.check(owner)?;
+        extra.set_item(intern!(py, "socket"), transport_socket(sock)?)?;
+        extra.set_item(intern!(py, "sockname"), address_or_none(sock, "getsockname")?)?;
+        if !extra.contains(intern!(py, "peername"))? {
+            extra.set_item(intern!(py, "peername"), address_or_none(sock, "getpeername")?)?;
+        }
+        let fd = BorrowedRawFd(raw);
+        let policy = if endpoint::short_read_drains(fd) { Policy::TCP } else { Policy::SOCKET };
+        if policy == Policy::TCP {
+            endpoint::set_nodelay(fd);
+        }
+        let fileno = (!private).then_some(fileno);
+        let stream = Self::register(owner, parts, fd, (policy, Kind::Socket), fileno, extra)?;
+        if let Some(server) = server {
+            // A server that its own protocol factory closed takes no more transports.
+            if let Err(error) = owner.call_method1(intern!(py, "_server_attach"), (server, &stream)) {
+                stream.get().withdraw(py);
+                return Err(error);
+            }
+            let server = server.clone().unbind();
+            stream.get().state.with(py, |state| state.server = Some(server));
+        }
+        owner.get().push(py, Entry::Made(stream.clone_ref(py)));
+        Ok(stream)
+    }
+
+    /// Over a pipe, terminal, or socket of which one direction is used; non-blocking by now.
+    ///
+    /// # Errors
+    /// As [`StreamTransport::create`].
+    pub fn create_pipe(
+        owner: &Bound<'_, LoopCore>,
+        parts: Parts<'_, '_>,
+        policy: Policy,
+        kind: Kind,
+    ) -> PyResult<Py<Self>> {
+        let py = owner.py();
+        let (fileno, raw, extra) = parts.check(owner)?;
+        extra.set_item(intern!(py, "pipe"), parts.file)?;
+        let stream = Self::register(owner, parts, BorrowedRawFd(raw), (policy, kind), Some(fileno), extra)?;
+        owner.get().push(py, Entry::Made(stream.clone_ref(py)));
+        Ok(stream)
+    }
+
+    /// Makes the transport of a file that was registered just now.
+    fn register(
+        owner: &Bound<'_, LoopCore>,
+        parts: Parts<'_, '_>,
+        raw: BorrowedRawFd,
+        (policy, kind): (Policy, Kind),
+        fileno: Option<Bound<'_, PyAny>>,
+        extra: Bound<'_, PyDict>,
+    ) -> PyResult<Py<Self>> {
+        let py = owner.py();
+        let fd = number(py, raw.0)?;
+        let (protocol, context) = (Protocol::new(parts.protocol)?, ffi::copy_context(py)?);
+        let (slot, registered) = owner.get().io.with(py, |io| {
+            let slot = io.slots.reserve();
+            let registered = match &io.reactor {
+                Some(reactor) => reactor.register(raw, slot, !policy.writable),
+                None => Err(io::ErrorKind::NotConnected.into()),
+            };
+            (slot, registered)
+        });
+        let (source, kind) = match registered {
+            Ok(source) => (Some(source), kind),
+            // epoll_ctl(2): the file does not support epoll.
+            Err(error) if kind == Kind::File && error.raw_os_error() == Some(libc::EPERM) => (None, Kind::Device),
+            Err(error) => {
+                drop(owner.get().io.with(py, |io| io.slots.remove(slot, fd)));
+                return Err(io_error(py, &error));
+            }
+        };
+        let state = GilCell::new(State {
+            machine: Stream::new(policy),
+            source,
+            sock: Some(parts.file.clone().unbind()),
+            fileno: fileno.map(Bound::unbind),
+            protocol: Some(protocol),
+            extra: Some(extra.unbind()),
+            server: None,
+            waiter: parts.waiter.map(|waiter| waiter.clone().unbind()),
+            drain_waiter: None,
+            context: Some(context),
+            error: None,
+            read_queued: false,
+            failpoint: false,
+        });
+        let counters = Counters::new(fd, policy.into());
+        let stream = Self { owner: owner.clone().unbind(), slot, fd, kind, counters, state };
+        let stream = match policy {
+            Policy { writable: false, .. } => {
+                let class = PyClassInitializer::from(stream).add_subclass(ReadPipeTransport);
+                Bound::new(py, class)?.into_super().unbind()
+            }
+            Policy { readable: false, .. } => {
+                let class = PyClassInitializer::from(stream).add_subclass(WritePipeTransport);
+                Bound::new(py, class)?.into_super().unbind()
+            }
+            _ => Py::new(py, stream)?,
+        };
+        let endpoint = Endpoint::Stream(stream.clone_ref(py));
+        owner.get().io.with(py, |io| io.slots.fill(slot, fd, endpoint));
+        Ok(stream)
+    }
+
+    /// It came to nothing: deregisters it, and the file stays the caller's.
+    fn withdraw(&self, py: Python<'_>) {
+        let ours = self.owns_fd(py);
+        let file = self.state.with(py, |state| {
+            if let Some(source) = state.source.take() {
+                source.release(ours);
+            }
+            state.sock.take()
+        });
+        let endpoint = self.owner.get().io.with(py, |io| io.slots.remove(self.slot, self.fd));
+        drop((file, endpoint));
+    }
+}
