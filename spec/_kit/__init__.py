@@ -1,6 +1,6 @@
-"""Tools of the conformance suite: clauses, peers, timing and the pytest plugin (`spec._kit.plugin`)."""
+"""Tools of the conformance suite: clauses, peers, programs, timing and the pytest plugin (`spec._kit.plugin`)."""
 
-from . import peers, timing
+from . import peers, programs, timing
 from .clauses import clause
 
-__all__ = ["clause", "peers", "timing"]
+__all__ = ["clause", "peers", "programs", "timing"]

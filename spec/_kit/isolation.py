@@ -4,7 +4,8 @@ The child runs the whole protocol of the item (set-up, call, teardown) and sends
 length, through a pipe. Whatever else happens to it (a crash, a hang, `os._exit`) costs that test only: the parent makes
 the report. `faulthandler` writes the stacks of all threads into a file shared with the parent: of itself on a crash; on
 a hang because the parent sends SIGABRT, which its C handler answers even while the interpreter lock is held.
-The child leads its own process group, so that what it forked ends with it.
+The child leads its own process group, so that what it forked ends with it. A test that passed and left a descriptor, a
+process, a thread, a task or a loop behind (`leaks`) has failed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from typing import IO, Any
 import pytest
 from _pytest.runner import runtestprotocol
 
+from . import peers
+from .leaks import Snapshot
 from .loops import describe_status
 
 _LENGTH = struct.Struct("!Q")
@@ -87,7 +90,7 @@ def _run_child(item: pytest.Item, writing: int, dump: IO[bytes]) -> None:
         faulthandler.enable(file=dump, all_threads=True)
         try:
             pack = item.config.hook.pytest_report_to_serializable
-            reports = runtestprotocol(item, log=False, nextitem=None)
+            reports = _run_checked(item)
             message: dict[str, Any] = {"reports": [pack(config=item.config, report=report) for report in reports]}
         except BaseException as error:  # KeyboardInterrupt and pytest.exit() come through the protocol
             message = {"died": f"{type(error).__name__} left the test: {error}"}
@@ -103,6 +106,27 @@ def _run_child(item: pytest.Item, writing: int, dump: IO[bytes]) -> None:
             dump.flush()
     finally:
         os._exit(0)
+
+
+def _run_checked(item: pytest.Item) -> list[pytest.TestReport]:
+    """Run the item, teardown of everything included; what it left behind fails a teardown that passed.
+
+    Not in a fixture: until the last one is torn down, pytest keeps the records of the log, the exceptions in them, and
+    with their frames all that a test had in its variables.
+    """
+    before = Snapshot.take()
+    reports = runtestprotocol(item, log=False, nextitem=None)
+    peers.give_ports_back()
+    if all(report.passed for report in reports) and (left := before.left()):
+
+        def fail() -> None:
+            pytest.fail("left behind: " + "\n".join(left), pytrace=False)
+
+        call = pytest.CallInfo.from_call(fail, when="teardown")
+        report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
+        report.duration, report.sections = reports[-1].duration, reports[-1].sections
+        reports[-1] = report
+    return reports
 
 
 def _receive(reading: int, pid: int, deadline: float) -> tuple[bytes, bool, int | None]:

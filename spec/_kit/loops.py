@@ -18,6 +18,8 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from . import leaks
+
 MAKE_TIMEOUT = 20.0
 """Seconds a loop may take to be imported, made and closed."""
 
@@ -70,7 +72,7 @@ def _find(name: str) -> LoopUnderTest:
         label=facts["label"],
         class_name=facts["class"],
         version=facts["version"],
-        factory=_factory(module, attribute),
+        factory=leaks.tracked(_factory(module, attribute)),
     )
 
 

@@ -218,10 +218,16 @@ def free_port(family: int = socket.AF_INET) -> int:
 
 
 def closed_port(family: int = socket.AF_INET) -> int:
-    """A TCP port on loopback that refuses connections: bound for the rest of this process, never listening."""
+    """A TCP port on loopback that refuses connections: bound until the test ends, never listening."""
     sock = _bound(family)
     _refusing.append(sock)
     return int(sock.getsockname()[1])
+
+
+def give_ports_back() -> None:
+    """The test has ended: its closed ports are free again."""
+    while _refusing:
+        _refusing.pop().close()
 
 
 def has_ipv6() -> bool:

@@ -107,7 +107,7 @@ def test_skipping(loop):
 def test_of_a_clause_of_the_future(loop):
     raise AssertionError
 
-@clause("sample.topic.good")
+@clause("sample.topic.bad")
 def test_leaving_a_process_behind(loop):
     if (child := os.fork()) == 0:
         time.sleep(60)
@@ -142,6 +142,7 @@ def test_each_outcome_is_told(finished, tmp_path):
         "test_exception_of_a_finaliser[asyncio]": "PytestUnraisableExceptionWarning",
         "test_exception_of_a_thread[asyncio]": "PytestUnhandledThreadExceptionWarning",
         "test_of_an_unknown_clause[asyncio]": "unknown clause: sample.topic.unknown",
+        "test_leaving_a_process_behind[asyncio]": "left behind: process ",
     }
     assert {name for name, outcome in outcomes.items() if outcome == "failed"} == set(expected)
     for name, words in expected.items():
@@ -150,7 +151,6 @@ def test_each_outcome_is_told(finished, tmp_path):
         "test_passing[asyncio]",
         "TestClass::test_method[asyncio-1]",
         "TestClass::test_method[asyncio-2]",
-        "test_leaving_a_process_behind[asyncio]",
     }
     assert outcomes["test_skipping[asyncio]"] == outcomes["test_of_a_clause_of_the_future[asyncio]"] == "skipped"
     assert messages["test_skipping[asyncio]"] == "Skipped: not on this machine"
