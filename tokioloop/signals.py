@@ -29,7 +29,7 @@ import signal
 import sys
 import threading
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVarTuple, Unpack
 
 if TYPE_CHECKING:
     from asyncio import BaseEventLoop as _Base
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
+_Ts = TypeVarTuple("_Ts")
 _CHUNK = 1 << 16
 _stranded: list[SignalPipe] = []
 """Pipes of loops closed outside the main thread, which cannot take them from the interpreter: open for good."""
@@ -116,7 +117,7 @@ class SignalMixin(_Base):
 
         def _check_closed(self) -> None: ...
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:
+    def add_signal_handler(self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts) -> None:
         """Have the loop call `callback(*args)` when the signal `sig` comes; a handler that is there is replaced.
 
         Raises `TypeError` for a coroutine or what is no number, `ValueError` for what is no signal, `RuntimeError` for

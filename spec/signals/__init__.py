@@ -1,0 +1,1 @@
+"""Signals: handlers, their delivery, what they leave behind, Ctrl-C."""

@@ -1,0 +1,1 @@
+"""Subprocesses: starting, pipes, exit, signals, communicate, closing."""
