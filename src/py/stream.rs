@@ -223,11 +223,13 @@ impl StreamTransport {
         CLASS.import(py, "asyncio.transports", "_FlowControlMixin")
     }
 
-    /// `sendfile` goes through read and write for now: `loop._sendfile_native` says so.
+    /// Asked by `loop.sendfile`: sockets have the system call, pipes are refused, as with asyncio.
     #[getter(_sendfile_compatible)]
     fn sendfile_mode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         static MODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        MODE.import(py, "asyncio.constants", "_SendfileMode")?.getattr(intern!(py, "TRY_NATIVE"))
+        let policy = self.state.with(py, |state| state.machine.policy());
+        let mode = if policy.readable && policy.writable { "TRY_NATIVE" } else { "UNSUPPORTED" };
+        MODE.import(py, "asyncio.constants", "_SendfileMode")?.getattr(mode)
     }
 
     /// Asked by the fallback of `loop.sendfile`.

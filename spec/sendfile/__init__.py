@@ -1,0 +1,1 @@
+"""`loop.sendfile()` and `loop.sock_sendfile()`."""

@@ -1,0 +1,1 @@
+"""Streams: `asyncio.open_connection()`, `asyncio.start_server()`, and what they give."""

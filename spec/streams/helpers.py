@@ -1,0 +1,51 @@
+"""What the tests of streams share: a stream over a connected socket, and its peer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from spec._kit import peers
+from spec.tcp.makers import shrink
+
+PAIRS = pytest.mark.parametrize("make", [peers.pair, peers.unix_pair], ids=["tcp", "unix"])
+
+
+@contextlib.asynccontextmanager
+async def stream(
+    make: Callable[[], Any] = peers.pair, *, small: bool = False, **options: Any
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, socket.socket]]:
+    """A reader and a writer over a connected socket, and the peer's blocking socket; `small` kernel buffers."""
+    ours, theirs = make()
+    if small:
+        shrink(ours, theirs)
+    with theirs:
+        reader, writer = await asyncio.open_connection(sock=ours, **options)
+        try:
+            yield reader, writer, theirs
+        finally:
+            # Whoever closes but has not sent all yet finds the peer gone.
+            theirs.close()
+            if not writer.is_closing():
+                writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+
+async def waiting(coroutine: Any) -> asyncio.Task[Any]:
+    """A task that was started and waits."""
+    task = asyncio.ensure_future(coroutine)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not task.done(), task
+    return task
+
+
+def connect(addr: Any) -> socket.socket:
+    """A blocking client."""
+    return socket.create_connection(addr[:2], timeout=peers.TIMEOUT)
