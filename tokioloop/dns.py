@@ -15,7 +15,13 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asyncio import BaseEventLoop as _Base
+    import asyncio
+
+    class _Base(asyncio.BaseEventLoop):
+        """With the private methods that typeshed leaves out."""
+
+        def _check_closed(self) -> None: ...
+        def _getaddrinfo_debug(self, *args: Any) -> list[Any]: ...
 else:
     _Base = object
 
@@ -36,7 +42,7 @@ class NamesMixin(_Base):
         type: int = 0,
         proto: int = 0,
         flags: int = 0,
-    ) -> list[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int]]]:
+    ) -> list[Any]:
         """What `socket.getaddrinfo` gives; in a thread, unless host and port are numeric.
 
         Raises `socket.gaierror` for what does not resolve, `UnicodeError` for a name that IDNA cannot encode, and
@@ -49,9 +55,7 @@ class NamesMixin(_Base):
         ask = self._getaddrinfo_debug if self.get_debug() else socket.getaddrinfo
         return ask(host, port, family, type, proto, flags)
 
-    async def getnameinfo(
-        self, sockaddr: tuple[str, int] | tuple[str, int, int] | tuple[str, int, int, int], flags: int = 0
-    ) -> tuple[str, str]:
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
         """What `socket.getnameinfo` gives; in a thread, unless `flags` ask for numbers only.
 
         Raises `socket.gaierror` for what does not resolve and `RuntimeError` when the loop is closed.
