@@ -8,6 +8,7 @@ What is hot (scheduling, the turn, watchers, transports, `sock_*`) is Rust. What
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl as _ssl
 import sys
@@ -271,7 +272,10 @@ class TokioLoop(UnixMixin, SubprocessMixin, SignalMixin, SendfileMixin, NamesMix
             _, _, _, _, address = resolved[0]
         try:
             sock.connect(address)
-        except (BlockingIOError, InterruptedError):
+        except (BlockingIOError, InterruptedError) as exc:
+            if exc.errno == errno.EAGAIN and sock.family == socket.AF_UNIX:
+                # connect(2): the server's backlog is full. The kernel does not go on, and nothing tells of room.
+                raise
             # Interrupted, the kernel goes on connecting (PEP 475).
             await self._sock_connected(sock)
             error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
