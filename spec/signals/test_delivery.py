@@ -67,7 +67,6 @@ def test_a_timer_of_the_kernel_wakes_the_loop(loop):
     loop.add_signal_handler(signal.SIGALRM, loop.stop)
     signal.setitimer(signal.ITIMER_REAL, 0.02)
     loop.run_forever()
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 @clause("signals.delivery.other-thread")

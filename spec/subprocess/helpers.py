@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -76,7 +77,7 @@ async def start(script: str, *args: str, **options: Any) -> tuple[asyncio.Subpro
 
 
 async def start_gated(script: str, **options: Any) -> tuple[asyncio.SubprocessTransport, Recorder, Callable[[], None]]:
-    """`start()`, and a function that lets the child run `script` and blocks until it has exited; nobody has noticed."""
+    """`start()`, and a function that lets the child run `script` and blocks until it has exited, unseen by the loop."""
     reading, writing = os.pipe()
     transport, protocol = await start(f"read line; {script}", stdin=reading, **options)
     os.close(reading)
@@ -99,8 +100,9 @@ def no_children() -> bool:
 
 
 def until_zombie(pid: int) -> None:
-    """Block until the child has exited; its status stays to be taken."""
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    """Block until the child has exited; its status stays to be taken, unless a thread of the loop takes it."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 def reaped(pid: int) -> bool:
