@@ -126,7 +126,7 @@ class SignalMixin(_Base):
         """
         if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
-        _check_signal(sig)
+        _check_number(sig)
         self._check_closed()
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("add_signal_handler() works in the main thread only")
@@ -160,7 +160,7 @@ class SignalMixin(_Base):
         Raises `TypeError` for what is no number, `ValueError` for what is no signal and outside the main thread.
         Source: https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.remove_signal_handler
         """
-        _check_signal(sig)
+        _check_number(sig)
         if sig not in self._signal_handlers:
             return False
         signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
@@ -275,7 +275,7 @@ class SignalMixin(_Base):
             self.call_soon(handler.callback, *handler.args, context=handler.context)
 
 
-def _check_signal(sig: Any) -> None:
+def _check_number(sig: Any) -> None:
     if not isinstance(sig, int):
         raise TypeError(f"sig must be an int, not {sig!r}")
     if sig not in signal.valid_signals():
