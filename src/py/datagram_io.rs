@@ -11,7 +11,7 @@
 use std::any::Any;
 use std::io;
 
-use pyo3::exceptions::{PyOSError, PyResourceWarning};
+use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -20,7 +20,7 @@ use super::address::{self, Peers};
 use super::cell::GilCell;
 use super::datagram::{DatagramTransport, Received, State};
 use super::datagram_send::{CORKED_MAX, WRITE_ERROR, would_block};
-use super::errors::{fault_error, io_error, passes_through, report};
+use super::errors::{close_unclosed, fault_error, io_error, passes_through, report};
 use super::event_loop::LoopCore;
 use super::ffi;
 use super::slots::Endpoint;
@@ -568,18 +568,6 @@ impl DatagramTransport {
         drop(rest);
         let Some(sock) = sock else { return };
         let message = format!("unclosed transport <DatagramTransport fd={}>", self.fd);
-        let warned = py
-            .import(intern!(py, "warnings"))
-            .and_then(|warnings| {
-                warnings.call_method1(intern!(py, "warn"), (message, py.get_type::<PyResourceWarning>()))
-            })
-            .and_then(|_| {
-                // The collector may have emptied the socket object: its base class needs none of what is gone.
-                let class = py.import(intern!(py, "_socket"))?.getattr(intern!(py, "socket"))?;
-                class.call_method1(intern!(py, "close"), (&sock,))
-            });
-        if let Err(error) = warned {
-            error.write_unraisable(py, Some(sock.bind(py)));
-        }
+        close_unclosed(sock.bind(py), message);
     }
 }

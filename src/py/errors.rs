@@ -1,12 +1,16 @@
 //! Exceptions: of the operating system, of user code, of bugs.
 
+use std::ffi::CString;
 use std::io;
 
 use pyo3::exceptions::PySystemExit as SystemExit;
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt as KeyboardInterrupt, PyOSError, PyRuntimeError};
+use pyo3::exceptions::{
+    PyException, PyKeyboardInterrupt as KeyboardInterrupt, PyOSError, PyResourceWarning, PyRuntimeError,
+};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyType};
 
 use crate::core::fault::Fault;
 
@@ -41,6 +45,37 @@ pub const PANIC: &str = "internal error in tokioloop (a panic was caught)";
 /// `SystemExit` and `KeyboardInterrupt` pass through the loop; everything else is handled.
 pub fn passes_through(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<KeyboardInterrupt>(py) || error.is_instance_of::<SystemExit>(py)
+}
+
+/// A transport goes with its socket or pipe open: warns of it, as asyncio does, and closes it.
+///
+/// This may happen while the interpreter ends, when nothing can be imported any more.
+pub fn close_unclosed(sock: &Bound<'_, PyAny>, message: String) {
+    let py = sock.py();
+    let closed = CString::new(message)
+        .map_err(PyErr::from)
+        .and_then(|message| PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &message, 1))
+        .and_then(|()| {
+            // The collector may have emptied the socket object: its base class needs none of what is gone.
+            let class = socket_class(py)?;
+            if sock.is_instance(class)? {
+                class.call_method1(intern!(py, "close"), (sock,))
+            } else {
+                sock.call_method0(intern!(py, "close"))
+            }
+        });
+    if let Err(error) = closed {
+        error.write_unraisable(py, Some(sock));
+    }
+}
+
+/// `_socket.socket`. The module asks for it once while it is imported, so that it is there to the end.
+///
+/// # Errors
+/// What the import raises.
+pub fn socket_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "_socket", "socket")
 }
 
 /// Hands a report to `loop.call_exception_handler`.

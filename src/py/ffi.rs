@@ -21,6 +21,29 @@ pub fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }.map(Bound::unbind)
 }
 
+/// Keeps the end of the interpreter from unwinding a thread: runs `f`, which calls Python.
+///
+/// Before CPython 3.14, a thread that wants the GIL of an interpreter that is ending is ended by `pthread_exit`
+/// (`Python/ceval_gil.c`, `take_gil`): a daemon thread, in the middle of Python code. That unwinds our frames, whose
+/// destructors would then touch objects without the GIL. The thread hangs here instead, as CPython 3.14 has it hang
+/// (gh-87135) and `PyO3` does where it takes the GIL itself.
+#[inline]
+pub fn unless_ended<R>(f: impl FnOnce() -> R) -> R {
+    struct Hang;
+    impl Drop for Hang {
+        fn drop(&mut self) {
+            // SAFETY: may be called by any thread, with the GIL or without.
+            while unsafe { ffi::PyGILState_Check() } == 0 {
+                std::thread::park();
+            }
+        }
+    }
+    let hang = Hang;
+    let result = f();
+    std::mem::forget(hang);
+    result
+}
+
 /// Runs `f` inside `context` (an exact `contextvars.Context`). Entering and leaving costs 5 ns, `Context.run` 27.
 ///
 /// # Errors
@@ -45,7 +68,7 @@ pub fn in_context<R>(py: Python<'_>, context: &Py<PyAny>, f: impl FnOnce() -> Py
         return Err(PyErr::fetch(py));
     }
     let leave = Leave(context);
-    let result = f();
+    let result = unless_ended(f);
     // An exception is in `result` by now, not set in the thread, so leaving meets none.
     drop(leave);
     result

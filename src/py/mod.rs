@@ -88,6 +88,7 @@ mod _tokioloop {
         super::call_soon::define_fast_methods(module.py())?;
         super::pipe::take_foreign_methods(module.py())?;
         super::datagram::define_fast_methods(module.py())?;
-        super::stream::define_fast_methods(module.py())
+        super::stream::define_fast_methods(module.py())?;
+        super::errors::socket_class(module.py()).map(drop)
     }
 }

@@ -15,6 +15,7 @@ use pyo3::sync::PyOnceLock;
 use super::datagram::DatagramTransport;
 use super::errors::{PANIC, io_error, passes_through, report};
 use super::event_loop::{LoopCore, now};
+use super::ffi::unless_ended;
 use super::handle::{Body, Call, Handle};
 use super::slots::Endpoint;
 use super::stream::StreamTransport;
@@ -39,7 +40,7 @@ pub fn run(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
     // A run begins with a look, however little time has passed since the last one ended.
     this.sched.with(py, |sched| sched.turn = Turn::new());
     let result = loop {
-        let result = turn(slf, &parker);
+        let result = unless_ended(|| turn(slf, &parker));
         if result.is_err() || this.is_stopping() {
             break result;
         }

@@ -6,12 +6,12 @@
 
 use std::io;
 
-use pyo3::exceptions::{PyOSError, PyResourceWarning, PyRuntimeError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::errors::{fault_error, io_error, passes_through, report};
+use super::errors::{close_unclosed, fault_error, io_error, passes_through, report};
 use super::event_loop::SCRATCH;
 use super::ffi::{self, Lent};
 use super::protocol::Protocol;
@@ -550,23 +550,6 @@ impl StreamTransport {
         drop(rest);
         let Some(sock) = sock else { return };
         let message = format!("unclosed transport <{} fd={}>", self.name(py), self.fd);
-        let warned = py
-            .import(intern!(py, "warnings"))
-            .and_then(|warnings| {
-                warnings.call_method1(intern!(py, "warn"), (message, py.get_type::<PyResourceWarning>()))
-            })
-            .and_then(|_| {
-                // The collector may have emptied the socket object: its base class needs none of what is gone.
-                let class = py.import(intern!(py, "_socket"))?.getattr(intern!(py, "socket"))?;
-                let sock = sock.bind(py);
-                if sock.is_instance(&class)? {
-                    class.call_method1(intern!(py, "close"), (sock,))
-                } else {
-                    sock.call_method0(intern!(py, "close"))
-                }
-            });
-        if let Err(error) = warned {
-            error.write_unraisable(py, Some(sock.bind(py)));
-        }
+        close_unclosed(sock.bind(py), message);
     }
 }
