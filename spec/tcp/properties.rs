@@ -258,3 +258,18 @@ fn transcript_of_an_abort_from_within_data_received() {
     let ops = [Op::React(Reaction::Abort), Op::PeerSend(9000), Op::Turn, Op::Write(1), Op::Turn];
     insta::assert_snapshot!(transcript(&ops));
 }
+
+#[test]
+fn transcript_of_a_write_eof_while_the_socket_is_lent() {
+    insta::assert_snapshot!(transcript(&[
+        Op::Write(10),
+        Op::DrainWait(true),
+        Op::Write(20),
+        Op::WriteEof,
+        Op::Turn,
+        Op::PeerSend(5),
+        Op::Turn,
+        Op::DrainWait(false),
+        Op::Turn
+    ]));
+}
