@@ -12,6 +12,7 @@
 //! - no data while reading is paused, after the end, or after `close`;
 //! - whatever is buffered has somebody who will send it: the cork or a wait for writability;
 //! - the writing half is shut down once, after the last byte; one direct send per turn at most;
+//! - a reading end is lost with the end of its input, a writing end with its reader; neither has a half that stays;
 //! - the fault that `lost` sees is the first one.
 
 mod ops;
@@ -34,13 +35,22 @@ pub const SLICES_MAX: usize = 3;
 /// Stands for an errno that the user's `abort` has not.
 const OTHER_ERRNO: i32 = 5;
 
-/// Carries out `ops` on a stream that is open.
+/// Carries out `ops` on a TCP stream that is open.
 ///
 /// # Panics
 /// When an invariant does not hold.
 #[must_use]
 pub fn run(ops: &[Op]) -> Vec<Event> {
-    let mut sim = Sim::new();
+    run_as(Policy::TCP, ops)
+}
+
+/// Carries out `ops` on a stream of some kind that is open. What the kind has no part in does nothing.
+///
+/// # Panics
+/// When an invariant does not hold.
+#[must_use]
+pub fn run_as(policy: Policy, ops: &[Op]) -> Vec<Event> {
+    let mut sim = Sim::new(policy);
     let step = sim.stream.handle_open();
     sim.carry_out(step);
     for &op in ops {
@@ -54,6 +64,7 @@ pub fn run(ops: &[Op]) -> Vec<Event> {
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "a model is plain facts")]
 struct Sim {
+    policy: Policy,
     stream: Stream<Vec<u8>>,
     link: Link,
     /// The number of the running turn.
@@ -89,9 +100,10 @@ struct Sim {
 }
 
 impl Sim {
-    fn new() -> Self {
+    fn new(policy: Policy) -> Self {
         Self {
-            stream: Stream::new(Policy::TCP),
+            policy,
+            stream: Stream::new(policy),
             link: Link::default(),
             turn: 1,
             running: true,
@@ -175,7 +187,8 @@ impl Sim {
         for op in [Op::Write(1), Op::WriteEof, Op::Close, Op::Abort, Op::PauseReading, Op::ResumeReading, Op::Turn] {
             self.apply(op);
         }
-        let step = self.stream.handle_writable() | self.stream.handle_turn_end() | self.stream.handle_end();
+        let step = self.stream.handle_writable() | self.stream.handle_turn_end();
+        let step = step | self.stream.handle_end() | self.stream.handle_hangup();
         assert!(step.is_none(), "a lost stream wants {step:?}");
     }
 
@@ -192,7 +205,7 @@ impl Sim {
         let buffered = stream.buffered();
         assert_eq!((stream.is_closing(), stream.eof_asked()), (self.closed, self.eof_written));
         assert_eq!(stream.is_reading(), !self.closed && !self.reading_paused);
-        assert_eq!(stream.wants_read(), stream.is_reading() && !self.ended);
+        assert_eq!(stream.wants_read(), self.policy.readable && stream.is_reading() && !self.ended);
         if stream.is_lost() {
             assert!(buffered == 0 && self.closed && (self.losing || self.lost));
             return;
@@ -222,6 +235,9 @@ impl Sim {
             self.connection_lost();
         }
         self.read_ready();
+        if self.policy.hangup_closes && self.link.is_reset() {
+            self.hang_up();
+        }
         if self.stream.is_watching_write() && !self.link.is_closed() && self.link.is_writable() {
             let step = self.stream.handle_writable();
             self.carry_out(step);
@@ -242,6 +258,9 @@ impl Sim {
             match self.link.recv(READ_MAX) {
                 Ok(Received::Data(bytes)) => self.data_received(&bytes),
                 Ok(Received::End) => {
+                    if self.policy.end_closes {
+                        (self.closed, self.fault) = (true, Some(Fault::Closed));
+                    }
                     let step = self.stream.handle_end();
                     self.carry_out(step);
                 }
@@ -249,6 +268,19 @@ impl Sim {
                 Err(errno) => self.fail(Fault::Os(errno)),
             }
         }
+    }
+
+    /// The peer of a stream that is only written is found to be gone.
+    fn hang_up(&mut self) {
+        self.uncork();
+        if !self.stream.is_lost() {
+            self.broken = self.stream.buffered() > 0;
+            self.fault = Some(if self.broken { Fault::Os(super::link::EPIPE) } else { Fault::Closed });
+            self.closed = true;
+        }
+        let step = self.stream.handle_hangup();
+        self.carry_out(step);
+        assert!(self.stream.is_lost());
     }
 
     /// Does what a step asks for, in the order of its flags.
@@ -325,7 +357,7 @@ impl Sim {
     // ---- the user calls the transport
 
     fn write(&mut self, len: u32) {
-        if len == 0 {
+        if len == 0 || !self.policy.writable {
             return;
         }
         let turn = self.running.then_some(self.turn);
@@ -337,6 +369,10 @@ impl Sim {
         assert!(
             matches!(admitted, Admit::Drop { .. }) || !self.stream.is_lost(),
             "a write after the loss was admitted"
+        );
+        assert!(
+            matches!(admitted, Admit::Drop { .. }) || !self.closed || self.policy.half_close,
+            "a write after the end was admitted"
         );
         let bytes = patterned(self.written, len as usize);
         match admitted {
@@ -374,7 +410,7 @@ impl Sim {
             from += u64::from(len);
             chunk
         });
-        if from == self.written {
+        if from == self.written || !self.policy.writable {
             return;
         }
         match self.stream.admit(self.running.then_some(self.turn)) {
@@ -389,7 +425,7 @@ impl Sim {
     }
 
     fn handle_dropped(&mut self, warn: bool) {
-        assert!(self.stream.is_lost());
+        assert!(self.stream.is_lost() || (self.closed && !self.policy.half_close));
         self.dropped += 1;
         assert_eq!(warn, self.dropped >= 5, "asyncio warns from the fifth write on");
         self.events.push(Event::Dropped(warn));
@@ -408,6 +444,12 @@ impl Sim {
     }
 
     fn write_eof(&mut self) {
+        if !self.policy.half_close {
+            if self.policy.writable {
+                self.close_by(Stream::write_eof);
+            }
+            return;
+        }
         if !self.closed && !self.eof_written {
             self.eof_written = true;
             self.eof_held = self.drain_awaited;
@@ -418,11 +460,15 @@ impl Sim {
     }
 
     fn close(&mut self) {
+        self.close_by(Stream::close);
+    }
+
+    fn close_by(&mut self, method: fn(&mut Stream<Vec<u8>>) -> Step) {
         if !self.closed {
             self.fault = Some(Fault::Closed);
         }
         self.closed = true;
-        let step = self.stream.close();
+        let step = method(&mut self.stream);
         self.carry_out(step);
         assert!(self.stream.is_closing());
     }
@@ -448,7 +494,7 @@ impl Sim {
         let step = self.stream.resume_reading();
         let resumed = self.reading_paused && !self.closed;
         self.reading_paused &= !resumed;
-        assert_eq!(step.has(Step::WATCH_READ), resumed && !self.ended);
+        assert_eq!(step.has(Step::WATCH_READ), resumed && !self.ended && self.policy.readable);
         self.carry_out(step);
     }
 
@@ -475,13 +521,14 @@ impl Sim {
         assert_eq!(bytes, patterned(self.received, bytes.len()));
         self.received += bytes.len() as u64;
         self.events.push(Event::Data(bytes.len()));
-        if self.react() {
+        if self.react() && !self.policy.survives_data {
             self.fail(Fault::User);
         }
     }
 
     fn eof_received(&mut self) {
-        assert!(!self.lost && !self.closed && !self.reading_paused, "eof out of turn");
+        let closed = self.closed && !self.policy.end_closes;
+        assert!(!self.lost && !closed && !self.reading_paused, "eof out of turn");
         assert!(!std::mem::replace(&mut self.ended, true), "eof twice");
         assert!(self.link.is_reset() || self.link.unread() == 0, "eof before the last byte");
         self.events.push(Event::Eof);
