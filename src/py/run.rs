@@ -108,6 +108,8 @@ fn prepare(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, stopping: bool) -> P
     Ok(())
 }
 
+/// Kept out of `turn`, which is then inlined where the turns are run: 40 instructions less for each.
+#[inline(never)]
 fn look(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, wait: Wait, moment: Time) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
     if let Wait::Park(deadline) = wait {
