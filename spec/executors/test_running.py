@@ -254,6 +254,7 @@ def test_a_function_that_is_cancelled_before_it_begins_never_runs(loop, run):
             assert second.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await second
+            await asyncio.sleep(0)
             leave.set()
             assert await first is True
             await third

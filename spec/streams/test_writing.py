@@ -87,7 +87,7 @@ def test_after_write_eof_a_write_raises(loop, run):
             with pytest.raises(RuntimeError):
                 writer.writelines([b"y"])
             writer.write_eof()
-            assert peers.recv_all(theirs) == b"x"
+            assert await aside(peers.recv_all, theirs) == b"x"
 
     run(main())
 
