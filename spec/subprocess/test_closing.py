@@ -129,7 +129,8 @@ def test_a_child_of_a_closed_loop_is_reaped_by_the_next_one_started(new_loop):
     del loop, transport, _
     gc.collect()
     # Killed when its transport went, or running on.
-    os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
     until_zombie(pid)
     other = new_loop()
     assert other.run_until_complete(output("echo another loop")) == "another loop"
