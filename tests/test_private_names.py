@@ -41,6 +41,10 @@ NEEDED = {
     f"{BASE}._write_to_self": "the wake-up of call_soon_threadsafe, called when the default executor ends",
     f"{BASE}._make_socket_transport": "transports of create_connection and connect_accepted_socket",
     f"{BASE}._make_ssl_transport": "the same, with TLS",
+    f"{BASE}._make_read_pipe_transport": "transports of connect_read_pipe and of a child's output",
+    f"{BASE}._make_write_pipe_transport": "transports of connect_write_pipe and of a child's input",
+    "asyncio.unix_events:_UnixSelectorEventLoop.create_unix_connection": "borrowed as it is",
+    "asyncio.unix_events:_UnixSelectorEventLoop.create_unix_server": "borrowed as it is",
     # Methods and attributes of BaseEventLoop that tokioloop uses or keeps in Rust.
     f"{BASE}._check_callback": "debug mode's check of callbacks",
     f"{BASE}._check_closed": "run_forever on a closed loop",
@@ -181,6 +185,7 @@ def private_names(path: Path) -> set[str]:
 
 
 OWN = {
+    "_unix_server_sockets",  # there for CPython's create_unix_server since 3.13
     "_get_running_loop",  # public: https://docs.python.org/3/library/asyncio-extending.html
     "_getframe",  # of sys
     "_accept_connection2",  # named in a docstring

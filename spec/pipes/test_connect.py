@@ -223,6 +223,31 @@ def test_a_terminal_is_read_and_written(loop, run):
     assert run(main()) == (b"typed", b"shown", (None, None))
 
 
+@clause("pipes.connect.one-terminal-both-ways")
+def test_one_terminal_is_read_and_written_by_one_descriptor(loop, run):
+    async def main():
+        master, slave = pty.openpty()
+        tty.setraw(slave)
+        given = file(slave, "r+b")
+        receiver, sender = Recorder(loop), Recorder(loop)
+        reader, _ = await loop.connect_read_pipe(lambda: receiver, given)
+        writer, _ = await loop.connect_write_pipe(lambda: sender, given)
+        with End(master) as peer:
+            writer.write(pattern(100_000))
+            got = bytearray()
+            while len(got) < 100_000:
+                got += await aside(peer.recv, 65536)
+            await aside(peer.sendall, b"typed")
+            await receiver.received(5)
+            writer.close()
+            reader.close()
+            reasons = await sender.lost, await receiver.lost
+            await turns(1)
+        return bytes(receiver.data), bytes(got) == pattern(100_000), reasons, given.closed
+
+    assert run(main()) == (b"typed", True, (None, None), True)
+
+
 @clause("pipes.connect.both-ends-in-one-loop")
 def test_both_ends_of_a_pipe_may_live_in_one_loop(loop, run):
     async def main():

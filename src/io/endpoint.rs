@@ -8,7 +8,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use socket2::{Domain, SockAddr, SockRef, Type};
 
@@ -98,6 +98,14 @@ pub fn write_vectored<'a>(
         Kind::File | Kind::Device => sys::write_vectored(fd, iov),
     })?;
     Ok((sent, offered))
+}
+
+/// A second descriptor of the same open file, closed on exec.
+///
+/// # Errors
+/// The errno of `fcntl(2)`.
+pub fn duplicate(fd: BorrowedRawFd) -> io::Result<OwnedFd> {
+    fd.as_fd().try_clone_to_owned()
 }
 
 /// Shuts down the writing half.

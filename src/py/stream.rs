@@ -4,6 +4,7 @@
 //! write flow control: `loop.sendfile` asks for that one.
 
 use std::ffi::CStr;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ use crate::io::source::Source;
 pub struct State {
     pub machine: Stream<Chunk>,
     pub source: Option<Source>,
+    /// A second descriptor of the file, where another transport has registered it by its first.
+    pub second: Option<OwnedFd>,
     pub sock: Option<Py<PyAny>>,
     /// The bound `fileno` of a socket that the user has, too.
     pub fileno: Option<Py<PyAny>>,
@@ -431,6 +434,11 @@ impl StreamTransport {
             slf.get().state.with(slf.py(), |state| (state.machine.end_drain_wait(), state.drain_waiter.take()));
         drop(waiter);
         Self::guard(slf, || Self::run_step(slf, step))
+    }
+
+    /// Bytes that `loop.sendfile` sent itself belong to what the transport sent: see `loop.stats()`.
+    fn _count_sent(&self, n: usize) {
+        self.counters.sent_some(n);
     }
 
     /// A future that is done once the socket, which `_make_empty_waiter` gave and which is full, takes bytes again;

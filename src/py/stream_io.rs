@@ -34,6 +34,14 @@ struct Callee {
 }
 
 impl State {
+    /// Deregisters the file; `ours`: its object still has the fd that was registered.
+    pub fn release(&mut self, ours: bool) {
+        if let Some(source) = self.source.take() {
+            source.release(ours || self.second.is_some());
+        }
+        drop(self.second.take());
+    }
+
     /// True when the file may be readable; otherwise the waker is armed.
     fn arm_read(&self, kind: Kind) -> bool {
         self.source.as_ref().map_or(kind == Kind::Device, Source::arm_read)
@@ -308,9 +316,7 @@ impl StreamTransport {
         let (py, this) = (slf.py(), slf.get());
         let ours = this.owns_fd(py);
         let (sock, server, waiter, drain_waiter, rest) = this.state.with(py, |state| {
-            if let Some(source) = state.source.take() {
-                source.release(ours);
-            }
+            state.release(ours);
             let rest = (state.fileno.take(), state.protocol.take(), state.context.take());
             (state.sock.take(), state.server.take(), state.waiter.take(), state.drain_waiter.take(), rest)
         });
@@ -342,9 +348,7 @@ impl StreamTransport {
         let (py, this) = (slf.py(), slf.get());
         let ours = this.owns_fd(py);
         this.state.with(py, |state| {
-            if let Some(source) = state.source.take() {
-                source.release(ours);
-            }
+            state.release(ours);
         });
     }
 
@@ -542,9 +546,7 @@ impl StreamTransport {
     pub fn abandon(&self, py: Python<'_>) {
         let ours = self.owns_fd(py);
         let (sock, rest) = self.state.with(py, |state| {
-            if let Some(source) = state.source.take() {
-                source.release(ours);
-            }
+            state.release(ours);
             (state.sock.take(), (state.fileno.take(), state.protocol.take(), state.context.take(), state.server.take()))
         });
         drop(rest);

@@ -3,6 +3,7 @@
 //! The file stays the caller's until the transport is registered. From then on it is closed with the transport.
 
 use std::io;
+use std::os::fd::AsRawFd;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -39,7 +40,6 @@ impl<'py> Parts<'_, 'py> {
         owner.get().check_open()?;
         let fileno = self.file.getattr(intern!(py, "fileno"))?;
         let raw: i32 = fileno.call0()?.extract()?;
-        super::watch::check_no_transport(owner, number(py, raw)?, self.file)?;
         // A protocol without it is refused here, before anything is scheduled.
         self.protocol.getattr(intern!(py, "connection_made"))?;
         let extra = match self.extra {
@@ -67,6 +67,7 @@ impl StreamTransport {
     ) -> PyResult<Py<Self>> {
         let (py, sock) = (owner.py(), parts.file);
         let (fileno, raw, extra) = parts.check(owner)?;
+        super::watch::check_no_transport(owner, number(py, raw)?, sock)?;
         extra.set_item(intern!(py, "socket"), transport_socket(sock)?)?;
         extra.set_item(intern!(py, "sockname"), address_or_none(sock, "getsockname")?)?;
         if !extra.contains(intern!(py, "peername"))? {
@@ -92,10 +93,11 @@ impl StreamTransport {
         Ok(stream)
     }
 
-    /// Over a pipe, terminal, or socket of which one direction is used; non-blocking by now.
+    /// Over a pipe, terminal, or socket of which one direction is used; non-blocking by now. The other direction may be
+    /// another transport's: a terminal is read and written by one descriptor.
     ///
     /// # Errors
-    /// As [`StreamTransport::create`].
+    /// `RuntimeError` when the loop is closed, `OSError` when it cannot be registered.
     pub fn create_pipe(
         owner: &Bound<'_, LoopCore>,
         parts: Parts<'_, '_>,
@@ -122,18 +124,25 @@ impl StreamTransport {
         let py = owner.py();
         let fd = number(py, raw.0)?;
         let (protocol, context) = (Protocol::new(parts.protocol)?, ffi::copy_context(py)?);
+        let is_pipe = !(policy.readable && policy.writable);
         let (slot, registered) = owner.get().io.with(py, |io| {
             let slot = io.slots.reserve();
-            let registered = match &io.reactor {
-                Some(reactor) => reactor.register(raw, slot, !policy.writable),
+            let register = |fd| match &io.reactor {
+                Some(reactor) => reactor.register(fd, slot, !policy.writable),
                 None => Err(io::ErrorKind::NotConnected.into()),
+            };
+            let registered = match register(raw) {
+                // An epoll takes a file once by each descriptor.
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) && is_pipe => endpoint::duplicate(raw)
+                    .and_then(|second| Ok((register(BorrowedRawFd(second.as_raw_fd()))?, Some(second)))),
+                result => result.map(|source| (source, None)),
             };
             (slot, registered)
         });
-        let (source, kind) = match registered {
-            Ok(source) => (Some(source), kind),
+        let (source, second, kind) = match registered {
+            Ok((source, second)) => (Some(source), second, kind),
             // epoll_ctl(2): the file does not support epoll.
-            Err(error) if kind == Kind::File && error.raw_os_error() == Some(libc::EPERM) => (None, Kind::Device),
+            Err(error) if kind == Kind::File && error.raw_os_error() == Some(libc::EPERM) => (None, None, Kind::Device),
             Err(error) => {
                 drop(owner.get().io.with(py, |io| io.slots.remove(slot, fd)));
                 return Err(io_error(py, &error));
@@ -142,6 +151,7 @@ impl StreamTransport {
         let state = GilCell::new(State {
             machine: Stream::new(policy),
             source,
+            second,
             sock: Some(parts.file.clone().unbind()),
             fileno: fileno.map(Bound::unbind),
             protocol: Some(protocol),
@@ -176,9 +186,7 @@ impl StreamTransport {
     fn withdraw(&self, py: Python<'_>) {
         let ours = self.owns_fd(py);
         let file = self.state.with(py, |state| {
-            if let Some(source) = state.source.take() {
-                source.release(ours);
-            }
+            state.release(ours);
             state.sock.take()
         });
         let endpoint = self.owner.get().io.with(py, |io| io.slots.remove(self.slot, self.fd));
