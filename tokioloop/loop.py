@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import socket
 import ssl as _ssl
 import sys
@@ -131,6 +132,21 @@ class TokioLoop(UnixMixin, SubprocessMixin, SignalMixin, SendfileMixin, NamesMix
     ) -> asyncio.Transport:
         private = self._private_socket is not None and self._private_socket() is sock
         return self._make_stream(sock, protocol, waiter, extra, server, private)
+
+    @functools.wraps(asyncio.BaseEventLoop.create_datagram_endpoint)
+    async def create_datagram_endpoint(
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], *args: Any, **kwargs: Any
+    ) -> tuple[asyncio.DatagramTransport, asyncio.BaseProtocol]:
+        """As `BaseEventLoop`'s; tells the Rust half whose the socket is."""
+
+        def factory() -> asyncio.BaseProtocol:
+            protocol = protocol_factory()
+            # The transport is made in the same step, over a socket that nobody else can close.
+            self._expect_private_datagrams()
+            return protocol
+
+        private = kwargs.get("sock") is None
+        return await super().create_datagram_endpoint(factory if private else protocol_factory, *args, **kwargs)
 
     def _make_ssl_transport(
         self,

@@ -12,16 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use socket2::{Domain, SockAddr, SockRef};
 
-use super::sys::{self, BorrowedRawFd};
-
-/// No datagram of UDP is longer; and a distance between two rooms that is no power of two, so that the first bytes of all
-/// the rooms do not compete for the same lines of the cache.
-const ROOM_OF_UDP: usize = 0x1_0000 + 0x440;
-/// Asyncio's `max_size`, for sockets that may carry more.
-const ROOM_OF_OTHERS: usize = 256 * 1024;
-
-/// Bytes that one datagram of a [`sys::DatagramBatch`] may have at least, so that the batch serves every family.
-pub const BATCH_ROOM: usize = ROOM_OF_UDP;
+use super::sys::{self, BorrowedRawFd, address_bytes};
 
 /// The address family of a socket, as far as addresses are ours to convert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +35,6 @@ impl Family {
         }
     }
 
-    /// Bytes to receive a datagram into.
-    #[must_use]
-    pub fn room(self) -> usize {
-        if matches!(self, Self::Inet | Self::Inet6) { ROOM_OF_UDP } else { ROOM_OF_OTHERS }
-    }
 }
 
 /// Sends one datagram; false when the kernel's buffer is full.
@@ -103,9 +89,10 @@ pub enum Name<'a> {
     Other,
 }
 
-/// Reads the address of these bytes, which are the kernel's or those of a [`SockAddr`].
+/// Reads an address.
 #[must_use]
-pub fn name_of<'a>(bytes: &'a [u8], address: &SockAddr) -> Name<'a> {
+pub fn name_of(address: &SockAddr) -> Name<'_> {
+    let bytes = address_bytes(address);
     if bytes.is_empty() {
         return Name::Nobody;
     }
@@ -168,37 +155,25 @@ mod tests {
     use std::os::unix::net::UnixDatagram;
 
     use super::*;
-    use crate::io::sys::{DATAGRAM_BATCH, DatagramBatch, address_bytes, address_of};
+    use crate::io::sys::DATAGRAM_BATCH;
 
     fn fd(socket: &impl AsRawFd) -> BorrowedRawFd {
         BorrowedRawFd(socket.as_raw_fd())
     }
 
     #[test]
-    fn addresses_survive_the_way_there_and_back() {
-        let cases =
-            [inet("127.0.0.1", 9), inet6("fe80::1", 9, 5, 3), unix(b"/tmp/x"), inet6("::ffff:1.2.3.4", 1, 0, 0)];
-        for address in cases.into_iter().flatten() {
-            let bytes = address_bytes(&address).to_vec();
-            let back = address_of(&bytes);
-            assert_eq!(address_bytes(&back), bytes);
-            assert_eq!(name_of(&bytes, &back), name_of(address_bytes(&address), &address));
+    fn addresses_say_what_they_were_made_of() {
+        let cases = [
+            (inet("127.0.0.1", 9), Name::Inet(Ipv4Addr::LOCALHOST, 9)),
+            (inet6("fe80::1", 9, 5, 3), Name::Inet6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 9, 5, 3)),
+            (unix(b"/tmp/x"), Name::Path(b"/tmp/x")),
+            (SockAddr::unix("\0x").ok(), Name::Abstract(b"\0x")),
+            (SockAddr::unix("").ok(), Name::Path(b"")),
+        ];
+        for (address, name) in cases {
+            assert_eq!(name_of(&address.expect("an address")), name);
         }
-        let v6 = inet6("fe80::1", 9, 5, 3).expect("a number");
-        assert_eq!(name_of(address_bytes(&v6), &v6), Name::Inet6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 9, 5, 3));
-        assert_eq!(name_of(&[], &address_of(&[])), Name::Nobody);
         assert_eq!((inet("localhost", 1), inet6("::1", 1, 1 << 20, 0), unix(b"a\0b")), (None, None, None));
-    }
-
-    #[test]
-    fn unix_names_are_a_path_an_abstract_name_or_empty() {
-        let family = libc::sa_family_t::try_from(libc::AF_UNIX).expect("a small number").to_ne_bytes();
-        let cases: [(&[u8], Name<'_>); 3] =
-            [(b"", Name::Path(b"")), (b"/a\0", Name::Path(b"/a")), (b"\0name\0", Name::Abstract(b"\0name\0"))];
-        for (path, name) in cases {
-            let bytes = [&family, path].concat();
-            assert_eq!(name_of(&bytes, &address_of(&bytes)), name);
-        }
     }
 
     #[test]
@@ -210,45 +185,43 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_received_in_order_with_its_senders() {
+    fn a_batch_is_sent_in_order_to_its_addressees() {
         let near = UdpSocket::bind("127.0.0.1:0").expect("loopback");
         let far = UdpSocket::bind("127.0.0.1:0").expect("loopback");
         let to = near.local_addr().expect("bound").into();
-        let sizes: Vec<usize> = (0..DATAGRAM_BATCH + 2).map(|at| at * 100).collect();
-        let data: Vec<Vec<u8>> = sizes.iter().map(|&size| vec![7; size]).collect();
-        let (first, rest) = data.split_at(DATAGRAM_BATCH);
-        let pairs = |part: &'_ [Vec<u8>]| part.iter().map(|data| data.clone()).collect::<Vec<_>>();
-        for part in [pairs(first), pairs(rest)] {
-            let sent = send_batch(fd(&far), part.iter().map(|data| (data.as_slice(), Some(&to))));
-            assert_eq!(sent.expect("room"), part.len());
-        }
-        let mut batch = DatagramBatch::new(BATCH_ROOM);
+        let data: Vec<Vec<u8>> = (0..DATAGRAM_BATCH + 2).map(|at| vec![7; at * 100]).collect();
+        let sent = send_batch(fd(&far), data.iter().map(|data| (data.as_slice(), Some(&to))));
+        assert_eq!(sent.expect("room"), DATAGRAM_BATCH);
         let from = SockAddr::from(far.local_addr().expect("bound"));
-        for expected in [&sizes[..DATAGRAM_BATCH], &sizes[DATAGRAM_BATCH..]] {
-            let n = batch.receive(fd(&near), Family::Inet.room()).expect("datagrams");
-            let found: Vec<_> = (0..n)
-                .map(|at| {
-                    let (data, name) = batch.take(at);
-                    assert_eq!(name, address_bytes(&from));
-                    data.len()
-                })
-                .collect();
-            assert_eq!(found, expected);
+        let mut buffer = [0; 4096];
+        for expected in data.iter().take(DATAGRAM_BATCH) {
+            let (n, sender) = sys::recv_from(fd(&near), &mut buffer).expect("a datagram");
+            assert_eq!((&buffer[..n], address_bytes(&sender)), (expected.as_slice(), address_bytes(&from)));
         }
-        let nothing = batch.receive(fd(&near), Family::Inet.room()).expect_err("all was taken");
+        let nothing = sys::recv_from(fd(&near), &mut buffer).expect_err("all was taken");
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]
-    fn a_batch_serves_sockets_with_larger_datagrams_and_senders_without_a_name() {
+    fn an_error_of_a_batch_shows_when_its_datagram_is_first() {
+        let near = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        let to = near.local_addr().expect("bound").into();
+        let (small, large) = (vec![1; 10], vec![1; 70_000]);
+        let all = [&small, &large, &small];
+        let offer = |at: usize| send_batch(fd(&near), all[at..].iter().map(|data| (data.as_slice(), Some(&to))));
+        assert_eq!(offer(0).expect("the first goes"), 1);
+        assert_eq!(offer(1).expect_err("too long").raw_os_error(), Some(libc::EMSGSIZE));
+        assert_eq!(offer(2).expect("the last goes"), 1);
+    }
+
+    #[test]
+    fn a_sender_without_a_name_is_nobody_and_a_full_socket_is_no_error() {
         let (near, far) = UnixDatagram::pair().expect("a pair");
-        let large = vec![9; 100_000];
         assert_eq!(Family::of(fd(&near)), Family::Unix);
-        assert!(send_to(fd(&far), &large, None).expect("room"));
-        let mut batch = DatagramBatch::new(BATCH_ROOM);
-        assert_eq!(batch.receive(fd(&near), Family::Unix.room()).expect("a datagram"), 1);
-        let (data, name) = batch.take(0);
-        assert_eq!((data.len(), name_of(name, &address_of(name))), (large.len(), Name::Nobody));
+        assert!(send_to(fd(&far), b"hello", None).expect("room"));
+        let mut buffer = [0; 16];
+        let (n, sender) = sys::recv_from(fd(&near), &mut buffer).expect("a datagram");
+        assert_eq!((&buffer[..n], name_of(&sender)), (&b"hello"[..], Name::Nobody));
         let mut sent = 0;
         while send_to(fd(&far), b"x", None).expect("no error") {
             sent += 1;

@@ -14,7 +14,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::endpoint::{self, Kind};
-use super::sys::{self, BorrowedRawFd, DatagramBatch};
+use super::sys::{self, BorrowedRawFd};
 use super::wake::{Shared, TokenWaker};
 
 /// The token of a source's direction: the slot, and the direction in the lowest bit.
@@ -169,33 +169,36 @@ impl Source {
         }
     }
 
-    /// Receives a batch of datagrams into rooms of `room` bytes: how many came, and whether there may be more. `unasked`:
-    /// whether or not the source is known to be readable. A batch that is not full has emptied the socket.
-    ///
-    /// # Errors
-    /// The errno of `recvmmsg(2)`.
-    pub fn recv_batch(&self, batch: &mut DatagramBatch, room: usize, unasked: bool) -> io::Result<(usize, bool)> {
-        let mut cx = Context::from_waker(&self.read_waker);
-        let mut guard = match self.afd.poll_read_ready(&mut cx) {
-            Poll::Ready(guard) => Some(guard?),
+    /// Calls `receive` on the source, if it is readable, until that has nothing more or `max` times: how often it had
+    /// something, whether there may be more, and what ended it otherwise. `unasked`: whether or not the source is known to
+    /// be readable.
+    pub fn drain(
+        &self,
+        max: usize,
+        unasked: bool,
+        mut receive: impl FnMut(BorrowedRawFd) -> io::Result<()>,
+    ) -> (usize, bool, Option<io::Error>) {
+        let mut guard = match self.afd.poll_read_ready(&mut Context::from_waker(&self.read_waker)) {
+            Poll::Ready(Ok(guard)) => Some(guard),
+            Poll::Ready(Err(error)) => return (0, false, Some(error)),
             Poll::Pending if unasked => None,
-            Poll::Pending => return Ok((0, false)),
+            Poll::Pending => return (0, false, None),
         };
-        loop {
-            let n = match batch.receive(self.fd(), room) {
-                Ok(n) if n == batch.capacity(room) => return Ok((n, true)),
-                Ok(n) => n,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            return Ok((
-                n,
-                guard.take().is_some_and(|mut guard| {
-                    guard.clear_ready();
-                    self.arm_read()
-                }),
-            ));
+        let mut count = 0;
+        while count < max {
+            match receive(self.fd()) {
+                Ok(()) => count += 1,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let more = guard.as_mut().is_some_and(|guard| {
+                        guard.clear_ready();
+                        self.arm_read()
+                    });
+                    return (count, more, None);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (count, true, Some(error)),
+            }
         }
+        (count, true, None)
     }
 }

@@ -78,7 +78,7 @@ pub fn send_to(fd: BorrowedRawFd, buf: &[u8], to: Option<&SockAddr>) -> io::Resu
     cvt(unsafe { libc::sendto(fd.0, buf.as_ptr().cast(), buf.len(), flags, name.cast(), len) }).map(drop)
 }
 
-/// Datagrams that one system call sends or receives at most.
+/// Datagrams that one system call sends at most.
 pub const DATAGRAM_BATCH: usize = 16;
 
 /// `sendmmsg(2)` of the first [`DATAGRAM_BATCH`] datagrams without SIGPIPE: how many the kernel took. Never blocks.
@@ -110,89 +110,21 @@ pub fn send_batch<'a>(
     cvt(unsafe { libc::sendmmsg(fd.0, headers.as_mut_ptr().cast(), count, flags) } as isize)
 }
 
-/// Room for a batch of received datagrams, and their senders' addresses.
-pub struct DatagramBatch {
-    // Pointers into the fields below, which keep their places on the heap as long as this lives.
-    headers: Box<[libc::mmsghdr; DATAGRAM_BATCH]>,
-    slices: Box<[libc::iovec; DATAGRAM_BATCH]>,
-    names: Box<[SockAddrStorage; DATAGRAM_BATCH]>,
-    memory: Vec<u8>,
-    /// Bytes of each datagram's room.
-    room: usize,
-}
-
-// SAFETY: the pointers in it lead to memory that it owns, and are used by `&mut self` only.
-unsafe impl Send for DatagramBatch {}
-
-impl std::fmt::Debug for DatagramBatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DatagramBatch").field("room", &self.room).finish_non_exhaustive()
-    }
-}
-
-impl DatagramBatch {
-    /// Room for [`DATAGRAM_BATCH`] datagrams of up to `small` bytes, or for fewer and larger ones. The memory is the
-    /// kernel's zero page until something is received into it.
-    #[must_use]
-    pub fn new(small: usize) -> Self {
-        // SAFETY: all three are plain C structures, for which zeros are valid.
-        let (headers, slices) = unsafe { (Box::new(std::mem::zeroed()), Box::new(std::mem::zeroed())) };
-        let names = Box::new(std::array::from_fn(|_| SockAddrStorage::zeroed()));
-        Self { headers, slices, names, memory: vec![0; small * DATAGRAM_BATCH], room: 0 }
-    }
-
-    /// Divides the memory into rooms of this many bytes each.
-    fn set_room(&mut self, room: usize) {
-        self.room = room;
-        let Self { headers, slices, names, memory, .. } = self;
-        for (at, slot) in memory.chunks_exact_mut(room).enumerate().take(DATAGRAM_BATCH) {
-            slices[at] = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: room };
-            let header = &mut headers[at].msg_hdr;
-            header.msg_iov = &raw mut slices[at];
-            header.msg_iovlen = 1;
-            header.msg_name = (&raw mut names[at]).cast();
-            header.msg_namelen = names[at].size_of();
-        }
-    }
-
-    /// How many datagrams with this much room each one call takes.
-    #[must_use]
-    pub fn capacity(&self, room: usize) -> usize {
-        (self.memory.len() / room.max(1)).min(DATAGRAM_BATCH)
-    }
-
-    /// `recvmmsg(2)` of datagrams of up to `room` bytes (longer ones are cut): how many came. Fewer than
-    /// [`DatagramBatch::capacity`] means that no more were there. Never blocks.
-    ///
-    /// # Errors
-    /// The errno, if it met the first datagram; met later, the kernel tells it by the next call.
-    pub fn receive(&mut self, fd: BorrowedRawFd, room: usize) -> io::Result<usize> {
-        let room = room.clamp(1, self.memory.len());
-        if room != self.room {
-            self.set_room(room);
-        }
-        let capacity = libc::c_uint::try_from(self.capacity(room)).unwrap_or(1);
-        // SAFETY: the headers point to that many slices and names of this structure, and the slices to as many parts of
-        // its memory that do not overlap.
-        cvt(unsafe {
-            libc::recvmmsg(fd.0, self.headers.as_mut_ptr(), capacity, libc::MSG_DONTWAIT, std::ptr::null_mut())
-        } as isize)
-    }
-
-    /// The `at`-th datagram of the last batch, and its sender's address as the kernel wrote it (nothing for a sender without
-    /// one). To be asked once each: the room of the address is then made ready for the next batch.
-    #[must_use]
-    pub fn take(&mut self, at: usize) -> (&[u8], &[u8]) {
-        let header = &mut self.headers[at];
-        let len = usize::try_from(header.msg_len).unwrap_or(0);
-        let full = self.names[at].size_of();
-        let name_len = std::mem::replace(&mut header.msg_hdr.msg_namelen, full).min(full);
-        // SAFETY: storage of at least `name_len` bytes, which were zero before the kernel wrote to them.
-        let name = unsafe {
-            std::slice::from_raw_parts((&raw const self.names[at]).cast(), usize::try_from(name_len).unwrap_or(0))
-        };
-        (self.memory.chunks_exact(self.room).nth(at).and_then(|slot| slot.get(..len)).unwrap_or_default(), name)
-    }
+/// `recvfrom(2)`: bytes, and the sender's address (of length 0 for a sender without one). Never blocks.
+///
+/// # Errors
+/// The errno.
+pub fn recv_from(fd: BorrowedRawFd, buf: &mut [u8]) -> io::Result<(usize, SockAddr)> {
+    let mut storage = SockAddrStorage::zeroed();
+    let mut len = storage.size_of();
+    let name = (&raw mut storage).cast();
+    // SAFETY: buffer, storage and len are live, and len is the storage's size.
+    let n = cvt(unsafe {
+        libc::recvfrom(fd.0, buf.as_mut_ptr().cast(), buf.len(), libc::MSG_DONTWAIT, name, &raw mut len)
+    })?;
+    let len = len.min(storage.size_of());
+    // SAFETY: the kernel filled `len` bytes of the storage.
+    Ok((n, unsafe { SockAddr::new(storage, len) }))
 }
 
 /// The bytes of an address, as the kernel takes and gives them.
@@ -200,19 +132,6 @@ impl DatagramBatch {
 pub fn address_bytes(address: &SockAddr) -> &[u8] {
     // SAFETY: `len` bytes of it are filled, as its maker has said.
     unsafe { std::slice::from_raw_parts(address.as_ptr().cast(), usize::try_from(address.len()).unwrap_or(0)) }
-}
-
-/// The address of these bytes, cut to what an address may have.
-#[must_use]
-pub fn address_of(bytes: &[u8]) -> SockAddr {
-    let mut storage = SockAddrStorage::zeroed();
-    let len = bytes.len().min(size_of::<SockAddrStorage>());
-    // SAFETY: both have `len` bytes, and any bytes are a valid storage; one that is too short for its family is refused by
-    // whoever looks for that family's fields.
-    unsafe {
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut storage).cast(), len);
-        SockAddr::new(storage, libc::socklen_t::try_from(len).unwrap_or(0))
-    }
 }
 
 /// `read(2)`. Blocks if nothing is there and the file is in blocking mode.

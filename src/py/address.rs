@@ -68,7 +68,7 @@ impl Peers {
 /// # Errors
 /// `MemoryError`.
 pub fn to_python<'py>(py: Python<'py>, address: &SockAddr) -> PyResult<Bound<'py, PyAny>> {
-    Ok(match datagram::name_of(address_bytes(address), address) {
+    Ok(match datagram::name_of(address) {
         Name::Inet(ip, port) => (ip.to_string(), port).into_pyobject(py)?.into_any(),
         Name::Inet6(ip, port, flow, scope) => {
             (datagram::ipv6_text(ip), port, flow, scope).into_pyobject(py)?.into_any()

@@ -31,6 +31,13 @@ pub struct Received {
     pub from: Py<PyAny>,
 }
 
+/// A datagram just received, from a sender who is known, or by address.
+#[derive(Debug)]
+pub struct Arrival {
+    pub data: Py<PyBytes>,
+    pub from: Result<Py<PyAny>, SockAddr>,
+}
+
 /// Where a datagram goes.
 #[derive(Debug)]
 pub enum Destination {
@@ -60,7 +67,7 @@ pub struct State {
     pub machine: Datagram<Received, Packet>,
     pub source: Option<Source>,
     pub sock: Option<Py<PyAny>>,
-    /// The socket's bound `fileno`: the user may close it under the transport.
+    /// The bound `fileno` of a socket that the user has, too, and may close under the transport.
     pub fileno: Option<Py<PyAny>>,
     pub protocol: Option<Py<PyAny>>,
     pub extra: Option<Py<PyDict>>,
@@ -73,6 +80,8 @@ pub struct State {
     /// The exception for `connection_lost`.
     pub error: Option<PyErr>,
     pub peers: Peers,
+    /// What a batch brings, on its way to the machine; kept for its memory.
+    pub arrivals: Vec<Arrival>,
     /// Registered for writability, too.
     pub watches_write: bool,
     /// A read waits in the ready queue.

@@ -31,7 +31,7 @@ use crate::core::interest::Dir;
 use crate::core::time::Time;
 use crate::core::timers::TimerKey;
 use crate::io::reactor::Reactor;
-use crate::io::sys::{DatagramBatch, monotonic_nanos};
+use crate::io::sys::monotonic_nanos;
 
 /// One read takes this much at most: asyncio's `max_size`.
 pub const SCRATCH: usize = 256 * 1024;
@@ -54,8 +54,8 @@ pub struct LoopCore {
     pub scratch: GilCell<Vec<u8>>,
     pub corked: GilCell<Vec<Py<StreamTransport>>>,
     pub corked_datagrams: GilCell<Vec<Py<DatagramTransport>>>,
-    /// Where datagrams are received; made by the first one.
-    pub datagrams: GilCell<Option<DatagramBatch>>,
+    /// The socket of the next datagram transport is the loop's own: nobody else closes it.
+    pub private_datagrams: AtomicBool,
     /// Handles that ran, to be used again.
     pub pool: GilCell<Vec<Py<Handle>>>,
     future_kwargs: GilCell<Option<Py<PyDict>>>,
@@ -225,7 +225,7 @@ impl LoopCore {
             scratch: GilCell::default(),
             corked: GilCell::default(),
             corked_datagrams: GilCell::default(),
-            datagrams: GilCell::default(),
+            private_datagrams: AtomicBool::new(false),
             pool: GilCell::default(),
             future_kwargs: GilCell::default(),
         })
@@ -438,6 +438,11 @@ impl LoopCore {
         DatagramTransport::create(slf, sock, protocol, address, waiter, extra)
     }
 
+    /// The next datagram transport's socket is one that `create_datagram_endpoint` made.
+    fn _expect_private_datagrams(&self) {
+        self.private_datagrams.store(true, Ordering::Relaxed);
+    }
+
     /// Accepts connections on a listening socket: behind the hook `_start_serving`.
     fn _listen(
         slf: &Bound<'_, Self>,
@@ -557,7 +562,7 @@ impl LoopCore {
             }
         }
         let corked = (this.corked.take(py), this.corked_datagrams.take(py));
-        let scratch = (this.scratch.take(py), this.datagrams.take(py));
+        let scratch = this.scratch.take(py);
         // Dropped last, one by one: finalizers may run user code, which finds a closed loop.
         drop((sched.0, sched.1, io, corked, scratch, this.pool.take(py)));
     }
