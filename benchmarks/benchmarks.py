@@ -1,6 +1,6 @@
 """Echo servers on several event loops, side by side.
 
-    python benchmarks.py raw stream proto concurrency [--quick] [--loops asyncio,uvloop,rloop,tokioloop]
+    python benchmarks.py raw stream proto udp concurrency [--quick] [--loops asyncio,uvloop,rloop,tokioloop]
 
 Server and client are processes of their own, pinned: apart, each to its own CPU, or `--pin together`, to one CPU where
 they run in turn. The loops take turns within each round, in an order that rotates, so that what the machine does
@@ -25,8 +25,10 @@ from typing import Any, TextIO
 import loops
 import results
 
-KINDS = {"raw": [], "stream": ["--streams"], "proto": ["--proto"], "concurrency": ["--proto"]}
+KINDS = {"raw": [], "stream": ["--streams"], "proto": ["--proto"], "udp": ["--udp"], "concurrency": ["--proto"]}
 SIZES = (1024, 10 * 1024, 100 * 1024)
+# What a datagram can hold.
+DATAGRAM_SIZES = (1024, 10 * 1024)
 CONNECTIONS = (1, 10)
 SWEEP = (1, 10, 50, 200, 1000)
 MEDIANS = (
@@ -89,13 +91,17 @@ def points(kind: str, quick: bool) -> list[tuple[int, int]]:
     """The (message size, connections) measured for a kind of benchmark."""
     if kind == "concurrency":
         return [(1024, connections) for connections in SWEEP]
-    sizes = SIZES[:1] + SIZES[2:] if quick else SIZES
+    if kind == "udp":
+        sizes = DATAGRAM_SIZES[:1] if quick else DATAGRAM_SIZES
+    else:
+        sizes = SIZES[:1] + SIZES[2:] if quick else SIZES
     return [(msize, connections) for msize in sizes for connections in CONNECTIONS]
 
 
 def measure(kind: str, names: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
     """Every measurement of one kind. A loop that fails at a point is said, with the reason, and lacks that figure."""
     _, server_flags, client_flags = placement(options.pin)
+    client_flags += ["--udp"] if kind == "udp" else []
     client_flags += ["--duration", str(options.duration), "--warmup", str(options.warmup)]
     found = []
     for number in range(options.rounds):

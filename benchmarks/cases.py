@@ -375,6 +375,59 @@ def five_writes(loop: Loop, count: int, meter: Meter) -> int:
     return ping_pong(loop, count, meter, [bytes(200)] * 5)
 
 
+class DatagramPeer(asyncio.DatagramProtocol):
+    """One end: sends back each datagram until `left` have come, then resolves `done`."""
+
+    def __init__(self, loop: Loop, left: int) -> None:
+        self.left = left
+        self.done = loop.create_future()
+        self.lost = loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple) -> None:
+        self.left -= 1
+        if self.left >= 0:
+            self.transport.sendto(data, addr)
+        elif not self.done.done():
+            self.done.set_result(None)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.lost.set_result(exc)
+
+
+def datagrams(loop: Loop, count: int, meter: Meter, window: int) -> int:
+    """1 KiB to and fro between two UDP sockets of one loop, `window` datagrams under way; an operation is one way."""
+    rounds = -(-count // 2)
+
+    async def main() -> None:
+        near, far = DatagramPeer(loop, rounds - window), DatagramPeer(loop, rounds)
+        for peer in (near, far):
+            await loop.create_datagram_endpoint(lambda peer=peer: peer, local_addr=("127.0.0.1", 0))
+        to = far.transport.get_extra_info("sockname")
+        with meter:
+            for _ in range(window):
+                near.transport.sendto(bytes(1024), to)
+            await near.done
+        for peer in (near, far):
+            peer.transport.close()
+            await peer.lost
+
+    loop.run_until_complete(main())
+    return rounds * 2
+
+
+@case("datagram ping-pong, 1 KiB, per hop", 5_000)
+def datagram_1_kib(loop: Loop, count: int, meter: Meter) -> int:
+    return datagrams(loop, count, meter, 1)
+
+
+@case("datagrams, 1 KiB, ten under way, per hop", 5_000)
+def datagram_10_under_way(loop: Loop, count: int, meter: Meter) -> int:
+    return datagrams(loop, count, meter, 10)
+
+
 @case("streams ping-pong, 1 KiB, per hop", 4_000)
 def streams_1_kib(loop: Loop, count: int, meter: Meter) -> int:
     rounds = -(-count // 2)
@@ -435,6 +488,34 @@ def open_close(loop: Loop, count: int, meter: Meter) -> int:
             raise RuntimeError("the accepted end is not told that its peer closed")
         server.close()
         await server.wait_closed()
+
+    loop.run_until_complete(main())
+    return count
+
+
+@case("child started and waited for", 60)
+def spawn(loop: Loop, count: int, meter: Meter) -> int:
+    async def main() -> None:
+        with meter:
+            for _ in range(count):
+                process = await asyncio.create_subprocess_exec("/bin/true")
+                if await process.wait() != 0:
+                    raise RuntimeError("/bin/true failed")
+
+    loop.run_until_complete(main())
+    return count
+
+
+@case("child started, `communicate` over three pipes", 60)
+def communicate(loop: Loop, count: int, meter: Meter) -> int:
+    pipe = asyncio.subprocess.PIPE
+
+    async def main() -> None:
+        with meter:
+            for _ in range(count):
+                process = await asyncio.create_subprocess_exec("/bin/cat", stdin=pipe, stdout=pipe, stderr=pipe)
+                if await process.communicate(b"through") != (b"through", b""):
+                    raise RuntimeError("/bin/cat lost something")
 
     loop.run_until_complete(main())
     return count

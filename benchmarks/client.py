@@ -2,6 +2,8 @@
 
     python client.py --addr 127.0.0.1:25000 --duration 5 --concurrency 10 --msize 1024 --output text
 
+With `--udp` the messages are datagrams, each connection a connected socket of its own.
+
 It uses plain sockets, never an event loop, so that every loop meets the same client. Each connection first exchanges
 one message that is compared byte by byte; then the load warms up; then the window is measured. Latency is the time
 from the send of a message to the arrival of the last byte of its echo. With `--server-pid` (Linux), the CPU clock of
@@ -47,19 +49,32 @@ def process_cpu_ns(pid: int) -> int | None:
     return time.clock_gettime_ns((~pid << 3) | 2)
 
 
+def connect_datagrams(addr: tuple[str, int]) -> socket.socket:
+    """A connected UDP socket. Raises OSError."""
+    sock = socket.socket(socket.AF_INET6 if ":" in addr[0] else socket.AF_INET, socket.SOCK_DGRAM)
+    sock.settimeout(PATIENCE)
+    sock.connect(addr)
+    return sock
+
+
 class Load:
     """`concurrency` connections that echo messages of `msize` bytes."""
 
-    def __init__(self, addr: tuple[str, int], concurrency: int, msize: int, spin: bool = False) -> None:
+    def __init__(
+        self, addr: tuple[str, int], concurrency: int, msize: int, spin: bool = False, udp: bool = False
+    ) -> None:
         self.msize = msize
         self.spin = spin
         self.message = (bytes(range(256)) * (msize // 256 + 1))[:msize]
         self.socks: dict[int, socket.socket] = {}
         for _ in range(concurrency):
-            sock = socket.create_connection(addr, timeout=PATIENCE)
+            sock = connect_datagrams(addr) if udp else socket.create_connection(addr, timeout=PATIENCE)
             self.socks[sock.fileno()] = sock
-            no_delay(sock)
-            self._verify(sock)
+            if udp:
+                self._verify_datagram(sock)
+            else:
+                no_delay(sock)
+                self._verify(sock)
             sock.setblocking(False)
         self._began = dict.fromkeys(self.socks, 0)
         self._missing = dict.fromkeys(self.socks, 0)
@@ -90,6 +105,12 @@ class Load:
                 raise ConnectionError("the server closed a connection before it answered")
             answer += data
         if answer != self.message:
+            raise ValueError("the server did not echo what it was sent")
+
+    def _verify_datagram(self, sock: socket.socket) -> None:
+        """Exchange one datagram and compare it. Raises OSError, or ValueError for a wrong echo."""
+        sock.send(self.message)
+        if sock.recv(65536) != self.message:
             raise ValueError("the server did not echo what it was sent")
 
     def start(self) -> None:
@@ -225,6 +246,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=float, default=0.5, help="seconds before them")
     parser.add_argument("--concurrency", type=int, default=1, help="connections")
     parser.add_argument("--msize", type=int, default=1024, help="bytes per message")
+    parser.add_argument("--udp", action="store_true", help="datagrams")
     parser.add_argument("--output", choices=("json", "text"), default="text")
     parser.add_argument("--server-pid", type=int, help="the process whose CPU time is measured")
     parser.add_argument("--cpu", type=int, help="pin the client to this CPU")
@@ -240,7 +262,8 @@ def main() -> None:
     signal.signal(signal.SIGALRM, silent)
     signal.alarm(math.ceil(options.warmup + options.duration) + PATIENCE)
     try:
-        with Load(parse_addr(options.addr), options.concurrency, options.msize, options.spin) as load:
+        addr = parse_addr(options.addr)
+        with Load(addr, options.concurrency, options.msize, options.spin, options.udp) as load:
             result = measure(load, options.duration, options.warmup, options.server_pid)
     except (OSError, ValueError) as error:
         raise SystemExit(f"{options.addr}: {error}") from error

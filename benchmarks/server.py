@@ -4,6 +4,7 @@
     python server.py --loop uvloop --addr 127.0.0.1:25000 --streams     asyncio.start_server
     python server.py --loop uvloop --addr 127.0.0.1:25000 --proto       asyncio.Protocol
     python server.py --loop uvloop --addr 127.0.0.1:25000 --buffered    asyncio.BufferedProtocol
+    python server.py --loop uvloop --addr 127.0.0.1:25000 --udp         asyncio.DatagramProtocol
 
 Prints `listening on HOST:PORT` once it accepts (port 0 picks a free one) and serves until it is killed.
 """
@@ -64,6 +65,14 @@ def listener(addr: tuple[str, int]) -> socket.socket:
     family = socket.AF_INET6 if ":" in addr[0] else socket.AF_INET
     sock = socket.create_server(addr, family=family, backlog=BACKLOG)
     sock.setblocking(False)
+    return sock
+
+
+def datagram_socket(addr: tuple[str, int]) -> socket.socket:
+    """A bound, non-blocking UDP socket. Raises OSError."""
+    sock = socket.socket(socket.AF_INET6 if ":" in addr[0] else socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind(addr)
     return sock
 
 
@@ -134,6 +143,23 @@ class BufferedEcho(asyncio.BufferedProtocol):
         self.transport.write(bytes(self.buffer[:nbytes]))
 
 
+class DatagramEcho(asyncio.DatagramProtocol):
+    """Sends back whatever arrives."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple) -> None:
+        self.transport.sendto(data, addr)
+
+
+async def serve_datagrams(sock: socket.socket) -> None:
+    """Echo datagrams."""
+    loop = asyncio.get_running_loop()
+    await loop.create_datagram_endpoint(DatagramEcho, sock=sock)
+    await loop.create_future()
+
+
 async def serve_protocol(sock: socket.socket, protocol: type[asyncio.BaseProtocol]) -> None:
     """Echo with a protocol of this class per connection."""
     loop = asyncio.get_running_loop()
@@ -150,18 +176,21 @@ def main() -> None:
     kind.add_argument("--streams", action="store_true", help="asyncio.start_server")
     kind.add_argument("--proto", action="store_true", help="asyncio.Protocol")
     kind.add_argument("--buffered", action="store_true", help="asyncio.BufferedProtocol")
+    kind.add_argument("--udp", action="store_true", help="asyncio.DatagramProtocol, over UDP")
     parser.add_argument("--cpu", type=int, help="pin the server to this CPU")
     parser.add_argument("--batch", action="store_true", help="never preempt the client (SCHED_BATCH)")
     options = parser.parse_args()
 
     use_cpu(options.cpu, batch=options.batch)
     allow_many_files()
-    sock = listener(parse_addr(options.addr))
+    sock = (datagram_socket if options.udp else listener)(parse_addr(options.addr))
     loop = loops.factory(options.loop)()
     if options.streams:
         serving = serve_streams(sock)
     elif options.proto:
         serving = serve_protocol(sock, Echo)
+    elif options.udp:
+        serving = serve_datagrams(sock)
     elif options.buffered:
         serving = serve_protocol(sock, BufferedEcho)
     else:
