@@ -137,7 +137,7 @@ def test_a_typed_program_passes_mypy(tmp_path: Path):
 def test_importing_warns_of_nothing(run_python: RunPython):
     result = run_python("-W", "error", "-c", "import tokioloop; print(sorted(tokioloop.__all__))")
     assert result.stderr == ""
-    assert result.stdout == "['TokioLoop', '__version__', 'new_event_loop', 'run']\n"
+    assert result.stdout == "['TokioLoop', '__version__', 'dump', 'new_event_loop', 'run']\n"
 
 
 def test_new_event_loop_makes_a_fresh_loop_and_sets_nothing():
@@ -233,7 +233,7 @@ def test_an_unknown_attribute_is_an_ordinary_attribute_error():
 def test_make_shows_its_targets():
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
     listed = [line.split()[0] for line in shown.splitlines() if line.startswith("  ")]
-    wanted = ["help", "build", "release", "spec", "test", "test-core", "lint", "fuzz", "bench", "clean"]
+    wanted = ["help", "build", "release", "spec", "test", "test-core", "test-real", "lint", "fuzz", "bench", "clean"]
     assert listed == wanted
 
 

@@ -96,28 +96,26 @@ def test_queues_have_their_lengths(loop) -> None:
 
 def test_the_bytes_of_a_connection_are_counted_exactly(loop) -> None:
     sizes = [1, 1000, 70_000]
-    found: list[list[Stats]] = []
 
-    def client(sock: socket.socket) -> int:
+    def exchange(sock: socket.socket) -> None:
         for size in sizes:
             sock.sendall(b"x" * size)
             assert len(peers.recv_exactly(sock, size)) == size
-        return 1
 
     async def main() -> None:
         began = loop.time()
         async with await loop.create_server(Echo, "127.0.0.1", 0) as server:
-            with peers.client(server.sockets[0].getsockname(), client) as peer:
-                await loop.run_in_executor(None, peer.result)
-                found.append(endpoints(loop, "tcp", "listener"))
-        (listener,) = [endpoint for endpoint in found[0] if endpoint["kind"] == "listener"]
-        assert (listener["messages_in"], listener["bytes_in"], listener["bytes_out"]) == (1, 0, 0)
-        assert began <= listener["since"] <= loop.time()
+            with socket.create_connection(server.sockets[0].getsockname(), 15) as sock:
+                await loop.run_in_executor(None, exchange, sock)
+                (tcp,), (listener,) = endpoints(loop, "tcp"), endpoints(loop, "listener")
+            assert tcp["bytes_in"] == tcp["bytes_out"] == sum(sizes)
+            assert tcp["messages_in"] >= len(sizes) and tcp["messages_out"] >= len(sizes)
+            assert (listener["messages_in"], listener["bytes_in"], listener["bytes_out"]) == (1, 0, 0)
+            assert began <= listener["since"] <= tcp["since"] <= loop.time()
+            while endpoints(loop, "tcp"):
+                await asyncio.sleep(0)
 
     loop.run_until_complete(main())
-    (tcp,) = [endpoint for endpoint in found[0] if endpoint["kind"] == "tcp"]
-    assert tcp["bytes_in"] == tcp["bytes_out"] == sum(sizes)
-    assert tcp["messages_in"] >= len(sizes) and tcp["messages_out"] >= len(sizes)
 
 
 def test_a_buffered_protocol_and_what_leaves_later_are_counted(loop) -> None:
@@ -218,6 +216,24 @@ def test_a_pipe_is_an_endpoint(loop) -> None:
         os.close(write)
         assert await reader.read() == b""
         transport.close()
+
+    loop.run_until_complete(main())
+
+
+def test_a_file_that_is_sent_is_counted(loop, tmp_path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"f" * 500_000)
+
+    async def main() -> None:
+        ours, theirs = peers.pair()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        with theirs, path.open("rb") as file:
+            reader = peers.thread(lambda: peers.recv_exactly(theirs, 500_000))
+            assert await loop.sendfile(transport, file) == 500_000
+            assert len(await loop.run_in_executor(None, reader.result)) == 500_000
+            (endpoint,) = endpoints(loop, "tcp")
+            assert endpoint["bytes_out"] == 500_000
+            transport.abort()
 
     loop.run_until_complete(main())
 

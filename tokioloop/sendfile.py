@@ -61,7 +61,9 @@ class SendfileMixin(_Base):
         transp.pause_reading()
         try:
             await drained
-            return await _send(file, offset, count, fileno, transp._make_writable_waiter)
+            sent = await _send(file, offset, count, fileno, transp._make_writable_waiter)
+            transp._count_sent(sent)
+            return sent
         finally:
             transp._reset_empty_waiter()
             if reading:
