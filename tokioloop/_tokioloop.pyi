@@ -14,6 +14,7 @@ _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 __all__ = [
+    "DatagramTransport",
     "Handle",
     "Listener",
     "LoopCore",

@@ -134,7 +134,7 @@ class TokioLoop(UnixMixin, SubprocessMixin, SignalMixin, SendfileMixin, NamesMix
         return self._make_stream(sock, protocol, waiter, extra, server, private)
 
     @functools.wraps(asyncio.BaseEventLoop.create_datagram_endpoint)
-    async def create_datagram_endpoint(
+    async def create_datagram_endpoint(  # type: ignore[override]
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], *args: Any, **kwargs: Any
     ) -> tuple[asyncio.DatagramTransport, asyncio.BaseProtocol]:
         """As `BaseEventLoop`'s; tells the Rust half whose the socket is."""
