@@ -1,10 +1,12 @@
-"""Loops with one defect each in their readers, writers and `sock_*`: the standard library's, broken."""
+"""Loops with one defect each in their watchers, `sock_*`, pipes and Unix servers: the standard library's, broken."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import selectors
+from asyncio import unix_events
 
 
 class _EdgeSelector(getattr(selectors, "EpollSelector", object)):
@@ -137,3 +139,52 @@ class SpecChainFirst(asyncio.SelectorEventLoop):
                 handle = self._ready.popleft()
                 if not handle.cancelled():
                     handle._run()
+
+
+class SpecUnawarePipe(asyncio.SelectorEventLoop):
+    """Does not notice that nobody reads a pipe any more."""
+
+    def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        transport = super()._make_write_pipe_transport(pipe, protocol, waiter, extra)
+        self.call_soon(self._remove_reader, pipe.fileno())  # which the transport is about to add
+        return transport
+
+
+class _Discarding(unix_events._UnixWritePipeTransport):
+    def write_eof(self):
+        if not self._closing:
+            self.abort()
+
+
+class SpecHastyPipe(asyncio.SelectorEventLoop):
+    """Discards what is queued for a pipe when the pipe is closed."""
+
+    def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        return _Discarding(self, pipe, protocol, waiter, extra)
+
+
+class _Staying(unix_events._UnixReadPipeTransport):
+    def _read_ready(self):
+        data = os.read(self._fileno, self.max_size)
+        if data:
+            self._protocol.data_received(data)
+            return
+        self._loop._remove_reader(self._fileno)
+        if not self._protocol.eof_received():
+            self.close()
+
+
+class SpecStayingPipe(asyncio.SelectorEventLoop):
+    """Lets eof_received() keep a pipe open, as on a socket."""
+
+    def _make_read_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        return _Staying(self, pipe, protocol, waiter, extra)
+
+
+class SpecSquatter(asyncio.SelectorEventLoop):
+    """Removes whatever file is at the path of a Unix server."""
+
+    async def create_unix_server(self, protocol_factory, path=None, **arguments):
+        if path is not None and os.path.isfile(path):  # noqa: ASYNC240
+            os.unlink(path)
+        return await super().create_unix_server(protocol_factory, path, **arguments)

@@ -1,4 +1,4 @@
-"""The tests of readers, writers and sockets can fail: every mutant fails the tests that forbid what it does."""
+"""The tests of readers, writers, sockets and pipes can fail: every mutant fails the tests that forbid what it does."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from spec._meta import io_mutants
 ROOT = Path(io_mutants.__file__).resolve().parent.parent
 WATCHERS = "readers_writers/"
 SOCKETS = "sockets/"
+PIPES = "pipes/"
 CAUGHT_BY = {
     "SpecEdge": [
         WATCHERS + "test_readiness.py::test_a_reader_is_called_until_all_data_is_read[{}]",
@@ -44,6 +45,20 @@ CAUGHT_BY = {
         SOCKETS + "test_model.py::test_sends_behave_like_the_model[{}-unix]",
     ],
     "SpecAtOnce": [SOCKETS + "test_checks.py::test_the_socket_is_checked_when_the_operation_is_awaited[{}]"],
+    "SpecUnawarePipe": [
+        PIPES + "test_writing.py::test_a_reader_that_goes_is_noticed_though_nothing_is_written[{}-pipe]",
+        PIPES + "test_writing.py::test_a_pipe_that_nobody_reads_from_the_start_ends_the_transport[{}]",
+    ],
+    "SpecHastyPipe": [
+        PIPES + "test_writing.py::test_write_eof_sends_what_is_queued_and_closes_the_transport[{}-12582912]",
+        PIPES + "test_contract.py::TestWriting::test_queued_data_is_sent_before_connection_lost[{}]",
+    ],
+    "SpecStayingPipe": [
+        PIPES + "test_reading.py::test_the_end_closes_the_transport_whatever_eof_received_answers[{}-True]",
+    ],
+    "SpecSquatter": [
+        "unix/test_server.py::test_another_file_at_the_path_is_left_alone_and_raises_os_error[{}-file]",
+    ],
     "SpecKeeper": [SOCKETS + "test_checks.py::test_the_loop_keeps_neither_the_socket_nor_the_buffer[{}-waited]"],
 }
 # What none of them breaks: a mutant that fails everything shows nothing.
