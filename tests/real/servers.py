@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -44,8 +45,14 @@ def postgres() -> Iterator[Address]:
     """A new PostgreSQL cluster with a superuser `test` whom everybody may be, and nothing kept on disk."""
     initdb = program("initdb", "/usr/lib/postgresql/*/bin/initdb")
     server = program("postgres", "/usr/lib/postgresql/*/bin/postgres")
-    # It refuses to be run by root; Debian's package makes a user for it.
-    user = "postgres" if os.geteuid() == 0 else None
+    user = None
+    if os.geteuid() == 0:
+        # It refuses to be run by root; Debian's package makes a user for it.
+        user = "postgres"
+        try:
+            pwd.getpwnam(user)
+        except KeyError:
+            pytest.skip(f"postgres cannot be run by root, and there is no user {user}")
     with _directory(user) as directory:
         data = os.path.join(directory, "data")
         subprocess.run(
