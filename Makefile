@@ -8,9 +8,9 @@ SHELL := /bin/bash
 
 AREA =
 LOOPS = tokioloop asyncio
-TARGET = stream interest turn
+TARGET = stream interest turn datagram
 SECONDS = 60
-BENCH = raw stream proto
+BENCH = raw stream proto udp
 # The interpreter to use, a command. Empty: what .venv has, at first the newest of VERSIONS that is there.
 PYTHON =
 VERSIONS = 3.13 3.12 3.11
