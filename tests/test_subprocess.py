@@ -1,0 +1,170 @@
+"""What our subprocesses do beyond the suite's clauses: without pidfds, without descriptors, without leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import logging
+import os
+import signal
+import subprocess
+import threading
+import weakref
+from typing import Any
+
+import pytest
+
+from tests import support
+
+pytestmark = [
+    pytest.mark.timeout(60),
+    pytest.mark.skipif(not support.OURS, reason="promises of ours"),
+    pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfds"),
+]
+
+PIPE = asyncio.subprocess.PIPE
+
+
+def run(coroutine: Any) -> Any:
+    with support.running() as loop:
+        return loop.run_until_complete(asyncio.wait_for(coroutine, support.TIMEOUT))
+
+
+async def sh(script: str, **options: Any) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec("/bin/sh", "-c", script, **options)
+
+
+def waiting_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("tokioloop-waitpid-")]
+
+
+@pytest.fixture(params=[errno.ENOSYS, errno.EPERM, errno.EMFILE], ids=errno.errorcode.get)
+def no_pidfd(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a sandbox, on an old kernel, or without descriptors left."""
+
+    def refuse(_pid: int) -> int:
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+
+
+@pytest.mark.usefixtures("no_pidfd")
+def test_without_pidfds_threads_wait_for_children() -> None:
+    async def main() -> None:
+        process = await sh("cat; exit 3", stdin=PIPE, stdout=PIPE)
+        assert len(waiting_threads()) == 1
+        assert await process.communicate(b"through") == (b"through", None)
+        assert process.returncode == 3
+        killed = await sh("exec sleep 3600")
+        killed.kill()
+        assert await killed.wait() == -signal.SIGKILL
+        with pytest.raises(ProcessLookupError):
+            killed.kill()
+        many = await asyncio.gather(*(sh(f"exit {n}") for n in range(30)))
+        assert await asyncio.gather(*(each.wait() for each in many)) == list(range(30))
+
+    run(main())
+    assert support.wait_until(lambda: not waiting_threads())
+
+
+@pytest.mark.usefixtures("no_pidfd")
+def test_without_pidfds_closing_a_transport_kills_and_reaps() -> None:
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        for _ in range(20):
+            transport, _ = await loop.subprocess_exec(asyncio.SubprocessProtocol, "sleep", "3600")
+            transport.close()
+            assert await transport._wait() == -signal.SIGKILL  # type: ignore[attr-defined]
+        return transport.get_pid()
+
+    pid = run(main())
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+@pytest.mark.usefixtures("no_pidfd")
+def test_without_pidfds_a_child_of_a_closed_loop_is_reaped_and_said_so(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> asyncio.subprocess.Process:
+        return await sh("exec sleep 3600")
+
+    with caplog.at_level(logging.WARNING, "asyncio"):
+        process = run(main())
+        os.kill(process.pid, signal.SIGTERM)
+        assert support.wait_until(lambda: not waiting_threads())
+    assert "is closed" in caplog.text
+    popen = process._transport.get_extra_info("subprocess")  # type: ignore[attr-defined]
+    assert popen.returncode == -signal.SIGTERM
+    process._transport._closed = True  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("which", ["connect_write_pipe", "connect_read_pipe"])
+def test_pipes_that_cannot_be_connected_end_the_child_and_raise(which: str) -> None:
+    refused = 0
+
+    async def refuse(*_: object) -> None:
+        nonlocal refused
+        refused += 1
+        raise OSError(errno.EMFILE, "no descriptors")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        await (await sh("exit 0", stdin=PIPE, stdout=PIPE, stderr=PIPE)).wait()
+        await asyncio.sleep(0)
+        before = support.fds()
+        setattr(loop, which, refuse)
+        with pytest.raises(OSError, match="no descriptors"):
+            await sh("exec sleep 3600", stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        delattr(loop, which)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert support.fds() == before
+        assert await (await sh("exit 4")).wait() == 4
+
+    run(main())
+    assert refused == 1
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_loop_closed_with_children_alive_keeps_no_descriptor_of_theirs() -> None:
+    async def main() -> list[asyncio.subprocess.Process]:
+        return [await sh("exec sleep 3600") for _ in range(5)]
+
+    before = support.fds()
+    processes = run(main())
+    assert support.fds() == before
+    for process in processes:
+        popen = process._transport.get_extra_info("subprocess")  # type: ignore[attr-defined]
+        assert popen.poll() is None
+        popen.kill()
+        assert popen.wait() == -signal.SIGKILL
+        process._transport._closed = True  # type: ignore[attr-defined]
+
+
+def test_a_transport_is_freed_after_its_child() -> None:
+    freed = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(3):
+            process = await sh("cat", stdin=PIPE, stdout=PIPE)
+            await process.communicate(b"through")
+            freed.append(weakref.ref(process._transport))  # type: ignore[attr-defined]
+        assert not loop._children  # type: ignore[attr-defined]
+
+    run(main())
+    gc.collect()
+    assert [reference() for reference in freed] == [None] * 3
+
+
+def test_popen_in_another_thread_and_the_loop_agree_on_the_status() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for n in range(50):
+            process = await sh(f"exit {n}")
+            popen: subprocess.Popen[bytes] = process._transport.get_extra_info("subprocess")  # type: ignore[attr-defined]
+            there = loop.run_in_executor(None, popen.wait)
+            assert await process.wait() == await there == n
+
+    run(main())
