@@ -158,6 +158,25 @@ def test_a_transport_is_freed_after_its_child() -> None:
     assert [reference() for reference in freed] == [None] * 3
 
 
+def test_nothing_is_sent_to_the_number_of_a_child_that_was_reaped() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        # Another process keeps the pipes, so that the transport is not lost.
+        script = "exec 3<&0; (read line <&3) & exit 3"
+        first, _ = await loop.subprocess_exec(asyncio.SubprocessProtocol, "/bin/sh", "-c", script)
+        while first.get_returncode() is None:
+            await asyncio.sleep(0.001)
+        second = await sh("read line; exit 4", stdin=PIPE)
+        first._pid = first.get_extra_info("subprocess").pid = second.pid  # type: ignore[attr-defined]
+        for send in (first.kill, first.terminate, first.close):
+            send()
+        assert second.stdin is not None
+        second.stdin.write(b"\n")
+        assert await second.wait() == 4
+
+    run(main())
+
+
 def test_popen_in_another_thread_and_the_loop_agree_on_the_status() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
