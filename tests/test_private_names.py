@@ -41,6 +41,7 @@ NEEDED = {
     f"{BASE}._write_to_self": "the wake-up of call_soon_threadsafe, called when the default executor ends",
     f"{BASE}._make_socket_transport": "transports of create_connection and connect_accepted_socket",
     f"{BASE}._make_ssl_transport": "the same, with TLS",
+    f"{BASE}._make_datagram_transport": "transports of create_datagram_endpoint",
     f"{BASE}._make_read_pipe_transport": "transports of connect_read_pipe and of a child's output",
     f"{BASE}._make_write_pipe_transport": "transports of connect_write_pipe and of a child's input",
     "asyncio.unix_events:_UnixSelectorEventLoop.create_unix_connection": "borrowed as it is",

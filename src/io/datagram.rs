@@ -34,7 +34,6 @@ impl Family {
             _ => Self::Other,
         }
     }
-
 }
 
 /// Sends one datagram; false when the kernel's buffer is full.
@@ -59,7 +58,7 @@ pub fn send_to(fd: BorrowedRawFd, bytes: &[u8], to: Option<&SockAddr>) -> io::Re
 /// The errno that the first one met.
 pub fn send_batch<'a>(
     fd: BorrowedRawFd,
-    batch: impl Iterator<Item = (&'a [u8], Option<&'a SockAddr>)> + Clone,
+    batch: &(impl Iterator<Item = (&'a [u8], Option<&'a SockAddr>)> + Clone),
 ) -> io::Result<usize> {
     let mut all = batch.clone();
     if let (Some((bytes, to)), None) = (all.next(), all.next()) {
@@ -190,7 +189,7 @@ mod tests {
         let far = UdpSocket::bind("127.0.0.1:0").expect("loopback");
         let to = near.local_addr().expect("bound").into();
         let data: Vec<Vec<u8>> = (0..DATAGRAM_BATCH + 2).map(|at| vec![7; at * 100]).collect();
-        let sent = send_batch(fd(&far), data.iter().map(|data| (data.as_slice(), Some(&to))));
+        let sent = send_batch(fd(&far), &data.iter().map(|data| (data.as_slice(), Some(&to))));
         assert_eq!(sent.expect("room"), DATAGRAM_BATCH);
         let from = SockAddr::from(far.local_addr().expect("bound"));
         let mut buffer = [0; 4096];
@@ -208,7 +207,7 @@ mod tests {
         let to = near.local_addr().expect("bound").into();
         let (small, large) = (vec![1; 10], vec![1; 70_000]);
         let all = [&small, &large, &small];
-        let offer = |at: usize| send_batch(fd(&near), all[at..].iter().map(|data| (data.as_slice(), Some(&to))));
+        let offer = |at: usize| send_batch(fd(&near), &all[at..].iter().map(|data| (data.as_slice(), Some(&to))));
         assert_eq!(offer(0).expect("the first goes"), 1);
         assert_eq!(offer(1).expect_err("too long").raw_os_error(), Some(libc::EMSGSIZE));
         assert_eq!(offer(2).expect("the last goes"), 1);

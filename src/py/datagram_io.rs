@@ -256,7 +256,7 @@ impl DatagramTransport {
             return result;
         }
         if let Err(error) = this.live_fd(py) {
-            return Self::error_reported(slf, io_error(py, &error));
+            return Self::error_reported(slf, &io_error(py, &error));
         }
         let (unasked, errored) = this.state.with(py, |state| {
             let errored = std::mem::take(&mut state.errored);
@@ -283,7 +283,7 @@ impl DatagramTransport {
         if let Some(error) = error
             && !this.is_closing_now(py)
         {
-            result = result.and(Self::error_reported(slf, error));
+            result = result.and(Self::error_reported(slf, &error));
         }
         this.read_on(py, more || result.is_err());
         result
@@ -452,10 +452,10 @@ impl DatagramTransport {
             Self::flush(slf)?;
         }
         if step.has(Step::CORK) {
-            let full = this.owner.get().corked_datagrams.with(py, |corked| {
+            let full = this.owner.get().corked.with(py, |corked| {
                 let full = corked.len() >= CORKED_MAX;
                 if !full {
-                    corked.push(slf.clone().unbind());
+                    corked.push(Endpoint::Datagram(slf.clone().unbind()));
                 }
                 full
             });

@@ -103,7 +103,7 @@ impl DatagramTransport {
     }
 
     /// As `error_received`, from the loop.
-    pub fn error_reported(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+    pub fn error_reported(slf: &Bound<'_, Self>, error: &PyErr) -> PyResult<()> {
         log_debug!("error fd={} {error}", slf.get().fd);
         slf.get().call(slf, "error_received", error.value(slf.py()).as_any())
     }
@@ -131,7 +131,7 @@ impl DatagramTransport {
                             Destination::Address(address) => Some((packet.as_ref(), Some(address))),
                             Destination::Object(..) => None,
                         });
-                        let sent = fd.and_then(|fd| datagram::send_batch(fd, native));
+                        let sent = fd.and_then(|fd| datagram::send_batch(fd, &native));
                         for packet in state.machine.unsent().take(*sent.as_ref().unwrap_or(&0)) {
                             this.counters.sent(packet.as_ref().len());
                         }

@@ -52,8 +52,7 @@ pub struct LoopCore {
     pub sched: GilCell<Sched>,
     pub io: GilCell<Io>,
     pub scratch: GilCell<Vec<u8>>,
-    pub corked: GilCell<Vec<Py<StreamTransport>>>,
-    pub corked_datagrams: GilCell<Vec<Py<DatagramTransport>>>,
+    pub corked: GilCell<Vec<Endpoint>>,
     /// The socket of the next datagram transport is the loop's own: nobody else closes it.
     pub private_datagrams: AtomicBool,
     /// Handles that ran, to be used again.
@@ -224,7 +223,6 @@ impl LoopCore {
             io: GilCell::new(Io { reactor: Some(reactor), slots, ..Io::default() }),
             scratch: GilCell::default(),
             corked: GilCell::default(),
-            corked_datagrams: GilCell::default(),
             private_datagrams: AtomicBool::new(false),
             pool: GilCell::default(),
             future_kwargs: GilCell::default(),
@@ -561,7 +559,7 @@ impl LoopCore {
                 Endpoint::Datagram(transport) => transport.get().orphan(py),
             }
         }
-        let corked = (this.corked.take(py), this.corked_datagrams.take(py));
+        let corked = this.corked.take(py);
         let scratch = this.scratch.take(py);
         // Dropped last, one by one: finalizers may run user code, which finds a closed loop.
         drop((sched.0, sched.1, io, corked, scratch, this.pool.take(py)));
@@ -578,10 +576,7 @@ impl LoopCore {
             io.files.values().try_for_each(|file| visit.call(file))?;
         }
         if let Some(corked) = self.corked.traversed() {
-            corked.iter().try_for_each(|stream| visit.call(stream))?;
-        }
-        if let Some(corked) = self.corked_datagrams.traversed() {
-            corked.iter().try_for_each(|transport| visit.call(transport))?;
+            corked.iter().try_for_each(|endpoint| endpoint.traverse(&visit))?;
         }
         if let Some(kwargs) = self.future_kwargs.traversed().as_deref().and_then(Option::as_ref) {
             visit.call(kwargs)?;

@@ -221,16 +221,17 @@ fn run_snapshot(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
 
 fn flush_corked(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
-    let mut result = Ok(());
-    if !this.corked.with(py, |corked| corked.is_empty()) {
-        for stream in &this.corked.take(py) {
-            result = result.and(StreamTransport::uncork(stream.bind(py)));
-        }
+    if this.corked.with(py, |corked| corked.is_empty()) {
+        return Ok(());
     }
-    if !this.corked_datagrams.with(py, |corked| corked.is_empty()) {
-        for transport in &this.corked_datagrams.take(py) {
-            result = result.and(DatagramTransport::handle_turn_end(transport.bind(py)));
-        }
+    let corked = this.corked.take(py);
+    let mut result = Ok(());
+    for endpoint in &corked {
+        result = result.and(match endpoint {
+            Endpoint::Stream(stream) => StreamTransport::uncork(stream.bind(py)),
+            Endpoint::Datagram(transport) => DatagramTransport::handle_turn_end(transport.bind(py)),
+            Endpoint::Listener(_) => Ok(()),
+        });
     }
     result
 }

@@ -85,8 +85,13 @@ pub fn address_or_none<'py>(sock: &Bound<'py, PyAny>, method: &str) -> PyResult<
 /// Has the transport's next I/O event panic inside Rust: for the test that no panic crosses into Python.
 #[cfg(feature = "failpoints")]
 #[pyfunction]
-pub fn panic_next_event(transport: &Bound<'_, StreamTransport>) {
-    transport.get().state.with(transport.py(), |state| state.failpoint = true);
+pub fn panic_next_event(transport: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = transport.py();
+    match transport.cast::<super::datagram::DatagramTransport>() {
+        Ok(datagram) => datagram.get().state.with(py, |state| state.failpoint = true),
+        Err(_) => transport.cast::<StreamTransport>()?.get().state.with(py, |state| state.failpoint = true),
+    }
+    Ok(())
 }
 
 fn write_error(error: WriteError, method: &str) -> PyErr {

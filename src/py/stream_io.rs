@@ -15,6 +15,7 @@ use super::errors::{close_unclosed, fault_error, io_error, passes_through, repor
 use super::event_loop::SCRATCH;
 use super::ffi::{self, Lent};
 use super::protocol::Protocol;
+use super::slots::Endpoint;
 use super::stream::{State, StreamTransport};
 use super::tables::Entry;
 use crate::core::fault::Fault;
@@ -376,7 +377,7 @@ impl StreamTransport {
             let full = this.owner.get().corked.with(py, |corked| {
                 let full = corked.len() >= CORKED_MAX;
                 if !full {
-                    corked.push(slf.clone().unbind());
+                    corked.push(Endpoint::Stream(slf.clone().unbind()));
                 }
                 full
             });

@@ -259,7 +259,7 @@ impl Sim {
         }
         let queued: Vec<_> = endpoint.unsent().map(|packet| (packet.number, packet.bytes.len())).collect();
         assert_eq!(queued, Vec::from(self.queue.clone()), "queued is what was neither sent nor refused, in order");
-        let buffered = queued.iter().map(|(_, len)| len + self.policy.header).sum();
+        let buffered: usize = queued.iter().map(|(_, len)| len + self.policy.header).sum();
         assert_eq!(endpoint.buffered(), buffered);
         let (low, high) = endpoint.limits();
         assert_eq!(endpoint.is_write_paused(), self.paused);
