@@ -1,0 +1,227 @@
+"""Loops with one defect each in sendfile, streams or executors: the standard library's, broken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import functools
+import os
+import socket
+from asyncio import selector_events
+
+
+class SpecRewinder(asyncio.SelectorEventLoop):
+    """Leaves the file at its start."""
+
+    async def sock_sendfile(self, sock, file, *args, **kwargs):
+        try:
+            return await super().sock_sendfile(sock, file, *args, **kwargs)
+        finally:
+            file.seek(0)
+
+
+class SpecReads(asyncio.SelectorEventLoop):
+    """Has no sendfile(2): it reads and sends from wherever the file is, whatever `fallback` says."""
+
+    async def sock_sendfile(self, sock, file, offset=0, count=None, *, fallback=True):
+        self._check_sendfile_params(sock, file, offset, count)
+        return await self._sock_sendfile_fallback(sock, file, offset, count)
+
+
+class SpecUncounted(asyncio.SelectorEventLoop):
+    """Sends to the end of the file, whatever the count."""
+
+    async def _sock_sendfile_native(self, sock, file, offset, count):
+        return await super()._sock_sendfile_native(sock, file, offset, None)
+
+
+class SpecUnstoppable(asyncio.SelectorEventLoop):
+    """Sends more of the file after it was cancelled."""
+
+    async def _sock_sendfile_native(self, sock, file, offset, count):
+        try:
+            return await super()._sock_sendfile_native(sock, file, offset, count)
+        except asyncio.CancelledError:
+            self.create_task(self._send_more(sock, file))
+            raise
+
+    async def _send_more(self, sock, file):
+        while sock.fileno() != -1:
+            with contextlib.suppress(BlockingIOError):
+                os.sendfile(sock.fileno(), file.fileno(), 0, 1000)
+            await asyncio.sleep(0)
+
+
+class SpecHoldsUp(asyncio.SelectorEventLoop):
+    """Sends in the loop's thread, which waits for the peer."""
+
+    async def _sock_sendfile_native(self, sock, file, offset, count):
+        sock.setblocking(True)
+        try:
+            return sock.sendfile(file, offset, count)
+        finally:
+            sock.setblocking(False)
+
+
+class SpecPushesIn(asyncio.SelectorEventLoop):
+    """Does not wait for what was written before, and lets others write meanwhile."""
+
+    async def _sendfile_native(self, transp, file, offset, count):
+        del self._transports[transp._sock_fd]
+        resume = transp.is_reading()
+        transp.pause_reading()
+        try:
+            return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+        finally:
+            if resume:
+                transp.resume_reading()
+            self._transports[transp._sock_fd] = transp
+
+
+class SpecStaysPaused(asyncio.SelectorEventLoop):
+    """Does not go on reading after a sendfile."""
+
+    async def _sendfile_native(self, transp, file, offset, count):
+        try:
+            return await super()._sendfile_native(transp, file, offset, count)
+        finally:
+            transp.pause_reading()
+
+
+class SpecResumes(asyncio.SelectorEventLoop):
+    """Reads after a sendfile, even where that was paused before."""
+
+    async def _sendfile_native(self, transp, file, offset, count):
+        try:
+            return await super()._sendfile_native(transp, file, offset, count)
+        finally:
+            transp.resume_reading()
+
+
+class _WithTransport(asyncio.SelectorEventLoop):
+    transport = selector_events._SelectorSocketTransport
+
+    def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None):
+        return self.transport(self, sock, protocol, waiter, extra, server)
+
+
+class SpecUnbounded(_WithTransport):
+    """Never pauses a protocol."""
+
+    class transport(selector_events._SelectorSocketTransport):  # noqa: N801
+        def _maybe_pause_protocol(self):
+            return
+
+
+class SpecReadsOn(_WithTransport):
+    """Does not stop reading."""
+
+    class transport(selector_events._SelectorSocketTransport):  # noqa: N801
+        def pause_reading(self):
+            return
+
+
+class SpecHidesErrors(_WithTransport):
+    """Tells no protocol why its connection was lost."""
+
+    class transport(selector_events._SelectorSocketTransport):  # noqa: N801
+        def _call_connection_lost(self, _exc):
+            super()._call_connection_lost(None)
+
+
+class SpecHastyClose(_WithTransport):
+    """close() is abort()."""
+
+    class transport(selector_events._SelectorSocketTransport):  # noqa: N801
+        def close(self):
+            self.abort()
+
+
+class SpecHastyEof(_WithTransport):
+    """write_eof() ends the stream before what is buffered."""
+
+    class transport(selector_events._SelectorSocketTransport):  # noqa: N801
+        def write_eof(self):
+            self._eof = True
+            self._sock.shutdown(socket.SHUT_WR)
+
+
+class SpecDropsByte(_WithTransport):
+    """Drops the first byte of what it received while reading was paused."""
+
+    class transport(selector_events._SelectorSocketTransport):  # noqa: N801
+        def resume_reading(self):
+            if self._paused and not self._closing:
+                self._sock.recv(1)
+            super().resume_reading()
+
+
+class SpecHandsOnContext(asyncio.SelectorEventLoop):
+    """Runs functions in the caller's context."""
+
+    def run_in_executor(self, executor, func, *args):
+        return super().run_in_executor(executor, contextvars.copy_context().run, func, *args)
+
+
+class SpecLazy(asyncio.SelectorEventLoop):
+    """Submits a function when its turn comes."""
+
+    def run_in_executor(self, executor, func, *args):
+        return self.create_task(self._later(executor, func, *args))
+
+    async def _later(self, executor, func, *args):
+        return await super().run_in_executor(executor, func, *args)
+
+
+class SpecUncancelled(asyncio.SelectorEventLoop):
+    """Does not tell the executor that a future was cancelled."""
+
+    def run_in_executor(self, executor, func, *args):
+        return asyncio.shield(super().run_in_executor(executor, func, *args))
+
+
+class SpecSwallows(asyncio.SelectorEventLoop):
+    """Turns every exception of a function into a RuntimeError."""
+
+    def run_in_executor(self, executor, func, *args):
+        @functools.wraps(func)
+        def run(*args):
+            try:
+                return func(*args)
+            except BaseException as error:
+                raise RuntimeError("it failed") from error
+
+        return super().run_in_executor(executor, run, *args)
+
+
+class SpecImpatient(asyncio.SelectorEventLoop):
+    """Does not wait for the threads of the default executor."""
+
+    async def shutdown_default_executor(self, timeout=None):  # noqa: ASYNC109
+        self._executor_shutdown_called = True
+        if self._default_executor is not None:
+            self._default_executor.shutdown(wait=False)
+
+
+class SpecLosesCalls(asyncio.SelectorEventLoop):
+    """Loses one in a thousand calls of other threads."""
+
+    calls = 0
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        self.calls += 1
+        if self.calls % 1000 == 0:
+            callback, args = int, ()
+        return super().call_soon_threadsafe(callback, *args, context=context)
+
+
+class SpecSleepsThrough(asyncio.SelectorEventLoop):
+    """Is not woken by one in a hundred calls of other threads."""
+
+    calls = 0
+
+    def _write_to_self(self):
+        self.calls += 1
+        if self.calls % 100:
+            super()._write_to_self()
