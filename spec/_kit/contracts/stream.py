@@ -173,11 +173,18 @@ def _stream_fixture(maker: Maker) -> Any:
         yield connect
         for transport, peer, protocol in opened:
             if not (loop.is_closed() or protocol.lost.done()):
-                getattr(transport, "abort", transport.close)()  # which the reading end of a pipe lacks
+                _abort(transport)
                 run(_end(protocol.lost))
             peer.close()
 
     return stream
+
+
+def _abort(transport: asyncio.Transport) -> None:
+    try:
+        transport.abort()
+    except (AttributeError, NotImplementedError):
+        transport.close()  # the reading end of a pipe
 
 
 async def _end(lost: Awaitable[object]) -> None:
