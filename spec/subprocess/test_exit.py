@@ -136,7 +136,10 @@ def test_a_child_reaped_by_somebody_else_has_exited(run, caplog):
     async def main():
         transport, protocol, finish = await start_gated("exit 3", stdout=None, stderr=None)
         finish()
-        assert reap(transport.get_pid()) == 3
+        try:
+            assert reap(transport.get_pid()) == 3
+        except ChildProcessError:
+            pytest.skip("a thread of the loop was faster")
         await protocol.lost.wait()
         return transport.get_returncode()
 
