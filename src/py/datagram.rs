@@ -1,6 +1,7 @@
 //! `DatagramTransport`: the transport of a UDP or Unix datagram socket, as Python sees it. `datagram_io` has its life.
 //!
-//! It passes `isinstance` checks against `asyncio.DatagramTransport` by its `__class__`.
+//! It passes `isinstance` checks against `asyncio.DatagramTransport` by its `__class__`, and against `asyncio.Transport`,
+//! as asyncio's own does.
 
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -266,9 +267,15 @@ pub fn define_fast_methods(py: Python<'_>) -> PyResult<()> {
 #[pymethods]
 impl DatagramTransport {
     #[getter(__class__)]
-    fn class<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
-        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        CLASS.import(py, "asyncio", "DatagramTransport")
+    fn class<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let class = CLASS.get_or_try_init(py, || {
+            let asyncio = py.import(intern!(py, "asyncio"))?;
+            let bases = (asyncio.getattr(intern!(py, "Transport"))?, asyncio.getattr(intern!(py, "DatagramTransport"))?);
+            let class = py.get_type::<PyType>().call1(("DatagramTransport", bases, PyDict::new(py)))?;
+            Ok::<_, PyErr>(class.unbind())
+        })?;
+        Ok(class.bind(py))
     }
 
     #[getter(_loop)]
