@@ -123,7 +123,7 @@ def test_a_blocked_client_is_served_cancelled_and_cut_off(on_loop: OnLoop, redis
             await db.flushall()
 
             async def blocked() -> bool:
-                return "cmd=blpop" in str(await db.execute_command("CLIENT", "LIST", "TYPE", "normal"))
+                return any("b" in found["flags"] for found in await db.client_list())
 
             async def until(wanted: bool) -> None:
                 while await blocked() is not wanted:
