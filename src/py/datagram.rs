@@ -36,7 +36,7 @@ pub struct Received {
 #[derive(Debug)]
 pub struct Arrival {
     pub data: Py<PyBytes>,
-    pub from: Result<Py<PyAny>, SockAddr>,
+    pub from: Result<Py<PyAny>, Box<SockAddr>>,
 }
 
 /// Where a datagram goes.
@@ -174,9 +174,13 @@ impl DatagramTransport {
         let turn = this.owner.get().turn();
         let (packet, blocked) = match this.state.with(py, |state| state.machine.admit(turn)) {
             Admit::Send => {
-                let to = this.destination(address, &bytes);
                 this.state.with(py, |state| state.machine.handle_direct(turn));
-                if Self::send_direct(slf, &bytes, &to)? {
+                let tried = this.send_known(py, address.as_ref(), bytes.as_bytes());
+                if matches!(tried, Some(Ok(true))) {
+                    return Ok(());
+                }
+                let to = this.destination(address, &bytes);
+                if Self::send_direct(slf, &bytes, &to, tried)? {
                     return Ok(());
                 }
                 (Packet { data: Chunk::from(bytes), to }, true)
@@ -271,7 +275,8 @@ impl DatagramTransport {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let class = CLASS.get_or_try_init(py, || {
             let asyncio = py.import(intern!(py, "asyncio"))?;
-            let bases = (asyncio.getattr(intern!(py, "Transport"))?, asyncio.getattr(intern!(py, "DatagramTransport"))?);
+            let bases =
+                (asyncio.getattr(intern!(py, "Transport"))?, asyncio.getattr(intern!(py, "DatagramTransport"))?);
             let class = py.get_type::<PyType>().call1(("DatagramTransport", bases, PyDict::new(py)))?;
             Ok::<_, PyErr>(class.unbind())
         })?;

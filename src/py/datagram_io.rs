@@ -324,7 +324,7 @@ impl DatagramTransport {
                         let (n, address) = sys::recv_from(fd, scratch)?;
                         let known = peers.shown(address_bytes(&address)).map(|shown| shown.clone_ref(py));
                         let data = PyBytes::new(py, &scratch[..n]).unbind();
-                        arrivals.push(Arrival { data, from: known.ok_or(address) });
+                        arrivals.push(Arrival { data, from: known.ok_or_else(|| Box::new(address)) });
                         Ok(())
                     })
                 });
@@ -338,7 +338,7 @@ impl DatagramTransport {
                     // Tuples are the garbage collector's business, which may run user code before Python 3.12.
                     let shown = address::to_python(py, &address)?.unbind();
                     let kept = shown.clone_ref(py);
-                    drop(this.state.with(py, |state| state.peers.keep(address, kept)));
+                    drop(this.state.with(py, |state| state.peers.keep(*address, kept)));
                     shown
                 }
             };

@@ -44,9 +44,34 @@ impl DatagramTransport {
         context.map_or(Ok(()), |context| ffi::in_context(py, &context, || Self::uncork(slf)))
     }
 
-    /// Sends one datagram at once; false when the kernel's buffer is full. An error of the kernel is the protocol's, and
-    /// what the protocol raises then is the caller's, as with asyncio.
-    pub fn send_direct(slf: &Bound<'_, Self>, bytes: &Bound<'_, PyBytes>, to: &Destination) -> PyResult<bool> {
+    /// Sends to whom the socket is connected, or to one of the last addresses, which most datagrams are for; `None` for
+    /// others.
+    #[inline]
+    pub fn send_known(
+        &self,
+        py: Python<'_>,
+        address: Option<&Bound<'_, PyAny>>,
+        bytes: &[u8],
+    ) -> Option<io::Result<bool>> {
+        let fd = self.live_fd(py);
+        if self.connected {
+            return Some(fd.and_then(|fd| datagram::send_to(fd, bytes, None)));
+        }
+        let address = address?;
+        self.state.with(py, |state| {
+            let known = state.peers.address(address)?;
+            Some(fd.and_then(|fd| datagram::send_to(fd, bytes, Some(known))))
+        })
+    }
+
+    /// Sends one datagram at once, unless it was `tried`; false when the kernel's buffer is full. An error of the kernel is
+    /// the protocol's, and what the protocol raises then is the caller's, as with asyncio.
+    pub fn send_direct(
+        slf: &Bound<'_, Self>,
+        bytes: &Bound<'_, PyBytes>,
+        to: &Destination,
+        tried: Option<io::Result<bool>>,
+    ) -> PyResult<bool> {
         let (py, this) = (slf.py(), slf.get());
         let native = match to {
             Destination::Peer => None,
@@ -58,7 +83,9 @@ impl DatagramTransport {
                 };
             }
         };
-        match this.live_fd(py).and_then(|fd| datagram::send_to(fd, bytes.as_bytes(), native)) {
+        let sent =
+            tried.unwrap_or_else(|| this.live_fd(py).and_then(|fd| datagram::send_to(fd, bytes.as_bytes(), native)));
+        match sent {
             Ok(sent) => {
                 if sent {
                     this.counters.sent(bytes.as_bytes().len());
