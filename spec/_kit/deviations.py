@@ -1,6 +1,9 @@
 """Deviations: the clauses a loop is known not to keep, and why, in `spec/deviations/<label>.toml`.
 
 Strict both ways: a failure that no deviation declares fails the run, and so does a deviation whose tests all pass.
+`[[leak]]` entries beside them name what a loop leaves behind whatever the test: it fails none, and is stale where a run
+of the whole suite does not meet it. `[[cpython]]` entries name tests of CPython's own test_asyncio that a loop does not
+pass (`cpython_tests`).
 """
 
 from __future__ import annotations
@@ -12,11 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .clauses import SpecError, check_keys, read_entries
+from .clauses import SpecError, check_keys, read_tables
 from .loops import LoopUnderTest
 
 _REQUIRED = {"clause": str, "reason": str}
 _OPTIONAL = {"since": str, "loop_version": str, "python": str, "platform": str, "hangs": bool, "intermittent": bool}
+_TABLES = ("deviation", "leak", "cpython")
+_LEAK = {"what": str, "reason": str}
+_CPYTHON = {"test": str, "reason": str}
+_CPYTHON_OPTIONAL = {"since": str, "until": str, "platform": str}
 _COMPARE = {">=": operator.ge, "<=": operator.le, "==": operator.eq, "<": operator.lt, ">": operator.gt}
 
 
@@ -61,7 +68,45 @@ def load(path: Path) -> list[Deviation]:
     """Every entry of one file; none where there is no file. SpecError where it is wrong."""
     if not path.exists():
         return []
-    return [_parse(path, entry) for entry in read_entries(path, "deviation")]
+    leaks(path)
+    cpython_tests(path)
+    return [_parse(path, entry) for entry in read_tables(path, *_TABLES)[0]]
+
+
+def leaks_of(root: Path, loop: LoopUnderTest) -> list[str]:
+    """What `loop` is known to leave behind: patterns in which `*` stands for anything."""
+    return leaks(path_of(root, loop.label))
+
+
+def leaks(path: Path) -> list[str]:
+    """The `[[leak]]` entries of one file; none where there is no file. SpecError where one is wrong."""
+    if not path.exists():
+        return []
+    entries = read_tables(path, *_TABLES)[1]
+    for entry in entries:
+        check_keys(f"{path}: [[leak]]", entry, _LEAK, {})
+    return [entry["what"] for entry in entries]
+
+
+def cpython_tests(path: Path) -> list[dict[str, str]]:
+    """The `[[cpython]]` entries of one file, each with test and reason; none where there is no file.
+
+    `since` and `until` are the first and last CPython version an entry is for, `platform` what `sys.platform` starts
+    with. SpecError where an entry is wrong or its test stands twice.
+    """
+    if not path.exists():
+        return []
+    entries = read_tables(path, *_TABLES)[2]
+    tests = [entry.get("test") for entry in entries]
+    for entry in entries:
+        where = f"{path}: {entry.get('test', 'a [[cpython]] entry')}"
+        check_keys(where, entry, _CPYTHON, _CPYTHON_OPTIONAL)
+        if tests.count(entry["test"]) > 1:
+            raise SpecError(f"{where}: is there twice")
+        for name in ("since", "until"):
+            if name in entry and not re.fullmatch(r"3(\.\d+){1,2}", entry[name]):
+                raise SpecError(f"{where}: {name} {entry[name]!r} is no CPython version")
+    return entries
 
 
 def matches(condition: str, version: str) -> bool:

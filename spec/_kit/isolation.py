@@ -19,6 +19,7 @@ import signal
 import struct
 import time
 import traceback
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -43,10 +44,15 @@ class Outcome:
     reports: list[pytest.TestReport] = field(default_factory=list)
     ended: str = ""
     dump: str = ""
+    leaks: list[str] = field(default_factory=list)
+    """The known leaks that the test met."""
 
 
-def run_forked(item: pytest.Item, timeout: float, dump: IO[bytes]) -> Outcome:
-    """Run `item` in a child for at most `timeout` seconds; `dump` is a file for the stacks, overwritten."""
+def run_forked(item: pytest.Item, timeout: float, dump: IO[bytes], known_leaks: Collection[str] = ()) -> Outcome:
+    """Run `item` in a child for at most `timeout` seconds; `dump` is a file for the stacks, overwritten.
+
+    `known_leaks` are patterns of what may be left behind (`Snapshot.left`).
+    """
     dump.seek(0)
     dump.truncate()
     started = time.monotonic()
@@ -54,7 +60,7 @@ def run_forked(item: pytest.Item, timeout: float, dump: IO[bytes]) -> Outcome:
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _run_child(item, writing, dump)
+        _run_child(item, writing, dump, known_leaks)
     os.close(writing)
     hung = False
     status: int | None = None
@@ -76,13 +82,14 @@ def run_forked(item: pytest.Item, timeout: float, dump: IO[bytes]) -> Outcome:
         outcome.ended = message["died"]
     else:
         outcome.reports = [_unpack(item, report) for report in message["reports"]]
+        outcome.leaks = message["leaks"]
     if outcome.ended:
         dump.seek(0)
         outcome.dump = dump.read().decode("utf-8", "replace")
     return outcome
 
 
-def _run_child(item: pytest.Item, writing: int, dump: IO[bytes]) -> None:
+def _run_child(item: pytest.Item, writing: int, dump: IO[bytes], known_leaks: Collection[str]) -> None:
     """In the child: run the item, send the reports, end without unwinding the parent's stack."""
     try:
         os.setpgid(0, 0)
@@ -90,8 +97,9 @@ def _run_child(item: pytest.Item, writing: int, dump: IO[bytes]) -> None:
         faulthandler.enable(file=dump, all_threads=True)
         try:
             pack = item.config.hook.pytest_report_to_serializable
-            reports = _run_checked(item)
-            message: dict[str, Any] = {"reports": [pack(config=item.config, report=report) for report in reports]}
+            reports, met = _run_checked(item, known_leaks)
+            packed = [pack(config=item.config, report=report) for report in reports]
+            message: dict[str, Any] = {"reports": packed, "leaks": met}
         except BaseException as error:  # KeyboardInterrupt and pytest.exit() come through the protocol
             message = {"died": f"{type(error).__name__} left the test: {error}"}
             dump.write(traceback.format_exc().encode())
@@ -108,16 +116,21 @@ def _run_child(item: pytest.Item, writing: int, dump: IO[bytes]) -> None:
         os._exit(0)
 
 
-def _run_checked(item: pytest.Item) -> list[pytest.TestReport]:
+def _run_checked(item: pytest.Item, known_leaks: Collection[str]) -> tuple[list[pytest.TestReport], list[str]]:
     """Run the item, teardown of everything included; what it left behind fails a teardown that passed.
 
     Not in a fixture: until the last one is torn down, pytest keeps the records of the log, the exceptions in them, and
     with their frames all that a test had in its variables.
     """
+    # What the first loop of a process opens for good (a pipe for signals, say) is no test's.
+    item.callspec.params["loop_under_test"].factory().close()  # type: ignore[attr-defined]
     before = Snapshot.take()
     reports = runtestprotocol(item, log=False, nextitem=None)
     peers.give_ports_back()
-    if all(report.passed for report in reports) and (left := before.left()):
+    if not all(report.passed for report in reports):
+        return reports, []
+    left, met = before.left(known_leaks)
+    if left:
 
         def fail() -> None:
             pytest.fail("left behind: " + "\n".join(left), pytrace=False)
@@ -126,7 +139,7 @@ def _run_checked(item: pytest.Item) -> list[pytest.TestReport]:
         report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
         report.duration, report.sections = reports[-1].duration, reports[-1].sections
         reports[-1] = report
-    return reports
+    return reports, met
 
 
 def _receive(reading: int, pid: int, deadline: float) -> tuple[bytes, bool, int | None]:

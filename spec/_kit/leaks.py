@@ -17,11 +17,12 @@ import asyncio
 import functools
 import gc
 import os
+import re
 import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 GRACE = 1.0
@@ -57,15 +58,22 @@ class Snapshot:
         """What there is now."""
         return cls(_descriptors(), frozenset(_children()), frozenset(_threads()))
 
-    def left(self) -> list[str]:
-        """What has come since and stays, a line each; empty where that is nothing."""
-        if not self._new():
-            return []
+    def left(self, known: Collection[str] = ()) -> tuple[list[str], list[str]]:
+        """What has come since and stays, a line each, but for what `known` patterns name; and which of those it met."""
+        if not self._unknown(known):
+            return [], self._met(known)
         gc.collect()
         deadline = time.monotonic() + GRACE
-        while (found := self._new()) and time.monotonic() < deadline:
+        while (found := self._unknown(known)) and time.monotonic() < deadline:
             time.sleep(_POLL)  # clause-delay: nothing tells that another thread let go of something
-        return found
+        return found, self._met(known)
+
+    def _unknown(self, known: Collection[str]) -> list[str]:
+        return [line for line in self._new() if not any(_is_like(line, pattern) for pattern in known)]
+
+    def _met(self, known: Collection[str]) -> list[str]:
+        lines = self._new() if known else []
+        return [pattern for pattern in known if any(_is_like(line, pattern) for line in lines)]
 
     def _new(self) -> list[str]:
         descriptors, children, threads = _descriptors(), _children(), _threads()
@@ -80,6 +88,11 @@ class Snapshot:
                 if self.descriptors.get(number) != link
             ),
         ]
+
+
+def _is_like(line: str, pattern: str) -> bool:
+    """Is `line` what `pattern` says, in which `*` stands for anything?"""
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), line) is not None
 
 
 def _descriptors() -> dict[int, str]:

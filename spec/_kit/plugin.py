@@ -150,6 +150,8 @@ class Suite:
         self.loops: list[LoopUnderTest] = []
         self._clauses: dict[str, dict[str, Clause]] = {}
         self._deviations: dict[str, dict[str, deviations.Deviation]] = {}
+        self._leaks: dict[str, list[str]] = {}
+        self._met_leaks: set[tuple[str, str]] = set()
         self._collected: dict[tuple[str, str], set[str]] = {}
         self._missing = ""
         self._lenient_failures = 0
@@ -162,6 +164,7 @@ class Suite:
             self.loops = find(asked or self.config.getini("spec_loops"))
             for loop in self.loops:
                 self._deviations[loop.label] = deviations.deviations_of(self.root, loop)
+                self._leaks[loop.label] = deviations.leaks_of(self.root, loop)
             for name in self.config.getoption("spec_strict") or []:
                 if not any(_is_called(loop, name) for loop in self.loops):
                     raise LoopError(f"--strict-loop {name}: not among the loops")
@@ -198,7 +201,7 @@ class Suite:
         elif self.config.getoption("spec_no_fork") or self.config.getoption("usepdb"):
             reports = runtestprotocol(item, nextitem=nextitem, log=False)
         else:
-            reports = self._run_isolated(item, any(declared[slug].hangs for slug in slugs if slug in declared))
+            reports = self._run_isolated(item, label, any(declared[slug].hangs for slug in slugs if slug in declared))
             # What a test before this one, run here, left set up for it is no longer needed.
             item.session._setupstate.teardown_exact(nextitem)
         result = results.judge(item.nodeid, label, slugs, reports, declared)
@@ -217,6 +220,10 @@ class Suite:
             for slug, deviation in declared.items()
             if self._is_stale(label, slug, deviation)
         ]
+        narrowed = self.config.getoption("keyword") or self.config.getoption("markexpr")
+        if not narrowed and all(self._is_whole(area) for area in areas(self.root)):
+            known = ((label, leak) for label, leaks in self._leaks.items() for leak in leaks)
+            self.stale += [leak for leak in known if leak not in self._met_leaks]
         self._write()
         only_lenient = session.testsfailed == self._lenient_failures
         if session.exitstatus == pytest.ExitCode.TESTS_FAILED and only_lenient and session.testsfailed:
@@ -224,11 +231,12 @@ class Suite:
         if session.exitstatus == pytest.ExitCode.OK and any(self._is_strict(label) for label, _ in self.stale):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def _run_isolated(self, item: pytest.Item, hangs: bool) -> list[pytest.TestReport]:
+    def _run_isolated(self, item: pytest.Item, label: str, hangs: bool) -> list[pytest.TestReport]:
         if self._dump is None:
             self._dump = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by finish()
         timeout = min(self._timeout(item), HANG_TIMEOUT) if hangs else self._timeout(item)
-        outcome = run_forked(item, timeout, self._dump)
+        outcome = run_forked(item, timeout, self._dump, self._leaks[label])
+        self._met_leaks.update((label, leak) for leak in outcome.leaks)
         return [_ended(item, outcome)] if outcome.ended else outcome.reports
 
     def _timeout(self, item: pytest.Item) -> float:

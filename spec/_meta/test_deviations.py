@@ -227,3 +227,38 @@ def test_the_mark_takes_ids():
         clauses.clause()
     with pytest.raises(TypeError):
         clauses.clause(lambda: None)
+
+
+LEAKING = """
+kept = []
+
+@clause("sample.topic.kept")
+def test_leaking(loop):
+    kept.append(open("/dev/null"))
+
+@clause("sample.topic.kept")
+def test_leaking_more(loop):
+    kept.extend([open("/dev/null"), open("/dev/zero")])
+"""
+LEAK = '[[leak]]\nwhat = "{}"\nreason = "Known to be left open in this way."\n'
+
+
+def test_a_known_leak_fails_no_test_but_hides_no_other(suite):
+    suite.clauses("kept")
+    suite.tests(LEAKING)
+    suite.deviations("asyncio", LEAK.format("descriptor * -> /dev/null"))
+    finished = suite.run("-W", "ignore::ResourceWarning")
+    assert finished.outcomes() == {"test_leaking[asyncio]": "passed", "test_leaking_more[asyncio]": "failed"}
+    message = finished.messages()["test_leaking_more[asyncio]"]
+    assert message.startswith("left behind: descriptor ") and message.endswith(" -> /dev/zero")
+
+
+def test_a_leak_that_no_test_of_the_suite_meets_is_stale(suite):
+    suite.clauses("kept")
+    suite.tests('@clause("sample.topic.kept")\ndef test_kept(loop):\n    pass\n')
+    suite.deviations("asyncio", LEAK.format("descriptor * -> /dev/null"))
+    finished = suite.run()
+    assert finished.status == pytest.ExitCode.TESTS_FAILED
+    assert "stale deviation: descriptor * -> /dev/null" in finished.output
+    assert suite.run("-k", "kept").status == pytest.ExitCode.OK
+    assert suite.run(paths=("sample/test_sample.py",)).status == pytest.ExitCode.OK

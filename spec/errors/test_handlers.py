@@ -125,7 +125,7 @@ def test_a_handler_may_schedule_cancel_and_stop(loop, tick):
     loop.call_soon(fail, ValueError())
     later = loop.call_soon(seen.append, "cancelled by the handler")
     loop.run_forever()
-    assert seen == []
+    assert "cancelled by the handler" not in seen
     tick()
     assert seen == ["scheduled by the handler"]
 

@@ -16,18 +16,21 @@ from spec._kit import clause, peers
 def test_a_task_goes_on_in_the_next_run_where_it_was(loop, tick):
     seen = []
 
-    async def count():
-        for number in range(5):
-            seen.append(number)
-            await asyncio.sleep(0)
+    async def main():
+        seen.append("begins")
+        seen.append(await first)
+        seen.append(await second)
 
-    task = loop.create_task(count())
+    first, second = loop.create_future(), loop.create_future()
+    task = loop.create_task(main())
     tick()
-    assert seen == [0] and not task.done()
-    tick(2)
-    assert seen == [0, 1, 2] and not task.done()
+    assert seen == ["begins"] and not task.done()
+    first.set_result("first")
+    tick(3)
+    assert seen == ["begins", "first"] and not task.done()
+    second.set_result("second")
     loop.run_until_complete(task)
-    assert seen == [0, 1, 2, 3, 4]
+    assert seen == ["begins", "first", "second"]
 
 
 @clause("lifecycle.reuse.connections-stay")
