@@ -1,0 +1,264 @@
+"""Loops with one defect each in signals or subprocesses: the standard library's, broken."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import threading
+from asyncio import base_subprocess, unix_events
+
+
+class SpecForgetful(asyncio.SelectorEventLoop):
+    """Leaves its signal handlers set when it is closed."""
+
+    def close(self):
+        self._signal_handlers.clear()
+        super().close()
+
+
+class SpecRepeats(asyncio.SelectorEventLoop):
+    """Calls a signal's handler twice."""
+
+    def _handle_signal(self, sig):
+        super()._handle_signal(sig)
+        super()._handle_signal(sig)
+
+
+class SpecCoalesces(asyncio.SelectorEventLoop):
+    """Calls a signal's handler once for all that came, lowest number first."""
+
+    def _process_self_data(self, data):
+        super()._process_self_data(bytes(sorted(set(data))))
+
+
+class SpecInterrupts(asyncio.SelectorEventLoop):
+    """Calls handlers wherever the interpreter is, as signal.signal() does."""
+
+    def add_signal_handler(self, sig, callback, *args):
+        super().add_signal_handler(sig, callback, *args)
+        signal.signal(sig, lambda _number, _frame: callback(*args))
+
+    def _handle_signal(self, sig):
+        pass
+
+
+class SpecDeaf(asyncio.SelectorEventLoop):
+    """Is woken only by signals that its own thread gets: the interpreter has no descriptor to write to."""
+
+    def add_signal_handler(self, sig, callback, *args):
+        super().add_signal_handler(sig, callback, *args)
+        signal.set_wakeup_fd(-1)
+        signal.signal(sig, lambda _number, _frame: self.call_soon(callback, *args))
+
+
+class SpecGrabs(asyncio.SelectorEventLoop):
+    """Sets its own wake-up descriptor whenever it runs in the main thread."""
+
+    def run_forever(self):
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        super().run_forever()
+
+
+class SpecUnmindful(asyncio.SelectorEventLoop):
+    """Takes the handlers of all signals away with that of one."""
+
+    def remove_signal_handler(self, sig):
+        found = super().remove_signal_handler(sig)
+        for other in list(self._signal_handlers):
+            super().remove_signal_handler(other)
+        return found
+
+
+class SpecBreaksCalls(asyncio.SelectorEventLoop):
+    """Has system calls fail that a signal interrupts."""
+
+    def add_signal_handler(self, sig, callback, *args):
+        super().add_signal_handler(sig, callback, *args)
+        signal.siginterrupt(sig, True)
+
+
+class _Transport(unix_events._UnixSubprocessTransport):
+    """What the loops below start children with."""
+
+
+class _Starts(asyncio.SelectorEventLoop):
+    """Starts children by the class in `transport`, and waits for each in a thread."""
+
+    transport = _Transport
+
+    async def _make_subprocess_transport(
+        self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=None, **kwargs
+    ):
+        waiter = self.create_future()
+        made = self.transport(
+            self, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter=waiter, extra=extra, **kwargs
+        )
+        threading.Thread(target=self._wait_for, args=(made,), daemon=True).start()
+        try:
+            await waiter
+        except BaseException:
+            await self.give_up(made)
+            raise
+        return made
+
+    async def give_up(self, made):
+        made.close()
+        await made._wait()
+
+    def _wait_for(self, made):
+        code = self.wait_for(made.get_pid())
+        self.call_soon_threadsafe(made._process_exited, code)
+
+    def wait_for(self, pid):
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+class SpecAbandons(_Starts):
+    """Lets a child live whose start was cancelled."""
+
+    async def give_up(self, made):
+        made._closed = True
+
+
+class SpecReapsAll(_Starts):
+    """Takes the status of every child, whose ever it is."""
+
+    def wait_for(self, pid):
+        while True:
+            found, status = os.waitpid(-1, 0)
+            if found == pid:
+                return os.waitstatus_to_exitcode(status)
+
+
+class SpecMistakes(_Starts):
+    """Takes a signal's number for an exit status."""
+
+    def wait_for(self, pid):
+        return abs(super().wait_for(pid))
+
+
+class SpecStopped(_Starts):
+    """Takes a child that was stopped for one that has exited."""
+
+    def wait_for(self, pid):
+        _, status = os.waitpid(pid, os.WUNTRACED)
+        return 0 if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
+
+
+class SpecHastyEnd(_Starts):
+    """Calls connection_lost() when the child has exited, pipes or no pipes."""
+
+    class transport(_Transport):  # noqa: N801
+        def _process_exited(self, returncode):
+            self._pipes = {}
+            super()._process_exited(returncode)
+
+        def _try_finish(self):
+            if not self._finished:
+                super()._try_finish()
+
+        def _pipe_connection_lost(self, fd, exc):
+            if self._protocol is not None:
+                super()._pipe_connection_lost(fd, exc)
+
+        def _pipe_data_received(self, fd, data):
+            if self._protocol is not None:
+                super()._pipe_data_received(fd, data)
+
+
+class SpecOneWaiter(_Starts):
+    """Wakes only the task that waited first."""
+
+    class transport(_Transport):  # noqa: N801
+        def _call_connection_lost(self, exc):
+            del self._exit_waiters[1:]
+            super()._call_connection_lost(exc)
+
+
+class SpecSpares(_Starts):
+    """Does not kill the child when its transport is closed."""
+
+    class transport(_Transport):  # noqa: N801
+        def close(self):
+            self._closed = True
+            for pipe in self._pipes.values():
+                if pipe is not None:
+                    pipe.pipe.close()
+
+
+class SpecStaysOpen(_Starts):
+    """Hands its descriptors on to the child."""
+
+    class transport(_Transport):  # noqa: N801
+        def _start(self, args, shell, stdin, stdout, stderr, bufsize, **kwargs):
+            before = [fd for fd in range(3, 64) if self._is_closed_to_children(fd)]
+            for fd in before:
+                os.set_inheritable(fd, True)
+            try:
+                options = {**kwargs, "close_fds": False, "pass_fds": ()}
+                super()._start(args, shell, stdin, stdout, stderr, bufsize, **options)
+            finally:
+                for fd in before:
+                    os.set_inheritable(fd, False)
+
+        @staticmethod
+        def _is_closed_to_children(fd):
+            try:
+                return not os.get_inheritable(fd)
+            except OSError:
+                return False
+
+
+class SpecLenient(_Starts):
+    """Ignores what it does not know."""
+
+    async def subprocess_exec(self, protocol_factory, *args, text=None, encoding=None, **kwargs):
+        return await super().subprocess_exec(protocol_factory, *args, **kwargs)
+
+
+class SpecLeaky(_Starts):
+    """Keeps a descriptor for each child."""
+
+    def wait_for(self, pid):
+        os.dup(0)
+        return super().wait_for(pid)
+
+
+class SpecBlindShot(_Starts):
+    """Raises ProcessLookupError as soon as the child has exited."""
+
+    class transport(_Transport):  # noqa: N801
+        def send_signal(self, signal):
+            if self._proc is None or self._returncode is not None:
+                raise ProcessLookupError
+            super().send_signal(signal)
+
+        def kill(self):
+            self.send_signal(signal.SIGKILL)
+
+
+class SpecMerges(_Starts):
+    """Sends standard error the way of standard output."""
+
+    class transport(_Transport):  # noqa: N801
+        def _start(self, args, shell, stdin, stdout, stderr, bufsize, **kwargs):
+            if stdout == stderr == subprocess.PIPE:
+                self._pipes.pop(2)
+                stderr = subprocess.STDOUT
+            super()._start(args, shell, stdin, stdout, stderr, bufsize, **kwargs)
+
+
+class SpecBreaksOnPipe(_Starts):
+    """Tells communicate() of a child that does not want its input by another exception."""
+
+    class transport(_Transport):  # noqa: N801
+        def _pipe_connection_lost(self, fd, exc):
+            if fd == 0 and exc is not None:
+                exc = OSError("the pipe broke")
+            super()._pipe_connection_lost(fd, exc)
+
+
+assert issubclass(_Transport, base_subprocess.BaseSubprocessTransport)

@@ -1,0 +1,101 @@
+"""The tests of signals and subprocesses can fail: every mutant fails the tests that forbid what it does."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spec._meta import process_mutants
+
+ROOT = Path(process_mutants.__file__).resolve().parent.parent
+HANDLERS = "signals/test_handlers.py::"
+DELIVERY = "signals/test_delivery.py::"
+REMOVING = "signals/test_removing.py::"
+STARTING = "subprocess/test_starting.py::"
+ARGUMENTS = "subprocess/test_arguments.py::"
+STREAMS = "subprocess/test_streams.py::"
+PROTOCOLS = "subprocess/test_protocols.py::"
+EXIT = "subprocess/test_exit.py::"
+KILLING = "subprocess/test_signals.py::"
+TALKING = "subprocess/test_communicate.py::"
+CLOSING = "subprocess/test_closing.py::"
+CAUGHT_BY = {
+    "SpecForgetful": [REMOVING + "test_closing_the_loop_gives_the_signals_back[{}]"],
+    "SpecRepeats": [
+        HANDLERS + "test_the_callback_gets_its_arguments_once_in_the_thread_of_the_loop[{}]",
+        "signals/test_model.py::test_handlers_behave_like_the_model[{}]",
+    ],
+    "SpecCoalesces": [
+        DELIVERY + "test_each_signal_received_is_a_call[{}]",
+        DELIVERY + "test_callbacks_are_called_in_the_order_of_the_signals[{}]",
+    ],
+    "SpecInterrupts": [HANDLERS + "test_the_callback_waits_for_the_callback_that_runs[{}]"],
+    "SpecDeaf": [
+        DELIVERY + "test_a_signal_that_another_thread_gets_wakes_the_loop[{}]",
+        DELIVERY + "test_a_signal_that_the_main_thread_blocks_is_delivered[{}]",
+    ],
+    "SpecGrabs": [REMOVING + "test_a_loop_without_handlers_leaves_the_programs_wakeup_fd[{}]"],
+    "SpecUnmindful": [REMOVING + "test_removing_one_handler_leaves_the_other[{}]"],
+    "SpecBreaksCalls": [DELIVERY + "test_a_read_that_a_signal_interrupts_goes_on[{}]"],
+    "SpecAbandons": [STARTING + "test_cancelling_the_start_leaves_no_process[{}-2]"],
+    "SpecReapsAll": [EXIT + "test_children_of_the_program_are_left_to_it[{}]"],
+    "SpecMistakes": [
+        EXIT + "test_the_code_of_a_signal_is_negative[{}-15]",
+        KILLING + "test_a_signal_reaches_the_child[{}-kill-9]",
+    ],
+    "SpecStopped": [EXIT + "test_a_stopped_child_has_not_exited[{}]"],
+    "SpecHastyEnd": [PROTOCOLS + "test_an_exit_is_told_while_another_process_has_the_pipe[{}]"],
+    "SpecOneWaiter": [
+        EXIT + "test_every_waiter_and_every_later_one_gets_the_code[{}]",
+        EXIT + "test_a_cancelled_wait_disturbs_nobody[{}]",
+    ],
+    "SpecSpares": [CLOSING + "test_closing_kills_the_child_and_closes_the_pipes[{}]"],
+    "SpecStaysOpen": [
+        ARGUMENTS + "test_the_child_has_the_descriptors_of_pass_fds_only[{}]",
+        ARGUMENTS + "test_no_child_has_the_pipes_of_another[{}-True]",
+    ],
+    "SpecLenient": [STARTING + "test_text_and_buffers_are_refused[{}-text]"],
+    "SpecLeaky": [EXIT + "test_no_descriptor_and_no_thread_is_left[{}]"],
+    "SpecBlindShot": [KILLING + "test_a_signal_while_another_process_has_the_pipes_is_no_error[{}-kill]"],
+    "SpecMerges": [
+        TALKING + "test_input_goes_in_and_both_outputs_come_out[{}]",
+        STREAMS + "test_the_streams_are_pipes_by_default[{}-exec]",
+    ],
+    "SpecBreaksOnPipe": [TALKING + "test_a_child_that_does_not_want_its_input_is_no_error[{}-reads a bit]"],
+}
+# What none of them breaks: a mutant that fails everything shows nothing.
+HARMLESS = "signals/test_refusals.py::test_a_closed_loop_takes_no_handler[{}]"
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory) -> dict[str, str]:
+    """Outcomes by test, of one run of some tests on the mutants."""
+    results = tmp_path_factory.mktemp("mutants") / "run.json"
+    loops = [f"--loop=spec._meta.process_mutants:{name}" for name in CAUGHT_BY]
+    tests = [str(ROOT / test.format(name)) for name, caught in CAUGHT_BY.items() for test in (*caught, HARMLESS)]
+    command = [sys.executable, "-m", "pytest", "-q", "--spec-timeout=5", f"--spec-json={results}", *loops, *tests]
+    run = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True, timeout=170, check=False)
+    assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout + run.stderr
+    document = json.loads(results.read_text(encoding="utf-8"))
+    return {test["id"].removeprefix("spec/"): test["outcome"] for test in document["tests"]}
+
+
+def test_every_mutant_is_listed():
+    classes = [
+        name
+        for name, value in inspect.getmembers(process_mutants, inspect.isclass)
+        if value.__module__ == process_mutants.__name__ and name.startswith("Spec")
+    ]
+    assert sorted(CAUGHT_BY) == sorted(classes)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("mutant", "test"), [(mutant, test) for mutant, tests in CAUGHT_BY.items() for test in tests])
+def test_a_mutant_fails_the_test_that_forbids_what_it_does(outcomes, mutant, test):
+    assert outcomes[test.format(mutant)] == "failed"
+    assert outcomes[HARMLESS.format(mutant)] == "passed"
