@@ -131,6 +131,14 @@ impl Turn {
         Wait::Park(next_deadline.filter(|&deadline| deadline < Time::NEVER))
     }
 
+    /// The next turn looks, as each of asyncio's does: a program saw that something happened outside of the loop (a
+    /// connection was made), and what goes with it (its other end is to be accepted) may be the loop's as well.
+    #[inline]
+    pub const fn look_next(&mut self) {
+        self.ticks = LOOK_TICKS;
+        self.looked = None;
+    }
+
     /// The look of this turn ended at `now`: counting starts anew.
     #[inline]
     pub fn looked(&mut self, now: Time) {
@@ -171,6 +179,17 @@ mod tests {
         let mut turn = Turn::new();
         turn.looked(NOW);
         turn
+    }
+
+    #[test]
+    fn a_turn_that_was_asked_for_looks() {
+        let mut turn = looked();
+        assert_eq!(turn.plan(true, false, false, None, NOW), Wait::Skip);
+        turn.look_next();
+        assert!(!turn.skip_unclocked(true, false, false));
+        assert_eq!(turn.plan(true, false, false, None, NOW), Wait::Poll);
+        turn.looked(NOW);
+        assert_eq!(turn.plan(true, false, false, None, NOW), Wait::Skip, "once");
     }
 
     #[test]
