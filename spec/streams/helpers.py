@@ -46,6 +46,47 @@ async def waiting(coroutine: Any) -> asyncio.Task[Any]:
     return task
 
 
+class Tcp:
+    """Servers and clients over TCP."""
+
+    def __init__(self, _directory: Any) -> None:
+        pass
+
+    async def serve(self, callback: Any, **options: Any) -> Any:
+        """`start_server()` on loopback; `self.addr` is its address."""
+        server = await asyncio.start_server(callback, "127.0.0.1", 0, **options)
+        self.addr = server.sockets[0].getsockname()
+        return server
+
+    async def open(self, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """`open_connection()` to the server."""
+        return await asyncio.open_connection(*self.addr, **options)
+
+
+class Unix:
+    """Servers and clients over Unix sockets."""
+
+    def __init__(self, directory: Any) -> None:
+        self.addr = str(directory / "s")
+
+    async def serve(self, callback: Any, **options: Any) -> Any:
+        """`start_unix_server()`."""
+        return await asyncio.start_unix_server(callback, self.addr, **options)
+
+    async def open(self, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """`open_unix_connection()` to the server."""
+        return await asyncio.open_unix_connection(self.addr, **options)
+
+
 def connect(addr: Any) -> socket.socket:
     """A blocking client."""
-    return socket.create_connection(addr[:2], timeout=peers.TIMEOUT)
+    if not isinstance(addr, str):
+        return socket.create_connection(addr[:2], timeout=peers.TIMEOUT)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(peers.TIMEOUT)
+    try:
+        sock.connect(addr)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

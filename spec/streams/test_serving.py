@@ -14,9 +14,15 @@ import trustme
 from spec._kit import clause, peers
 from spec._kit.contracts.recording import pattern
 from spec._kit.contracts.stream import aside, drain, turns
-from spec.streams.helpers import connect
+from spec.streams.helpers import Tcp, Unix, connect
 
 LOCALHOST = "127.0.0.1"
+
+
+@pytest.fixture(params=[Tcp, Unix], ids=["tcp", "unix"])
+def net(request, tmp_path):
+    """A server's address and its clients, of each kind."""
+    return request.param(tmp_path)
 
 
 def ask(addr, data=b"ping\n"):
@@ -33,7 +39,7 @@ async def answer(reader, writer):
 
 
 @clause("streams.server.coroutine")
-def test_a_coroutine_function_serves_each_connection_in_a_task(loop, run):
+def test_a_coroutine_function_serves_each_connection_in_a_task(loop, run, net):
     tasks = []
 
     async def serve(reader, writer):
@@ -43,10 +49,9 @@ def test_a_coroutine_function_serves_each_connection_in_a_task(loop, run):
         await answer(reader, writer)
 
     async def main():
-        async with await asyncio.start_server(serve, LOCALHOST, 0) as server:
-            addr = server.sockets[0].getsockname()
-            assert await aside(ask, addr, b"one\n") == b"ONE\n"
-            assert await aside(ask, addr, b"two\n") == b"TWO\n"
+        async with await net.serve(serve):
+            assert await aside(ask, net.addr, b"one\n") == b"ONE\n"
+            assert await aside(ask, net.addr, b"two\n") == b"TWO\n"
         assert len(set(tasks)) == 2
         assert asyncio.current_task() not in tasks
 
@@ -54,7 +59,7 @@ def test_a_coroutine_function_serves_each_connection_in_a_task(loop, run):
 
 
 @clause("streams.server.plain-callback")
-def test_a_plain_function_is_called_for_each_connection(loop, run):
+def test_a_plain_function_is_called_for_each_connection(loop, run, net):
     streams = []
 
     def serve(reader, writer):
@@ -63,8 +68,8 @@ def test_a_plain_function_is_called_for_each_connection(loop, run):
         writer.close()
 
     async def main():
-        async with await asyncio.start_server(serve, LOCALHOST, 0) as server:
-            assert await aside(ask, server.sockets[0].getsockname()) == b"hello"
+        async with await net.serve(serve):
+            assert await aside(ask, net.addr, b"") == b"hello"
         assert len(streams) == 1
         await streams[0][1].wait_closed()
 
@@ -72,7 +77,7 @@ def test_a_plain_function_is_called_for_each_connection(loop, run):
 
 
 @clause("streams.server.at-once")
-def test_many_connections_are_served_at_once(loop, run):
+def test_many_connections_are_served_at_once(loop, run, net):
     count = 30
     together = asyncio.Barrier(count)
 
@@ -84,16 +89,15 @@ def test_many_connections_are_served_at_once(loop, run):
         await writer.wait_closed()
 
     async def main():
-        async with await asyncio.start_server(serve, LOCALHOST, 0) as server:
-            addr = server.sockets[0].getsockname()
+        async with await net.serve(serve):
             lines = [b"%d\n" % n for n in range(count)]
-            assert await asyncio.gather(*(aside(ask, addr, line) for line in lines)) == lines
+            assert await asyncio.gather(*(aside(ask, net.addr, line) for line in lines)) == lines
 
     run(main())
 
 
 @clause("streams.server.error-reported")
-def test_an_exception_of_the_coroutine_is_reported_and_the_connection_closed(loop, run, errors):
+def test_an_exception_of_the_coroutine_is_reported_and_the_connection_closed(loop, run, net, errors):
     transports = []
 
     async def serve(reader, writer):
@@ -102,8 +106,8 @@ def test_an_exception_of_the_coroutine_is_reported_and_the_connection_closed(loo
         raise ZeroDivisionError
 
     async def main():
-        async with await asyncio.start_server(serve, LOCALHOST, 0) as server:
-            assert await aside(ask, server.sockets[0].getsockname()) == b""
+        async with await net.serve(serve):
+            assert await aside(ask, net.addr) == b""
             await turns()
 
     run(main())
@@ -114,7 +118,7 @@ def test_an_exception_of_the_coroutine_is_reported_and_the_connection_closed(loo
 
 
 @clause("streams.server.plain-error-reported")
-def test_an_exception_of_a_plain_function_is_reported_and_the_server_serves_on(loop, run, errors):
+def test_an_exception_of_a_plain_function_is_reported_and_the_server_serves_on(loop, run, net, errors):
     writers = []
 
     def serve(_reader, writer):
@@ -125,12 +129,11 @@ def test_an_exception_of_a_plain_function_is_reported_and_the_server_serves_on(l
         writer.close()
 
     async def main():
-        async with await asyncio.start_server(serve, LOCALHOST, 0) as server:
-            addr = server.sockets[0].getsockname()
-            with connect(addr):
+        async with await net.serve(serve):
+            with connect(net.addr):
                 while not errors:
                     await asyncio.sleep(0)
-                assert await aside(ask, addr) == b"served"
+                assert await aside(ask, net.addr, b"") == b"served"
             writers[0].close()
             await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
@@ -139,7 +142,7 @@ def test_an_exception_of_a_plain_function_is_reported_and_the_server_serves_on(l
 
 
 @clause("streams.server.cancelled")
-def test_a_connection_whose_task_is_cancelled_is_closed_without_a_report(loop, run):
+def test_a_connection_whose_task_is_cancelled_is_closed_without_a_report(loop, run, net):
     if sys.version_info < (3, 13):
         pytest.skip("before 3.13 the connection stayed open")
     tasks = []
@@ -149,8 +152,8 @@ def test_a_connection_whose_task_is_cancelled_is_closed_without_a_report(loop, r
         await reader.read()
 
     async def main():
-        async with await asyncio.start_server(serve, LOCALHOST, 0) as server:
-            asking = loop.create_task(aside(ask, server.sockets[0].getsockname()))
+        async with await net.serve(serve):
+            asking = loop.create_task(aside(ask, net.addr))
             while not tasks:
                 await asyncio.sleep(0)
             tasks[0].cancel()
@@ -160,7 +163,7 @@ def test_a_connection_whose_task_is_cancelled_is_closed_without_a_report(loop, r
 
 
 @clause("streams.server.limit")
-def test_the_limit_of_the_server_is_that_of_its_readers(loop, run):
+def test_the_limit_of_the_server_is_that_of_its_readers(loop, run, net):
     async def serve(reader, writer):
         try:
             await reader.readline()
@@ -172,30 +175,28 @@ def test_the_limit_of_the_server_is_that_of_its_readers(loop, run):
         await writer.wait_closed()
 
     async def main():
-        async with await asyncio.start_server(serve, LOCALHOST, 0, limit=20) as server:
-            addr = server.sockets[0].getsockname()
-            assert await aside(ask, addr, b"x" * 20 + b"\n") == b"fine"
-            assert await aside(ask, addr, b"x" * 21 + b"\n") == b"too long"
+        async with await net.serve(serve, limit=20):
+            assert await aside(ask, net.addr, b"x" * 20 + b"\n") == b"fine"
+            assert await aside(ask, net.addr, b"x" * 21 + b"\n") == b"too long"
 
     run(main())
 
 
 @clause("streams.server.later")
-def test_a_server_that_is_not_started_serves_once_it_is(loop, run):
+def test_a_server_that_is_not_started_serves_once_it_is(loop, run, net):
     async def main():
-        server = await asyncio.start_server(answer, LOCALHOST, 0, start_serving=False)
+        server = await net.serve(answer, start_serving=False)
         assert not server.is_serving()
         async with server:
-            addr = server.sockets[0].getsockname()
             await server.start_serving()
             assert server.is_serving()
-            assert await aside(ask, addr) == b"PING\n"
+            assert await aside(ask, net.addr) == b"PING\n"
 
     run(main())
 
 
 @clause("streams.server.close-keeps-connections")
-def test_a_closed_server_refuses_and_its_connections_go_on(loop, run):
+def test_a_closed_server_refuses_and_its_connections_go_on(loop, run, net):
     served = asyncio.Event()
 
     async def serve(reader, writer):
@@ -203,13 +204,12 @@ def test_a_closed_server_refuses_and_its_connections_go_on(loop, run):
         await answer(reader, writer)
 
     async def main():
-        server = await asyncio.start_server(serve, LOCALHOST, 0)
-        addr = server.sockets[0].getsockname()
-        with connect(addr) as sock:
+        server = await net.serve(serve)
+        with connect(net.addr) as sock:
             await served.wait()
             server.close()
-            with pytest.raises(ConnectionRefusedError):
-                connect(addr)
+            with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
+                connect(net.addr)
             sock.sendall(b"ping\n")
             assert await aside(drain, sock) == b"PING\n"
             await server.wait_closed()
@@ -266,7 +266,7 @@ def test_a_cancelled_open_connection_leaves_no_connection(loop, run):
 
 
 @clause("streams.connect.many")
-def test_client_and_server_talk_in_one_loop(loop, run):
+def test_client_and_server_talk_in_one_loop(loop, run, net):
     blob = pattern(300_000)
 
     async def serve(reader, writer):
@@ -277,8 +277,8 @@ def test_client_and_server_talk_in_one_loop(loop, run):
         writer.close()
         await writer.wait_closed()
 
-    async def talk(addr):
-        reader, writer = await asyncio.open_connection(*addr)
+    async def talk():
+        reader, writer = await net.open()
 
         async def send():
             for at in range(0, len(blob), 7001):
@@ -294,9 +294,8 @@ def test_client_and_server_talk_in_one_loop(loop, run):
         return got == blob
 
     async def main():
-        async with await asyncio.start_server(serve, LOCALHOST, 0) as server:
-            addr = server.sockets[0].getsockname()
-            assert all(await asyncio.gather(*(talk(addr) for _ in range(10))))
+        async with await net.serve(serve):
+            assert all(await asyncio.gather(*(talk() for _ in range(10))))
 
     run(main())
 
