@@ -256,3 +256,33 @@ def test_a_panic_is_one_report_and_costs_one_endpoint(loop: asyncio.AbstractEven
     assert received(loop, spared, 1) == [b"?"]
     spared.transport.close()
     ticks(loop, 2)
+
+
+# ---- what loop.stats() counts
+
+
+def test_every_way_to_send_and_to_receive_is_counted_once(loop: asyncio.AbstractEventLoop) -> None:
+    if not support.OURS:
+        pytest.skip("stats() is TokioLoop's")
+    near = opened(loop)
+    to = near.transport.get_extra_info("sockname")
+    far = opened(loop, remote_addr=to)
+
+    async def main() -> None:
+        near.transport.sendto(b"new", to)
+        near.transport.sendto(b"corked", to)
+        near.transport.sendto(b"again", to)
+
+    loop.run_until_complete(main())
+    near.transport.sendto(b"known", to)
+    near.transport.sendto(b"by name", ("localhost", to[1]))
+    far.transport.sendto(b"connected")
+    sizes = [len(data) for data in received(loop, near, 6)]
+    by_fd = {entry["fd"]: entry for entry in loop.stats()["endpoints"]}
+    mine, others = (by_fd[end.transport.get_extra_info("socket").fileno()] for end in (near, far))
+    assert (mine["messages_in"], mine["bytes_in"]) == (6, sum(sizes))
+    assert (mine["messages_out"], mine["bytes_out"]) == (5, sum(sizes) - len(b"connected"))
+    assert (others["messages_out"], others["bytes_out"]) == (1, len(b"connected"))
+    for protocol in near, far:
+        protocol.transport.close()
+    ticks(loop, 2)

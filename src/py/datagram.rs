@@ -177,6 +177,7 @@ impl DatagramTransport {
                 this.state.with(py, |state| state.machine.handle_direct(turn));
                 let tried = this.send_known(py, address.as_ref(), bytes.as_bytes());
                 if matches!(tried, Some(Ok(true))) {
+                    this.counters.sent(bytes.as_bytes().len());
                     return Ok(());
                 }
                 let to = this.destination(address, &bytes);
