@@ -71,10 +71,10 @@ def _loop_lines(loop: TokioLoop, caller: FrameType) -> Iterator[str]:
         return
     debug = " debug" if loop.get_debug() else ""
     yield f"<{type(loop).__name__} at {id(loop):#x}{debug}>"
-    yield f"  {_state(stats)}"
+    yield f"  {_activity(stats)}"
     yield f"  {_queues(loop, stats)}"
     yield "  " + ", ".join(f"{stats[name]} {name}" for name in ("turns", "callbacks", "looks", "parks"))
-    yield from _section("task", _tasks(loop))
+    yield from _section("task", _task_lines(loop))
     yield from _section("endpoint", [_endpoint(loop, endpoint) for endpoint in stats["endpoints"]])
     frame = caller if stats["thread"] == threading.get_ident() else sys._current_frames().get(stats["thread"])
     if frame is not None:
@@ -86,7 +86,7 @@ def _loop_lines(loop: TokioLoop, caller: FrameType) -> Iterator[str]:
                 yield f"      {entry.line}"
 
 
-def _state(stats: dict[str, Any]) -> str:
+def _activity(stats: dict[str, Any]) -> str:
     if not stats["running"]:
         return "does not run"
     names = {thread.ident: thread.name for thread in threading.enumerate()}
@@ -104,9 +104,9 @@ def _queues(loop: TokioLoop, stats: dict[str, Any]) -> str:
     return text
 
 
-def _tasks(loop: TokioLoop) -> list[str]:
+def _task_lines(loop: TokioLoop) -> list[str]:
     try:
-        tasks = asyncio.all_tasks(loop)
+        tasks = asyncio.all_task_lines(loop)
     except RuntimeError as error:  # they change faster than they can be listed
         return [f"not to be listed: {error}"]
     return sorted(_shown(task) for task in itertools.islice(tasks, _SHOWN)) + [""] * max(len(tasks) - _SHOWN, 0)
