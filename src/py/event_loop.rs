@@ -305,7 +305,7 @@ impl LoopCore {
     }
 
     #[getter(_closed)]
-    fn closed(&self) -> bool {
+    pub fn closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
 

@@ -460,7 +460,7 @@ impl StreamTransport {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let (name, fd) = (self.name(py), self.fd);
+        let (name, fd, over) = (self.name(py), self.fd, self.owner.bind(py).get().closed());
         self.state.with(py, |state| {
             let machine = &state.machine;
             let life = match (state.sock.is_none(), machine.is_closing()) {
@@ -472,6 +472,9 @@ impl StreamTransport {
             let write = if machine.is_watching_write() { "polling" } else { "idle" };
             let size = machine.buffered();
             match (machine.policy().readable, machine.policy().writable) {
+                // Of a closed loop, as asyncio shows them: nothing is polled any more.
+                (true, true) if over => format!("<{name}{life} fd={fd}>"),
+                _ if over && life.is_empty() => format!("<{name} fd={fd} open>"),
                 (true, true) => format!("<{name}{life} fd={fd} read={read} write=<{write}, bufsize={size}>>"),
                 (_, false) => format!("<{name}{life} fd={fd} {read}>"),
                 (false, true) => format!("<{name}{life} fd={fd} {write} bufsize={size}>"),
