@@ -106,7 +106,7 @@ def _queues(loop: TokioLoop, stats: dict[str, Any]) -> str:
 
 def _task_lines(loop: TokioLoop) -> list[str]:
     try:
-        tasks = asyncio.all_task_lines(loop)
+        tasks = asyncio.all_tasks(loop)
     except RuntimeError as error:  # they change faster than they can be listed
         return [f"not to be listed: {error}"]
     return sorted(_shown(task) for task in itertools.islice(tasks, _SHOWN)) + [""] * max(len(tasks) - _SHOWN, 0)
