@@ -154,7 +154,7 @@ def test_a_connection_whose_task_is_cancelled_is_closed_without_a_report(loop, r
 
     async def main():
         async with await net.serve(serve):
-            asking = loop.create_task(aside(ask, net.addr))
+            asking = loop.create_task(aside(ask, net.addr, b""))
             while not tasks:
                 await asyncio.sleep(0)
             tasks[0].cancel()
