@@ -142,6 +142,27 @@ def test_a_loop_closed_with_children_alive_keeps_no_descriptor_of_theirs() -> No
         process._transport._closed = True  # type: ignore[attr-defined]
 
 
+def test_a_child_whose_loop_was_closed_is_killed_with_its_transport_and_nothing_raises() -> None:
+    done = support.python(
+        """
+        import asyncio, gc, os
+        from tests import support
+        async def main():
+            pipe = asyncio.subprocess.PIPE
+            return (await asyncio.create_subprocess_exec("sleep", "3600", stdin=pipe, stdout=pipe, stderr=pipe)).pid
+        before = len(support.fds())
+        loop = support.new_loop()
+        pid = loop.run_until_complete(main())
+        loop.close()
+        del loop
+        gc.collect()
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        print(len(support.fds()) - before, flush=True)
+        """
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
 def test_a_transport_is_freed_after_its_child() -> None:
     freed = []
 

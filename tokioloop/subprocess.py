@@ -66,6 +66,18 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
         if self._returncode is not None:
             self._try_finish()
 
+    def close(self) -> None:
+        """Kill the child and close its pipes; after its loop was closed, kill it."""
+        if self._loop is None or not self._loop.is_closed():
+            super().close()
+            return
+        # The transports of its pipes can schedule nothing any more. Stock asyncio passes them over since gh-114177.
+        pipes, self._pipes = self._pipes, {}
+        try:
+            super().close()
+        finally:
+            self._pipes = pipes
+
     # ---- exit
 
     def watch(self) -> None:
