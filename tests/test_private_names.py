@@ -194,6 +194,7 @@ OWN = {
     "_stop_serving",  # the same
     "_signal_handlers",  # asyncio's Unix loop has it, too
     "_children",  # of tokioloop.subprocess
+    "_pipes_connected",  # of BaseSubprocessTransport in later CPythons only; set for them
 }
 """Private names of ours, or documented, that asyncio has somewhere too."""
 

@@ -61,6 +61,7 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
             del self._pipes[fd]
             files[fd].close()
         self._pending_calls = None
+        self._pipes_connected = True  # as far as they were: later CPythons ask, and would wake the waiters twice
         self._protocol = asyncio.SubprocessProtocol()
         self.close()
         if self._returncode is not None:
