@@ -81,7 +81,7 @@ pub struct State {
     /// The exception for `connection_lost`.
     pub error: Option<PyErr>,
     pub peers: Peers,
-    /// What a batch brings, on its way to the machine; kept for its memory.
+    /// What a batch brings, from a sender who is new on: on its way to the machine.
     pub arrivals: Vec<Arrival>,
     /// Registered for writability, too.
     pub watches_write: bool,

@@ -243,9 +243,12 @@ impl DatagramTransport {
 
     fn handle_readable(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
-        let (wants, undelivered) = this.state.with(py, |state| {
+        let (wants, undelivered, errored, unasked) = this.state.with(py, |state| {
             state.read_queued = false;
-            (state.machine.wants_read(), state.machine.has_undelivered())
+            let (wants, undelivered) = (state.machine.wants_read(), state.machine.has_undelivered());
+            let asks = wants && !undelivered;
+            let errored = asks && std::mem::take(&mut state.errored);
+            (wants, undelivered, errored, asks && std::mem::take(&mut state.unasked) || errored)
         });
         if !wants {
             return Ok(());
@@ -258,10 +261,6 @@ impl DatagramTransport {
         if let Err(error) = this.live_fd(py) {
             return Self::error_reported(slf, &io_error(py, &error));
         }
-        let (unasked, errored) = this.state.with(py, |state| {
-            let errored = std::mem::take(&mut state.errored);
-            (std::mem::take(&mut state.unasked) || errored, errored)
-        });
         let received = if this.family == Family::Other {
             Self::receive_by_python(slf, unasked)
         } else {
@@ -313,25 +312,31 @@ impl DatagramTransport {
     /// A batch of datagrams, by `recvfrom(2)`: as fast as `recvmmsg(2)` for ten of them, and faster for one.
     fn receive(slf: &Bound<'_, Self>, unasked: bool) -> PyResult<(usize, bool, Option<PyErr>)> {
         let (py, this) = (slf.py(), slf.get());
-        let ((count, more, error), mut arrivals) = this.owner.get().scratch.with(py, |scratch| {
+        let ((count, more, error), arrivals) = this.owner.get().scratch.with(py, |scratch| {
             if scratch.is_empty() {
                 scratch.resize(SCRATCH, 0);
             }
             this.state.with(py, |state| {
-                let State { source, peers, arrivals, .. } = state;
+                let State { machine, source, peers, arrivals, .. } = state;
                 let drained = source.as_ref().map_or((0, false, None), |source| {
                     source.drain(BATCH, unasked, |fd| {
                         let (n, address) = sys::recv_from(fd, scratch)?;
                         let known = peers.shown(address_bytes(&address)).map(|shown| shown.clone_ref(py));
                         let data = PyBytes::new(py, &scratch[..n]).unbind();
-                        arrivals.push(Arrival { data, from: known.ok_or_else(|| Box::new(address)) });
+                        match known {
+                            Some(from) if arrivals.is_empty() => {
+                                machine.handle_received(std::iter::once(Received { data, from }));
+                            }
+                            known => arrivals.push(Arrival { data, from: known.ok_or_else(|| Box::new(address)) }),
+                        }
                         Ok(())
                     })
                 });
                 (drained, std::mem::take(arrivals))
             })
         });
-        for Arrival { data, from } in arrivals.drain(..) {
+        // From a sender who is new on, in their order.
+        for Arrival { data, from } in arrivals {
             let from = match from {
                 Ok(known) => known,
                 Err(address) => {
@@ -344,7 +349,6 @@ impl DatagramTransport {
             };
             this.state.with(py, |state| state.machine.handle_received(std::iter::once(Received { data, from })));
         }
-        this.state.with(py, |state| state.arrivals = arrivals);
         Ok((count, more, error.map(|error| io_error(py, &error))))
     }
 
