@@ -258,7 +258,7 @@ def test_of_a_file_that_was_read_before_the_position_is_right_too(loop, run, way
 @WAYS
 def test_what_is_no_regular_file_is_read_and_sent(loop, run, way):
     """With an offset, too, where it can seek."""
-    content = pattern(300_000)
+    content = pattern(30_000)  # what the kernel takes
 
     class OnlyReads:
         def __init__(self):
@@ -271,11 +271,11 @@ def test_what_is_no_regular_file_is_read_and_sent(loop, run, way):
 
     async def main():
         async with sender(way, loop) as (end, theirs):
-            reading = loop.create_task(aside(peers.recv_exactly, theirs, 301_004))
+            reading = loop.create_task(aside(peers.recv_exactly, theirs, 31_004))
             file = io.BytesIO(content)
             assert await end.sendfile(file, 1000, 1000) == 1000
             assert file.tell() == 2000
-            assert await end.sendfile(OnlyReads()) == 300_000
+            assert await end.sendfile(OnlyReads()) == 30_000
             await end.write(b"next")
             assert await reading == content[1000:2000] + content + b"next"
 

@@ -164,7 +164,7 @@ def test_a_transport_that_is_closed_meanwhile_ends_it(loop, run, method):
 @clause("sendfile.transport.protocol-back")
 @pytest.mark.parametrize("native", [True, False], ids=["file", "file-like"])
 def test_the_protocol_gets_what_the_peer_sent_meanwhile(loop, run, native):
-    content = pattern(LARGE)
+    content = bytes(range(256)) * (LARGE // 256)  # equal blocks: whether each arrives is for another test to say
 
     async def main(file):
         async with sender(ByTransport, loop) as (end, theirs):
@@ -222,6 +222,23 @@ def test_a_protocol_is_told_that_what_sendfile_left_behind_pauses_it(loop, run):
             assert await aside(peers.recv_exactly, theirs, 4) == b"next"
             await end.close()
             assert follows_grammar(end.protocol.calls), end.protocol.calls
+
+    run(main())
+
+
+@clause("sendfile.fallback.slow-peer")
+def test_what_is_no_regular_file_arrives_as_it_is_at_a_slow_peer(loop, run):
+    """The next block is read while the one before is still in the transport's buffer."""
+    content = pattern(1_000_000)
+
+    async def main():
+        async with sender(ByTransport, loop) as (end, theirs):
+            end.transport.set_write_buffer_limits(high=100_000)
+            task = asyncio.ensure_future(end.sendfile(io.BytesIO(content)))
+            while end.transport.get_write_buffer_size() <= 100_000:
+                await asyncio.sleep(0)
+            assert await aside(peers.recv_exactly, theirs, len(content)) == content
+            assert await task == len(content)
 
     run(main())
 
