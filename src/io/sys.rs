@@ -162,12 +162,12 @@ pub fn write_vectored(fd: BorrowedRawFd, slices: &[io::IoSlice<'_>]) -> io::Resu
     cvt(unsafe { libc::writev(fd.0, slices.as_ptr().cast(), count) })
 }
 
-/// `poll(2)` without waiting: whether a write would not block, or fail at once.
+/// `poll(2)` without waiting: whether a write would not block nor fail, as on a socket whose connection is made.
 ///
 /// # Errors
 /// The errno; `EBADF` for a closed number.
 pub fn is_writable(fd: BorrowedRawFd) -> io::Result<bool> {
-    is_ready(fd, libc::POLLOUT)
+    Ok(ready(fd, libc::POLLOUT)? == libc::POLLOUT)
 }
 
 /// `poll(2)` without waiting: whether a read would not block, or fail at once.
@@ -175,22 +175,25 @@ pub fn is_writable(fd: BorrowedRawFd) -> io::Result<bool> {
 /// # Errors
 /// The errno; `EBADF` for a closed number.
 pub fn is_readable(fd: BorrowedRawFd) -> io::Result<bool> {
-    is_ready(fd, libc::POLLIN)
+    Ok(ready(fd, libc::POLLIN)? != 0)
 }
 
-fn is_ready(fd: BorrowedRawFd, events: libc::c_short) -> io::Result<bool> {
+fn ready(fd: BorrowedRawFd, events: libc::c_short) -> io::Result<libc::c_short> {
     let mut polled = libc::pollfd { fd: fd.0, events, revents: 0 };
-    let found = loop {
+    loop {
         // SAFETY: one live `pollfd`.
         match cvt(unsafe { libc::poll(&raw mut polled, 1, 0) } as isize) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            found => break found?,
+            found => {
+                found?;
+                break;
+            }
         }
-    };
+    }
     if polled.revents & libc::POLLNVAL != 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
-    Ok(found > 0)
+    Ok(polled.revents)
 }
 
 /// `accept4(2)`: the connection is non-blocking and closed on exec.

@@ -324,9 +324,11 @@ impl SockOperation {
                 }
                 Self::unless_blocked(py, accepted)
             }
-            // Over loopback a connection is made before `connect(2)` returns: then nothing is registered at all.
+            // Over loopback a connection is made before `connect(2)` returns: then nothing is registered at all. A refusal
+            // is waited for, as in asyncio: who cancels the operation before the next look leaves it to the next connect.
             Request::Connected => {
-                let connected = sys::is_writable(fd).map_err(|error| io_error(py, &error))?;
+                let waited = self.state.with(py, |state| state.kind.take()).is_none();
+                let connected = waited || sys::is_writable(fd).map_err(|error| io_error(py, &error))?;
                 Ok(if connected { Attempt::Done(py.None()) } else { Attempt::Blocked })
             }
         }
