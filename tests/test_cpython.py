@@ -12,7 +12,7 @@ from tests import support
 from tests.cpython import __main__ as harness
 from tests.cpython import exceptions
 
-MODULES = exceptions.read().modules
+MODULES = exceptions.modules().modules
 
 
 def compare(*options: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -95,19 +95,17 @@ def fake(tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": f"{tmp_path}:{support.PROJECT}"}
 
 
-def entries(folder: Path, *tests: str) -> str:
-    """The path of a file of exceptions for the loop under test, with these tests in it."""
-    label = harness._label(support.LOOP)
-    path = folder / "exceptions.toml"
-    rows = [f'[[differs]]\ntest = "{test}"\nkind = "internals"\nreason = "for this test"\n' for test in tests]
-    path.write_text(f'loop = "{label}"\nmodules = ["fake.tests"]\n' + "\n".join(rows))
-    return str(path)
+def files(folder: Path, *tests: str) -> tuple[str, ...]:
+    """Options that have the module of tests compared, with these tests declared."""
+    modules, declared = folder / "modules.toml", folder / "deviations.toml"
+    modules.write_text('modules = ["fake.tests"]\n')
+    declared.write_text("\n".join(f'[[cpython]]\ntest = "{test}"\nreason = "for this test"\n' for test in tests))
+    return ("--modules", str(modules), "--deviations", str(declared), "--module", "fake.tests", "--timeout", "1")
 
 
 @pytest.mark.timeout(120)
 def test_what_differs_is_named_and_costs_only_itself(tmp_path: Path, fake: dict[str, str]) -> None:
-    options = ("--exceptions", entries(tmp_path), "--timeout", "1", "--module", "fake.tests")
-    done = compare(*options, **fake)
+    done = compare(*files(tmp_path), **fake)
     assert done.returncode == 1, done.stdout + done.stderr
     wrong = [line.removeprefix("differs: fake.tests.Tests.") for line in done.stdout.splitlines() if "differs:" in line]
     assert [line.partition(":")[0] for line in wrong] == [
@@ -127,12 +125,11 @@ def test_what_differs_is_named_and_costs_only_itself(tmp_path: Path, fake: dict[
 @pytest.mark.timeout(120)
 def test_what_is_declared_may_differ_and_a_stale_entry_may_not_stand(tmp_path: Path, fake: dict[str, str]) -> None:
     differing = [f"fake.tests.Tests.test_{name}" for name in ("crashes", "exits", "fails", "hangs", "skips")]
-    options = ("--timeout", "1", "--module", "fake.tests")
-    done = compare("--exceptions", entries(tmp_path, *differing), *options, **fake)
+    done = compare(*files(tmp_path, *differing), **fake)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "differ as declared, internals" in done.stdout
+    assert "differ as declared: 5" in done.stdout
     stale = (*differing, "fake.tests.Tests.test_passes", "fake.tests.Tests.test_gone")
-    done = compare("--exceptions", entries(tmp_path, *stale), *options, **fake)
+    done = compare(*files(tmp_path, *stale), **fake)
     assert done.returncode == 1
     lines = [line for line in done.stdout.splitlines() if line.startswith("stale")]
     assert len(lines) == 2, done.stdout
@@ -140,9 +137,12 @@ def test_what_is_declared_may_differ_and_a_stale_entry_may_not_stand(tmp_path: P
     assert "test_gone" in lines[0] + lines[1]
 
 
-def test_an_entry_needs_a_reason_and_a_known_kind(tmp_path: Path) -> None:
-    path = tmp_path / "exceptions.toml"
-    for text in ('test = "a"\nkind = "later"', 'test = "a"\nreason = "b"', 'test = "a"\nreason = "b"\nkind = "c"'):
-        path.write_text(f'loop = "x"\nmodules = []\n[[differs]]\n{text}\n')
+def test_an_entry_needs_a_reason_and_stands_once(tmp_path: Path) -> None:
+    path = tmp_path / "deviations.toml"
+    good = '[[cpython]]\ntest = "a"\nreason = "b"\n'
+    path.write_text(good + 'until = "3.99"\n')
+    assert [entry.test for entry in exceptions.read(path)] == ["a"]
+    for text in ('[[cpython]]\ntest = "a"\n', good + good, good + 'kind = "c"\n', good + 'since = "later"\n'):
+        path.write_text(text)
         with pytest.raises(exceptions.ExceptionsError):
             exceptions.read(path)

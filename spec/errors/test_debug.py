@@ -71,7 +71,7 @@ def test_a_slow_callback_is_logged_however_it_was_scheduled(loop, run, slow, kin
 
     def called(*_):
         slow_callback()
-        loop.remove_reader(ours)
+        loop.remove_reader(ours.fileno())
         loop.stop()
 
     with ours, theirs:
@@ -79,7 +79,7 @@ def test_a_slow_callback_is_logged_however_it_was_scheduled(loop, run, slow, kin
             loop.call_later(0, called)
         elif kind == "reader":
             theirs.send(b"readable")
-            loop.add_reader(ours, called)
+            loop.add_reader(ours.fileno(), called)
         elif kind == "threadsafe":
             peers.thread(loop.call_soon_threadsafe, called).result()
         else:

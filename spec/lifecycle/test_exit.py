@@ -20,8 +20,8 @@ OPEN = {
     "watcher": """
         import socket
         pair = socket.socketpair()
-        loop.add_reader(pair[0], print)
-        loop.add_writer(pair[1], print)
+        loop.add_reader(pair[0].fileno(), print)
+        loop.add_writer(pair[1].fileno(), print)
     """,
     "server": "server = loop.run_until_complete(loop.create_server(asyncio.Protocol, '127.0.0.1', 0))",
     "connection": """

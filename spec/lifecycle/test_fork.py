@@ -116,7 +116,7 @@ def test_the_parent_goes_on_with_what_it_has_open(loop, run, loop_factory):
         arrived = loop.create_future()
         transport, _ = await loop.create_connection(Protocol, sock=ours)
         watched, fired, woken = loop.create_future(), loop.create_future(), loop.create_future()
-        loop.add_reader(reading, lambda: (loop.remove_reader(reading), watched.set_result(None)))
+        loop.add_reader(reading.fileno(), lambda: (loop.remove_reader(reading.fileno()), watched.set_result(None)))
         loop.call_later(0.01, fired.set_result, None)
         assert programs.forked(lambda: use_new_loop(loop_factory)) == ANSWER
         with peers.thread(wake, loop, woken):
@@ -144,7 +144,7 @@ def test_the_parent_goes_on_with_what_it_has_open(loop, run, loop_factory):
 def test_what_the_child_closes_stays_open_in_the_parent(loop, run):
     async def main():
         watched, woken = loop.create_future(), loop.create_future()
-        loop.add_reader(reading, lambda: (loop.remove_reader(reading), watched.set_result(None)))
+        loop.add_reader(reading.fileno(), lambda: (loop.remove_reader(reading.fileno()), watched.set_result(None)))
         await asyncio.sleep(0.001)
         return watched, woken
 

@@ -17,7 +17,6 @@ swapped-in loops made in the meantime. A test that started and never stopped end
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import faulthandler
 import fnmatch
 import functools
@@ -74,16 +73,6 @@ def swap(loops: Loops) -> None:
     asyncio.SelectorEventLoop = SelectorEventLoop  # type: ignore[misc, assignment]
     if hasattr(asyncio, "EventLoop"):
         asyncio.EventLoop = SelectorEventLoop  # type: ignore[misc, assignment]
-    if hasattr(unix_events, "SafeChildWatcher"):
-        # test_events attaches one before every test, which takes `add_signal_handler`; without it only the tests that
-        # start a process are to fail.
-        attach = unix_events.SafeChildWatcher.attach_loop
-
-        def attach_loop(watcher: Any, loop: asyncio.AbstractEventLoop | None) -> None:
-            with contextlib.suppress(NotImplementedError):
-                attach(watcher, loop)
-
-        unix_events.SafeChildWatcher.attach_loop = attach_loop  # type: ignore[method-assign]
     if not issubclass(loops.cls, asyncio.BaseEventLoop):
         # The tests' own helper reads `loop._default_executor` before it closes a loop.
         from test.test_asyncio import utils

@@ -1,4 +1,4 @@
-"""Reads `exceptions.toml`: which tests are not run, and which may differ on our loop and why."""
+"""Which of CPython's tests are run (`modules.toml`), and which may differ on a loop (`spec/deviations/<loop>.toml`)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-FILE = Path(__file__).with_name("exceptions.toml")
-KINDS = {"later": "a part that is not built yet", "internals": "asks for what only CPython's own loop has inside"}
+from spec._kit import deviations
+from spec._kit.clauses import SpecError
+
+FILE = Path(__file__).with_name("modules.toml")
+ROOT = Path(deviations.__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,6 @@ class Entry:
 
     test: str
     reason: str
-    kind: str = ""
     since: tuple[int, ...] = ()
     until: tuple[int, ...] = (99,)
     platform: str = ""
@@ -34,45 +36,43 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Exceptions:
-    """The file: `modules` to compare, `not_run` on any loop, `differs` on the loop called `loop`."""
+class Modules:
+    """What is compared: `modules`, without the tests that are `not_run` on any loop."""
 
-    loop: str
     modules: list[str]
     not_run: list[Entry]
-    differs: list[Entry]
 
 
 class ExceptionsError(Exception):
-    """The file is wrong; the message says where."""
+    """A file is wrong; the message says where."""
 
 
-def read(path: Path = FILE) -> Exceptions:
-    """Parse `path`. ExceptionsError where an entry lacks a reason, names an unknown kind or stands twice."""
+def modules(path: Path = FILE) -> Modules:
+    """Parse a file of modules. ExceptionsError where an entry lacks its test or its reason."""
     data = tomllib.loads(path.read_text(encoding="utf-8"))
-    seen: set[str] = set()
-    tables: dict[str, list[Entry]] = {"not_run": [], "differs": []}
-    for table, entries in tables.items():
-        for raw in data.get(table, []):
-            entry = _entry(table, raw)
-            if entry.test in seen:
-                raise ExceptionsError(f"{table}: {entry.test} stands twice")
-            seen.add(entry.test)
-            entries.append(entry)
-    return Exceptions(data["loop"], data["modules"], tables["not_run"], tables["differs"])
+    return Modules(data["modules"], [_entry(path, raw) for raw in data.get("not_run", [])])
 
 
-def _entry(table: str, raw: dict[str, str]) -> Entry:
-    test = raw.get("test", "")
-    unknown = raw.keys() - {"test", "reason", "kind", "since", "until", "platform"}
-    if not test or not raw.get("reason") or unknown:
-        raise ExceptionsError(f"{table}: {raw}: needs test and reason, knows kind, since, until, platform")
-    if table == "differs" and raw.get("kind") not in KINDS:
-        raise ExceptionsError(f"{table}: {test}: kind is one of {', '.join(KINDS)}")
+def of_loop(label: str) -> list[Entry]:
+    """The tests that may differ on the loop with this label, on this CPython."""
+    return read(deviations.path_of(ROOT, label))
+
+
+def read(path: Path) -> list[Entry]:
+    """The `[[cpython]]` entries of a file that apply here. ExceptionsError where one is wrong."""
+    try:
+        found = deviations.cpython_tests(path)
+    except SpecError as error:
+        raise ExceptionsError(str(error)) from error
+    return [entry for entry in (_entry(path, raw) for raw in found) if entry.applies]
+
+
+def _entry(path: Path, raw: dict[str, str]) -> Entry:
+    if not raw.get("test") or not raw.get("reason") or raw.keys() - {"test", "reason", "since", "until", "platform"}:
+        raise ExceptionsError(f"{path}: {raw}: needs test and reason, knows since, until, platform")
     return Entry(
-        test=test,
+        test=raw["test"],
         reason=raw["reason"],
-        kind=raw.get("kind", ""),
         since=_version(raw.get("since", "0")),
         until=_version(raw.get("until", "99")),
         platform=raw.get("platform", ""),
