@@ -70,7 +70,7 @@ def test_callbacks_and_timers_run_while_a_lookup_waits(loop, run, blocked, which
         task = loop.create_task(lookups(loop)[which]())
         await blocked.waits(task)
         await turns(20)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # clause-delay
         done = task.done()
         blocked.go.set()
         return await task, done

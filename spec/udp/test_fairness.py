@@ -63,7 +63,7 @@ def test_timers_run_during_a_flood(loop, run):
             await flood(protocol)
             before, begin = len(protocol.received), loop.time()
             for _ in range(10):
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # clause-delay
             return still_flooding(protocol, before), loop.time() - begin
 
     flooding, took = run(main())
