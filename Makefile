@@ -8,7 +8,7 @@ SHELL := /bin/bash
 
 AREA =
 LOOPS = tokioloop asyncio
-TARGET = stream interest turn datagram
+TARGET = stream pipe interest turn datagram
 SECONDS = 60
 BENCH = raw stream proto udp
 # The interpreter to use, a command. Empty: what .venv has, at first the newest of VERSIONS that is there.

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use tokioloop::core::sim::{Decode, datagram, interest, stream, turn};
+use tokioloop::core::stream::Policy;
 
 /// Runs the corpus of `target`; a missing or empty corpus is a failure.
 fn run_corpus(target: &str, run: impl Fn(&[u8])) {
@@ -24,6 +25,18 @@ fn run_corpus(target: &str, run: impl Fn(&[u8])) {
 #[test]
 fn the_stream_corpus_keeps_the_invariants() {
     run_corpus("stream", |bytes| drop(stream::run(&stream::Op::decode(bytes))));
+}
+
+#[test]
+fn the_stream_and_pipe_corpora_keep_the_invariants_of_pipes() {
+    for target in ["stream", "pipe"] {
+        run_corpus(target, |bytes| {
+            let ops = stream::Op::decode(bytes);
+            for policy in [Policy::READ_PIPE, Policy::WRITE_PIPE, Policy::WRITE_DEVICE] {
+                drop(stream::run_as(policy, &ops));
+            }
+        });
+    }
 }
 
 #[test]
