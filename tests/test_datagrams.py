@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import shutil
 import socket
+import subprocess
+import sys
 import warnings
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -286,3 +290,65 @@ def test_every_way_to_send_and_to_receive_is_counted_once(loop: asyncio.Abstract
     for protocol in near, far:
         protocol.transport.close()
     ticks(loop, 2)
+
+
+# ---- system calls
+
+BURSTS = """
+import asyncio, sys
+from tests import support
+
+class Echo(asyncio.DatagramProtocol):
+    def connection_made(self, transport):
+        self.transport = transport
+    def datagram_received(self, data, addr):
+        self.transport.sendto(data, addr)
+
+class Burst(Echo):
+    def datagram_received(self, data, addr):
+        self.left -= 1
+        if not self.left:
+            done.set_result(None)
+
+async def main():
+    global done
+    loop = asyncio.get_running_loop()
+    echo, _ = await loop.create_datagram_endpoint(Echo, ("127.0.0.1", 0))
+    to = echo.get_extra_info("sockname")
+    transport, burst = await loop.create_datagram_endpoint(Burst, ("127.0.0.1", 0))
+    for _ in range(100):
+        done, burst.left = loop.create_future(), 10
+        for _ in range(10):
+            transport.sendto(b"x", to)
+        await done
+    echo.close()
+    transport.close()
+
+with asyncio.Runner(loop_factory=support.factory()) as runner:
+    runner.run(main())
+"""
+
+
+def test_ten_datagrams_of_a_turn_are_sent_by_two_calls(tmp_path: Path) -> None:
+    strace = shutil.which("strace")
+    if strace is None or not support.OURS:
+        pytest.skip("counts tokioloop's system calls with strace")
+    summary = tmp_path / "summary"
+    done = subprocess.run(
+        [strace, "-f", "-c", "-e", "trace=network", "-o", str(summary), sys.executable, "-c", BURSTS],
+        cwd=support.PROJECT,
+        env=support.environment(),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    if done.returncode != 0 and "ptrace" in done.stderr:
+        pytest.skip(f"strace may not trace here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    rows = [row.split() for row in summary.read_text().splitlines()]
+    calls = {row[-1]: int(row[3]) for row in rows if len(row) > 4 and row[3].isdigit()}
+    # 2000 datagrams: both ends send ten per turn, the first at once and nine together.
+    assert calls["sendto"] <= 250, calls
+    assert 150 <= calls["sendmmsg"] <= 250, calls
+    assert 2000 <= calls["recvfrom"] <= 2300, calls
