@@ -54,7 +54,6 @@ class UnixMixin(_Base):
     ) -> asyncio.WriteTransport:
         return self._make_pipe(pipe, protocol, waiter, extra, True, _prepare(pipe))
 
-
     def _forget_unix_server(self, sock: socket.socket) -> tuple[str | bytes, int] | None:
         """The path and inode of the file that is to go with a listening socket, if any; asked before it is closed."""
         inode = self._unix_server_sockets.pop(sock, None)
