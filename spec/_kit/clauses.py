@@ -74,11 +74,6 @@ def load_area(root: Path, area: str) -> dict[str, Clause]:
     return found
 
 
-def read_entries(path: Path, table: str) -> list[dict[str, Any]]:
-    """The `[[table]]` entries of a TOML file. SpecError where it is not TOML or has anything else in it."""
-    return read_tables(path, table)[0]
-
-
 def read_tables(path: Path, *tables: str) -> list[list[dict[str, Any]]]:
     """The entries of each of `tables` in a TOML file. SpecError where it is not TOML or has anything else in it."""
     try:
