@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from spec._meta import api_mutants
+from spec._meta.mutation import Mutation
 
-ROOT = Path(api_mutants.__file__).resolve().parent.parent
 FILES = "sendfile/test_files.py::"
 SENDING = "sendfile/test_sending.py::"
 TRANSPORTS = "sendfile/test_transports.py::"
@@ -84,32 +78,20 @@ CAUGHT_BY = {
 }
 # What none of them breaks: a mutant that fails everything shows nothing.
 HARMLESS = READING + "test_readexactly_of_a_negative_number_raises[{}]"
+MUTATION = Mutation(api_mutants, CAUGHT_BY, HARMLESS, patience=3)
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory) -> dict[str, str]:
-    """Outcomes by test, of one run of some tests on the mutants."""
-    results = tmp_path_factory.mktemp("mutants") / "run.json"
-    loops = [f"--loop=spec._meta.api_mutants:{name}" for name in CAUGHT_BY]
-    tests = [str(ROOT / test.format(name)) for name, caught in CAUGHT_BY.items() for test in (*caught, HARMLESS)]
-    command = [sys.executable, "-m", "pytest", "-q", "--spec-timeout=3", f"--spec-json={results}", *loops, *tests]
-    run = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True, timeout=170, check=False)
-    assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout + run.stderr
-    document = json.loads(results.read_text(encoding="utf-8"))
-    return {test["id"].removeprefix("spec/"): test["outcome"] for test in document["tests"]}
+    return MUTATION.outcomes(tmp_path_factory.mktemp("mutants"))
 
 
 def test_every_mutant_is_listed():
-    classes = [
-        name
-        for name, value in inspect.getmembers(api_mutants, inspect.isclass)
-        if value.__module__ == api_mutants.__name__ and name.startswith("Spec")
-    ]
-    assert sorted(CAUGHT_BY) == sorted(classes)
+    assert sorted(CAUGHT_BY) == MUTATION.classes()
 
 
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize(("mutant", "test"), [(mutant, test) for mutant, tests in CAUGHT_BY.items() for test in tests])
+@pytest.mark.timeout(250)
+@pytest.mark.parametrize(("mutant", "test"), MUTATION.pairs())
 def test_a_mutant_fails_the_test_that_forbids_what_it_does(outcomes, mutant, test):
     assert outcomes[test.format(mutant)] == "failed"
     assert outcomes[HARMLESS.format(mutant)] == "passed"
