@@ -71,6 +71,7 @@ test-real: $(VENV)/.built-dev ## Test with real programs, PostgreSQL and Redis (
 
 # One interpreter's part of `make test`.
 test-python: $(VENV)/.built-dev
+	$(PY) -m pip install --quiet --group real
 	$(PY) -m pytest tests spec/_meta
 	$(PY) -m spec --loop tokioloop --loop asyncio
 	@echo "== tests and suite on $$($(PY) -c 'import platform; print(platform.python_implementation(), platform.python_version())'): passed"
