@@ -16,6 +16,8 @@ PYTHON =
 VERSIONS = 3.13 3.12 3.11
 # `make test` runs on the main interpreter, then on these where they are installed.
 ALSO = 3.11
+# The tests of the suite itself: once is enough.
+META = spec/_meta
 VENV = .venv
 # The build for the main interpreter; another one's is beside it, or they would undo each other's.
 CARGO_TARGET_DIR ?= target
@@ -51,7 +53,7 @@ test: lint test-core ## Run everything: lint, test-core, then tests/ and the sui
 	for version in $(ALSO); do \
 		[ "$$version" != "$$main" ] || continue; \
 		if python=$$(.ci/find-python --version $$version); then \
-			$(MAKE) --no-print-directory test-python VENV=.venv-$$version PYTHON="$$python" \
+			$(MAKE) --no-print-directory test-python META= VENV=.venv-$$version PYTHON="$$python" \
 				CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/python-$$version; \
 		else \
 			echo "== Python $$version is not installed: not tested on it"; \
@@ -72,7 +74,7 @@ test-real: $(VENV)/.built-dev ## Test with real programs, PostgreSQL and Redis (
 # One interpreter's part of `make test`.
 test-python: $(VENV)/.built-dev
 	$(PY) -m pip install --quiet --group real
-	$(PY) -m pytest tests spec/_meta
+	$(PY) -m pytest tests $(META)
 	$(PY) -m spec --loop tokioloop --loop asyncio
 	@echo "== tests and suite on $$($(PY) -c 'import platform; print(platform.python_implementation(), platform.python_version())'): passed"
 

@@ -129,9 +129,12 @@ async def _send(
                 break
             sent += n
             room -= n
-    finally:
+    except BaseException:
         if sent:
             _leave_at(file, offset + sent)
+        raise
+    # Where nothing was left to send, too; CPython before 3.14.10 leaves the position alone then.
+    _leave_at(file, offset + sent)
     return sent
 
 

@@ -60,7 +60,8 @@ def test_offset_and_count_say_which_part_is_sent(loop, run, way, offset, count, 
         return file.tell()
 
     with file_of(content) as file:
-        assert run(main(file)) == (offset + sent if sent else 0)
+        # Where nothing is sent, CPython sets the position since 3.14.10 only.
+        assert run(main(file)) in ({offset + sent} if sent else {offset, 0})
 
 
 @clause("sendfile.file.part")
