@@ -93,6 +93,8 @@ def _run_child(item: pytest.Item, writing: int, dump: IO[bytes], known_leaks: Co
     """In the child: run the item, send the reports, end without unwinding the parent's stack."""
     try:
         os.setpgid(0, 0)
+        # Of nohup(1), which has it ignored; Ctrl-C in the background is seen to for the whole run.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         faulthandler.enable(file=dump, all_threads=True)
         try:
