@@ -352,3 +352,42 @@ def test_ten_datagrams_of_a_turn_are_sent_by_two_calls(tmp_path: Path) -> None:
     assert calls["sendto"] <= 250, calls
     assert 150 <= calls["sendmmsg"] <= 250, calls
     assert 2000 <= calls["recvfrom"] <= 2300, calls
+
+
+@pytest.mark.parametrize("peers", [3, 9, 200])
+def test_each_of_many_peers_is_known_by_its_address_and_answered(loop: asyncio.AbstractEventLoop, peers: int) -> None:
+    class Answering(Recorder):
+        senders: list[Any]
+
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            self.got.append(data)
+            self.senders.append(addr)
+            # By the tuple that came, and by one that is only equal.
+            self.transport.sendto(data + b" received", addr)
+            self.transport.sendto(data + b" answered", (addr[0], addr[1]))
+
+    create = loop.create_datagram_endpoint(Answering, local_addr=LOCALHOST)
+    transport, protocol = loop.run_until_complete(create)
+    protocol.senders = []
+    address = transport.get_extra_info("sockname")
+    socks = [socket.socket(type=socket.SOCK_DGRAM) for _ in range(peers)]
+    try:
+        for sock in socks:
+            sock.bind(LOCALHOST)
+            sock.settimeout(15)
+        for _ in range(3):
+            for number, sock in enumerate(socks):
+                sock.sendto(b"%d" % number, address)
+                if number % 10 == 9:
+                    received(loop, protocol, len(protocol.got) + 10)
+            received(loop, protocol, -len(protocol.got) % peers + len(protocol.got))
+            ticks(loop, 2)
+            for number, sock in enumerate(socks):
+                assert sock.recv(100) == b"%d received" % number
+                assert sock.recv(100) == b"%d answered" % number
+        assert protocol.senders == [sock.getsockname() for sock in socks] * 3
+    finally:
+        for sock in socks:
+            sock.close()
+        transport.close()
+        ticks(loop, 2)

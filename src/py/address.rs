@@ -4,7 +4,7 @@
 //! `<broadcast>`, scopes by name, other families, mistakes) is left to the socket's own methods, so that it means, or
 //! raises, what it does there.
 //!
-//! The last few addresses are kept with their Python objects: whoever answers a datagram sends to the very tuple that came
+//! The addresses met last, up to 64, are kept with their Python objects: whoever answers a datagram sends to the very tuple that came
 //! with it, and most datagrams come from somebody who sent one before.
 
 use std::ffi::OsStr;
@@ -18,25 +18,62 @@ use socket2::SockAddr;
 use crate::io::datagram::{self, Family, Name};
 use crate::io::sys::address_bytes;
 
-/// Addresses kept per endpoint.
-const KEPT: usize = 8;
+/// Addresses in a bucket.
+const WAYS: usize = 8;
 
-/// The addresses that an endpoint met last.
+/// Buckets of an endpoint that has met more peers than one bucket holds.
+const BUCKETS: usize = 8;
+
+/// The addresses that an endpoint met last: one bucket, searched in order, until that is full; then several, by a hash of
+/// the address's bytes.
 #[derive(Debug, Default)]
 pub struct Peers {
-    kept: [Option<(SockAddr, Py<PyAny>)>; KEPT],
+    /// Empty, or [`WAYS`] for each bucket.
+    kept: Vec<Option<(SockAddr, Py<PyAny>)>>,
     /// Where the last one was found: mostly, it is the next one, too.
     last: usize,
     next: usize,
+    /// By the address in memory of a Python object: where it may be.
+    by_object: Vec<u8>,
+}
+
+/// Which of `count` places, a power of two.
+#[inline]
+fn place(words: impl Iterator<Item = u64>, count: usize) -> usize {
+    // Fibonacci hashing: the upper bits are the mixed ones.
+    let hash = words.fold(0u64, |hash, word| (hash.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    #[allow(clippy::cast_possible_truncation)] // 16 bits
+    let hash = (hash >> 48) as usize;
+    hash & (count - 1)
+}
+
+fn words(name: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    name.chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_ne_bytes(word)
+    })
+}
+
+fn object_place(shown: *const pyo3::ffi::PyObject) -> usize {
+    place(std::iter::once(shown.addr() as u64), WAYS * BUCKETS * 2)
 }
 
 impl Peers {
+    /// Where the bucket begins that an address with these bytes belongs to.
+    #[inline]
+    fn bucket(&self, name: &[u8]) -> usize {
+        let buckets = self.kept.len() / WAYS;
+        if buckets > 1 { place(words(name), buckets) * WAYS } else { 0 }
+    }
+
     /// The Python object of the address with these bytes.
     #[inline]
     pub fn shown(&mut self, name: &[u8]) -> Option<&Py<PyAny>> {
         let is = |kept: &Option<(SockAddr, _)>| kept.as_ref().is_some_and(|(at, _)| address_bytes(at) == name);
-        if !is(&self.kept[self.last]) {
-            self.last = self.kept.iter().position(is)?;
+        if !self.kept.get(self.last).is_some_and(is) {
+            let begin = self.bucket(name);
+            self.last = begin + self.kept.get(begin..begin + WAYS)?.iter().position(is)?;
         }
         self.kept[self.last].as_ref().map(|(_, shown)| shown)
     }
@@ -45,17 +82,48 @@ impl Peers {
     #[inline]
     pub fn address(&mut self, shown: &Bound<'_, PyAny>) -> Option<&SockAddr> {
         let is = |kept: &Option<(_, Py<PyAny>)>| kept.as_ref().is_some_and(|(_, object)| object.is(shown));
-        if !is(&self.kept[self.last]) {
-            self.last = self.kept.iter().position(is)?;
+        if !self.kept.get(self.last).is_some_and(is) {
+            self.last = match self.by_object.get(object_place(shown.as_ptr())) {
+                Some(&at) if self.kept.get(usize::from(at)).is_some_and(is) => usize::from(at),
+                _ => self.kept.iter().position(is)?,
+            };
         }
         self.kept[self.last].as_ref().map(|(address, _)| address)
     }
 
     /// Keeps one; gives back the one that leaves for it, to be dropped outside the caller's borrow.
     pub fn keep(&mut self, address: SockAddr, shown: Py<PyAny>) -> Option<(SockAddr, Py<PyAny>)> {
-        self.last = self.next;
-        self.next = (self.next + 1) % KEPT;
+        match self.kept.len() {
+            0 => self.kept.resize_with(WAYS, || None),
+            WAYS if self.next == WAYS => self.grow(),
+            _ => {}
+        }
+        let begin = self.bucket(address_bytes(&address));
+        let bucket = &self.kept[begin..begin + WAYS];
+        self.last = begin + bucket.iter().position(Option::is_none).unwrap_or(self.next % WAYS);
+        self.next += 1;
+        self.note(shown.as_ptr(), self.last);
         self.kept[self.last].replace((address, shown))
+    }
+
+    /// The only bucket is full: from now on there are several.
+    fn grow(&mut self) {
+        let met = std::mem::take(&mut self.kept);
+        self.kept.resize_with(WAYS * BUCKETS, || None);
+        self.by_object = vec![0; WAYS * BUCKETS * 2];
+        for (address, shown) in met.into_iter().flatten() {
+            // What was in one bucket fits into any.
+            let begin = self.bucket(address_bytes(&address));
+            let free = self.kept[begin..begin + WAYS].iter().position(Option::is_none).unwrap_or(0);
+            self.note(shown.as_ptr(), begin + free);
+            self.kept[begin + free] = Some((address, shown));
+        }
+    }
+
+    fn note(&mut self, shown: *const pyo3::ffi::PyObject, at: usize) {
+        if let (Some(place), Ok(at)) = (self.by_object.get_mut(object_place(shown)), u8::try_from(at)) {
+            *place = at;
+        }
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
