@@ -53,10 +53,15 @@ class SignalHandler(NamedTuple):
 
 
 class SignalPipe(NamedTuple):
-    """Both ends, non-blocking: the loop reads, the interpreter writes."""
+    """Both ends, non-blocking: the loop reads, the interpreter writes.
+
+    By number, too: a loop that goes unclosed may find its files finalized before it.
+    """
 
     reading: io.FileIO
     writing: io.FileIO
+    reading_fd: int
+    writing_fd: int
 
     @classmethod
     def open(cls) -> SignalPipe:
@@ -64,7 +69,7 @@ class SignalPipe(NamedTuple):
         ends = os.pipe()
         for end in ends:
             os.set_blocking(end, False)
-        return cls(io.FileIO(ends[0], "rb"), io.FileIO(ends[1], "wb"))
+        return cls(io.FileIO(ends[0], "rb"), io.FileIO(ends[1], "wb"), *ends)
 
     def drain(self) -> bytes:
         """What is in it."""
@@ -217,7 +222,7 @@ class SignalMixin(_Base):
             raise
         else:
             if pipe is not None:
-                self.remove_reader(pipe.reading.fileno())
+                self.remove_reader(pipe.reading_fd)
                 pipe.close()
         finally:
             self._signal_pipe = None
@@ -229,8 +234,8 @@ class SignalMixin(_Base):
         pipe = self._signal_pipe
         if pipe is None:
             pipe = self._signal_pipe = SignalPipe.open()
-            self.add_reader(pipe.reading.fileno(), self._deliver_signals)
-        return pipe.writing.fileno()
+            self.add_reader(pipe.reading_fd, self._deliver_signals)
+        return pipe.writing_fd
 
     def _take_wakeup_fd(self) -> None:
         ours = self._open_signal_pipe()
@@ -247,7 +252,7 @@ class SignalMixin(_Base):
         except ValueError:
             return  # not the main interpreter, where it was never set
         before, self._wakeup_fd_before = self._wakeup_fd_before, None
-        if current not in (-1, self._signal_pipe.writing.fileno()):
+        if current not in (-1, self._signal_pipe.writing_fd):
             _set_again(current)
         elif before is not None:
             before.set_again()
