@@ -20,70 +20,32 @@ from typing import Any
 import pytest
 
 from spec._kit import peers
+from spec._kit.contracts.recording import Recording
 from spec._kit.contracts.stream import turns
 
 LOCALHOST = "127.0.0.1"
-CALLBACKS = frozenset(
-    {"connection_made", "datagram_received", "error_received", "pause_writing", "resume_writing", "connection_lost"}
-)
 
 
-class Datagrams(asyncio.DatagramProtocol):
-    """Writes down its callbacks. Hooks are passed by the callback's name and run after the call is written down.
+class Datagrams(Recording, asyncio.DatagramProtocol):
+    """Writes down its callbacks. `received` holds (data, address), `failures` the exceptions of error_received."""
 
-    `received` holds (data, address), `failures` the exceptions of error_received, `calls` the names of the callbacks in
-    order, `lost` a future with connection_lost's argument.
-    """
+    CALLBACKS = frozenset(
+        {"connection_made", "datagram_received", "error_received", "pause_writing", "resume_writing", "connection_lost"}
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, **hooks: Callable[..., Any]) -> None:
-        unknown = hooks.keys() - CALLBACKS
-        assert not unknown, f"no such callback: {unknown}"
-        self.hooks = hooks
-        self.calls: list[str] = []
+        super().__init__(loop, **hooks)
         self.received: list[tuple[bytes, Any]] = []
         self.failures: list[Exception] = []
-        self.transport: Any = None
-        self.lost: asyncio.Future[BaseException | None] = loop.create_future()
-        self._loop = loop
-        self._waiting: list[tuple[Callable[[], object], asyncio.Future[None]]] = []
 
     @property
     def data(self) -> list[bytes]:
         """What was received, without the addresses."""
         return [data for data, _ in self.received]
 
-    def _called(self, name: str, *args: object) -> None:
-        self.calls.append(name)
-        try:
-            if hook := self.hooks.get(name):
-                hook(*args)
-        finally:
-            for predicate, future in self._waiting:
-                if not future.done() and predicate():
-                    future.set_result(None)
-
-    async def until(self, predicate: Callable[[], object]) -> None:
-        """Wait until `predicate()` is true; it is looked at after every callback."""
-        if predicate():
-            return
-        entry = (predicate, self._loop.create_future())
-        self._waiting.append(entry)
-        try:
-            await entry[1]
-        finally:
-            self._waiting.remove(entry)
-
-    async def called(self, name: str, times: int = 1) -> None:
-        """Wait until the callback `name` was called `times` times."""
-        await self.until(lambda: self.calls.count(name) >= times)
-
     async def got(self, count: int) -> None:
         """Wait until at least `count` datagrams were received."""
         await self.until(lambda: len(self.received) >= count)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-        self._called("connection_made", transport)
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         self.received.append((data, addr))
@@ -92,17 +54,6 @@ class Datagrams(asyncio.DatagramProtocol):
     def error_received(self, exc: Exception) -> None:
         self.failures.append(exc)
         self._called("error_received", exc)
-
-    def pause_writing(self) -> None:
-        self._called("pause_writing")
-
-    def resume_writing(self) -> None:
-        self._called("resume_writing")
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        if not self.lost.done():
-            self.lost.set_result(exc)
-        self._called("connection_lost", exc)
 
 
 @contextlib.asynccontextmanager

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 LETTERS = {
@@ -40,18 +40,20 @@ def follows_grammar(calls: list[str], *, finished: bool = True) -> bool:
     )
 
 
-class _Recording:
-    """What both recorders share. Hooks are passed by the callback's name and run after the call is written down.
+class Recording:
+    """What all recorders share. Hooks are passed by the callback's name and run after the call is written down.
 
-    `data` holds the bytes received, `calls` the callbacks in order, `lost` a future with connection_lost's argument.
+    `calls` holds the callbacks in order, `lost` a future with connection_lost's argument. The class says in `CALLBACKS`
+    which ones it writes down.
     """
 
+    CALLBACKS: Collection[str] = ()
+
     def __init__(self, loop: asyncio.AbstractEventLoop, **hooks: Callable[..., Any]) -> None:
-        unknown = hooks.keys() - LETTERS.keys()
+        unknown = hooks.keys() - set(self.CALLBACKS)
         assert not unknown, f"no such callback: {unknown}"
         self.hooks = hooks
         self.calls: list[str] = []
-        self.data = bytearray()
         self.transport: Any = None
         self.lost: asyncio.Future[BaseException | None] = loop.create_future()
         self._loop = loop
@@ -82,10 +84,6 @@ class _Recording:
         """Wait until the callback `name` was called `times` times."""
         await self.until(lambda: self.calls.count(name) >= times)
 
-    async def received(self, size: int) -> None:
-        """Wait until at least `size` bytes were received."""
-        await self.until(lambda: len(self.data) >= size)
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         self._called("connection_made", transport)
@@ -95,9 +93,6 @@ class _Recording:
             self.lost.set_result(exc)
         self._called("connection_lost", exc)
 
-    def eof_received(self) -> object:
-        return self._called("eof_received")
-
     def pause_writing(self) -> None:
         self._called("pause_writing")
 
@@ -105,7 +100,24 @@ class _Recording:
         self._called("resume_writing")
 
 
-class Recorder(_Recording, asyncio.Protocol):
+class _Stream(Recording):
+    """What the recorders of streams share: `data` holds the bytes received."""
+
+    CALLBACKS = LETTERS
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, **hooks: Callable[..., Any]) -> None:
+        super().__init__(loop, **hooks)
+        self.data = bytearray()
+
+    async def received(self, size: int) -> None:
+        """Wait until at least `size` bytes were received."""
+        await self.until(lambda: len(self.data) >= size)
+
+    def eof_received(self) -> object:
+        return self._called("eof_received")
+
+
+class Recorder(_Stream, asyncio.Protocol):
     """A Protocol that writes down its callbacks."""
 
     def data_received(self, data: bytes) -> None:
@@ -113,7 +125,7 @@ class Recorder(_Recording, asyncio.Protocol):
         self._called("data_received", data)
 
 
-class BufferedRecorder(_Recording, asyncio.BufferedProtocol):
+class BufferedRecorder(_Stream, asyncio.BufferedProtocol):
     """A BufferedProtocol that writes down its callbacks; its buffer has `size` bytes, and is always the same one."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, size: int = 65536, **hooks: Callable[..., Any]) -> None:
