@@ -57,7 +57,6 @@ pub struct Policy {
 pub struct Step(u16);
 
 impl Step {
-    pub const NONE: Self = Self(0);
     /// Send what is queued: [`Datagram::begin_flush`].
     pub const SEND: Self = Self(1);
     /// Put the transport on the list of the corked, to be flushed when the turn ends.
@@ -78,29 +77,9 @@ impl Step {
     pub const DISCARD: Self = Self(1 << 8);
     /// Schedule `protocol.connection_lost` for the next turn, never inline.
     pub const LOSE: Self = Self(1 << 9);
-
-    #[must_use]
-    pub fn has(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    #[must_use]
-    pub fn is_none(self) -> bool {
-        self.0 == 0
-    }
-
-    fn when(self, condition: bool) -> Self {
-        if condition { self } else { Self::NONE }
-    }
 }
 
-impl std::ops::BitOr for Step {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
+step_flags!(Step);
 
 /// What becomes of a datagram that the user sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -79,7 +79,6 @@ const EPIPE: i32 = 32;
 pub struct Step(u16);
 
 impl Step {
-    pub const NONE: Self = Self(0);
     /// Send from the outbox now.
     pub const SEND: Self = Self(1);
     /// Put the stream on the list of the corked, to be flushed when the turn ends.
@@ -104,29 +103,9 @@ impl Step {
     pub const DISCARD: Self = Self(1 << 10);
     /// Schedule `protocol.connection_lost` for the next turn, never inline.
     pub const LOSE: Self = Self(1 << 11);
-
-    #[must_use]
-    pub fn has(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    #[must_use]
-    pub fn is_none(self) -> bool {
-        self.0 == 0
-    }
-
-    fn when(self, condition: bool) -> Self {
-        if condition { self } else { Self::NONE }
-    }
 }
 
-impl std::ops::BitOr for Step {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
+step_flags!(Step);
 
 /// What becomes of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
