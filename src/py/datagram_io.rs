@@ -20,7 +20,7 @@ use pyo3::types::{PyBytes, PyDict};
 use super::address::{self, Peers};
 use super::cell::GilCell;
 use super::datagram::{Arrival, DatagramTransport, Received, State};
-use super::datagram_send::{CORKED_MAX, WRITE_ERROR, would_block};
+use super::datagram_send::{WRITE_ERROR, would_block};
 use super::errors::{close_unclosed, fault_error, io_error, passes_through, report};
 use super::event_loop::{LoopCore, SCRATCH};
 use super::ffi;
@@ -455,17 +455,8 @@ impl DatagramTransport {
         if step.has(Step::SEND) {
             Self::flush(slf)?;
         }
-        if step.has(Step::CORK) {
-            let full = this.owner.get().corked.with(py, |corked| {
-                let full = corked.len() >= CORKED_MAX;
-                if !full {
-                    corked.push(Endpoint::Datagram(slf.clone().unbind()));
-                }
-                full
-            });
-            if full {
-                Self::uncork(slf)?;
-            }
+        if step.has(Step::CORK) && !this.owner.get().cork(py, || Endpoint::Datagram(slf.clone().unbind())) {
+            Self::uncork(slf)?;
         }
         if step.has(Step::WATCH_WRITE) {
             // Readiness that came in between may be an error's, which only a new registration takes away.

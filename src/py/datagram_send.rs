@@ -13,9 +13,6 @@ use super::ffi;
 use crate::io::datagram;
 use crate::log_debug;
 
-/// How many transports may be corked in one turn; one more is flushed at once.
-pub const CORKED_MAX: usize = 16;
-
 pub const WRITE_ERROR: &str = "Fatal write error on datagram transport";
 
 /// A datagram, or several, at the front of the outbox, as the kernel or Python's socket is to send them.

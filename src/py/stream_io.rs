@@ -25,9 +25,6 @@ use crate::io::source::{self, Received, Source};
 use crate::io::sys::BorrowedRawFd;
 use crate::log_debug;
 
-/// How many transports may be corked in one turn; one more is flushed at once.
-const CORKED_MAX: usize = 16;
-
 /// What a call of a protocol needs.
 struct Callee {
     protocol: Protocol,
@@ -373,17 +370,8 @@ impl StreamTransport {
         if step.has(Step::SEND) {
             Self::flush(slf)?;
         }
-        if step.has(Step::CORK) {
-            let full = this.owner.get().corked.with(py, |corked| {
-                let full = corked.len() >= CORKED_MAX;
-                if !full {
-                    corked.push(Endpoint::Stream(slf.clone().unbind()));
-                }
-                full
-            });
-            if full {
-                Self::uncork(slf)?;
-            }
+        if step.has(Step::CORK) && !this.owner.get().cork(py, || Endpoint::Stream(slf.clone().unbind())) {
+            Self::uncork(slf)?;
         }
         if step.has(Step::WATCH_WRITE) {
             let ready = this.state.with(py, |state| state.clear_write(this.kind));
