@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from spec._kit import leaks
 from spec._meta.conftest import Suite
 
 PRELUDE = """
@@ -116,14 +113,3 @@ def test_only_a_test_that_passed_is_judged(finished, name):
     _, outcome, message = OTHER[name]
     assert finished.outcomes()[f"test_{name}[asyncio]"] == outcome
     assert finished.messages()[f"test_{name}[asyncio]"].splitlines()[0].endswith(message)
-
-
-def test_a_look_costs_little():
-    """Two looks per test, so that a thousand tests take a second longer at most."""
-    leaks.Snapshot.take()
-    times = []
-    for _ in range(20):
-        begun = time.perf_counter()
-        leaks.Snapshot.take()
-        times.append(time.perf_counter() - begun)
-    assert sorted(times)[10] < 0.001
