@@ -7,7 +7,7 @@ Contexts are made by each test, which may then change them; this takes some 4 ms
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ssl
 
 import trustme
@@ -18,12 +18,12 @@ NAME = "localhost"
 AUTHORITY = trustme.CA(organization_name="trusted")
 STRANGER = trustme.CA(organization_name="stranger")
 
-_PAST = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+_PAST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 CERTIFICATES = {
     "good": AUTHORITY.issue_cert(NAME),
     "other name": AUTHORITY.issue_cert("other.example"),
-    "expired": AUTHORITY.issue_cert(NAME, not_before=_PAST, not_after=_PAST + datetime.timedelta(days=30)),
+    "expired": AUTHORITY.issue_cert(NAME, not_before=_PAST, not_after=_PAST + dt.timedelta(days=30)),
     "stranger": STRANGER.issue_cert(NAME),
     "client": AUTHORITY.issue_cert("someone@client.example"),
     "strange client": STRANGER.issue_cert("someone@client.example"),

@@ -1,7 +1,7 @@
 """Blocking TLS peers: `ssl.SSLContext.wrap_socket` in threads of `spec._kit.peers`, and `Wire`, which sees the bytes.
 
-Rules: those of `spec._kit.peers`. One thread at a time uses one `SSLSocket`, so a peer that both sends and receives much
-does so by turns.
+Rules: those of `spec._kit.peers`. One thread at a time uses one `SSLSocket`, so a peer that both sends and receives
+much does so by turns.
 """
 
 from __future__ import annotations
