@@ -1,6 +1,6 @@
 """Echo servers on several event loops, side by side.
 
-    python benchmarks.py raw stream proto udp concurrency [--quick] [--loops asyncio,uvloop,rloop,tokioloop]
+    python benchmarks.py raw stream proto udp tls tls-handshake concurrency [--quick] [--loops asyncio,uvloop,...]
 
 Server and client are processes of their own, pinned: apart, each to its own CPU, or `--pin together`, to one CPU where
 they run in turn. The loops take turns within each round, in an order that rotates, so that what the machine does
@@ -13,6 +13,7 @@ Writes `results/KIND.json` and renders `report.md`.
 import argparse
 import contextlib
 import json
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -22,14 +23,28 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TextIO
 
+import certificate
 import loops
 import results
 
-KINDS = {"raw": [], "stream": ["--streams"], "proto": ["--proto"], "udp": ["--udp"], "concurrency": ["--proto"]}
+KINDS = {
+    "raw": [],
+    "stream": ["--streams"],
+    "proto": ["--proto"],
+    "udp": ["--udp"],
+    "tls": ["--proto"],
+    "tls-handshake": ["--proto"],
+    "concurrency": ["--proto"],
+}
+TLS = ("tls", "tls-handshake")
 SIZES = (1024, 10 * 1024, 100 * 1024)
 # What a datagram can hold.
 DATAGRAM_SIZES = (1024, 10 * 1024)
 CONNECTIONS = (1, 10)
+TLS_CONNECTIONS = 50
+# Of each kind this many are under way at any time.
+HANDSHAKES = ("full", "resumed")
+HANDSHAKES_AT_ONCE = 10
 SWEEP = (1, 10, 50, 200, 1000)
 MEDIANS = (
     "server_cpu_us", "server_busy", "client_busy", "requests_per_second",
@@ -87,32 +102,36 @@ def load(addr: str, flags: list[str]) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def points(kind: str, quick: bool) -> list[tuple[int, int]]:
-    """The (message size, connections) measured for a kind of benchmark."""
+def points(kind: str, quick: bool) -> list[dict[str, Any]]:
+    """What is measured for a kind of benchmark: the connections, with the size of messages or the kind of handshake."""
     if kind == "concurrency":
-        return [(1024, connections) for connections in SWEEP]
+        return [{"msize": 1024, "concurrency": connections} for connections in SWEEP]
+    if kind == "tls-handshake":
+        return [{"handshakes": which, "concurrency": HANDSHAKES_AT_ONCE} for which in HANDSHAKES]
     if kind == "udp":
         sizes = DATAGRAM_SIZES[:1] if quick else DATAGRAM_SIZES
     else:
         sizes = SIZES[:1] + SIZES[2:] if quick else SIZES
-    return [(msize, connections) for msize in sizes for connections in CONNECTIONS]
+    counts = (TLS_CONNECTIONS,) if kind == "tls" else CONNECTIONS
+    return [{"msize": msize, "concurrency": connections} for msize in sizes for connections in counts]
 
 
 def measure(kind: str, names: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
     """Every measurement of one kind. A loop that fails at a point is said, with the reason, and lacks that figure."""
     _, server_flags, client_flags = placement(options.pin)
-    client_flags += ["--udp"] if kind == "udp" else []
+    server_flags += KINDS[kind] + (["--tls", str(options.certificate)] if kind in TLS else [])
+    client_flags += [f"--{kind}"] if kind in {"udp", "tls"} else []
     client_flags += ["--duration", str(options.duration), "--warmup", str(options.warmup)]
     found = []
     for number in range(options.rounds):
         turn = names[number % len(names) :] + names[: number % len(names)]
-        for msize, concurrency in points(kind, options.quick):
-            point = ["--msize", str(msize), "--concurrency", str(concurrency)]
+        for point in points(kind, options.quick):
+            flags = [part for key, value in point.items() for part in (f"--{key}", str(value))]
             for name in turn:
-                entry = {"round": number, "loop": name, "msize": msize, "concurrency": concurrency}
+                entry = {"round": number, "loop": name, **point}
                 try:
-                    with server(name, KINDS[kind] + server_flags) as (pid, addr):
-                        entry |= load(addr, [*client_flags, *point, "--server-pid", str(pid)])
+                    with server(name, server_flags) as (pid, addr):
+                        entry |= load(addr, [*client_flags, *flags, "--server-pid", str(pid)])
                 except RuntimeError as error:
                     print(f"  {name}: {error}", file=sys.stderr, flush=True)
                     entry["error"] = str(error)
@@ -126,18 +145,18 @@ def show(kind: str, entry: dict[str, Any], rounds: int) -> None:
     """One line of progress."""
     cpu = entry["server_cpu_us"]
     print(
-        f"  {kind} {entry['round'] + 1}/{rounds}  {results.size(entry['msize']):>7} x{entry['concurrency']:<5}"
+        f"  {kind} {entry['round'] + 1}/{rounds}  {results.request(entry):>7} x{entry['concurrency']:<5}"
         f"{entry['loop']:<10} {'n/a' if cpu is None else f'{cpu:8.2f} us'} {entry['requests_per_second']:>10,.0f}/s",
         file=sys.stderr,
         flush=True,
     )
 
 
-def summarise(found: list[dict[str, Any]], names: list[str], base: str) -> list[dict[str, Any]]:
+def summarise(kind: str, quick: bool, found: list[dict[str, Any]], names: list[str], base: str) -> list[dict[str, Any]]:
     """Medians over the rounds and ratios to the baseline, one entry per point and loop."""
     summary = []
-    for msize, concurrency in dict.fromkeys((entry["msize"], entry["concurrency"]) for entry in found):
-        here = [entry for entry in found if (entry["msize"], entry["concurrency"]) == (msize, concurrency)]
+    for point in points(kind, quick):
+        here = [entry for entry in found if entry.items() >= point.items()]
         by_round = {(entry["round"], entry["loop"]): entry for entry in here if "error" not in entry}
         for name in names:
             mine = [entry for entry in here if entry["loop"] == name and "error" not in entry]
@@ -150,7 +169,7 @@ def summarise(found: list[dict[str, Any]], names: list[str], base: str) -> list[
                 if (number, name) in by_round and (number, base) in by_round
             ]
             both = [pair for pair in pairs if None not in pair]
-            entry = {"msize": msize, "concurrency": concurrency, "loop": name, "rounds": len(mine)}
+            entry = {**point, "loop": name, "rounds": len(mine)}
             for key in MEDIANS:
                 values = [measured[key] for measured in mine if measured[key] is not None]
                 entry[key] = round(median(values), 3) if values else None
@@ -181,32 +200,42 @@ def arguments() -> argparse.Namespace:
     return options
 
 
+def run(kind: str, versions: dict[str, str], options: argparse.Namespace) -> bool:
+    """Measure one kind and save it; whether nothing failed."""
+    names = list(versions)
+    base = results.baseline(names)
+    place, began = results.machine(), time.monotonic()
+    print(f"{kind}: {', '.join(names)}", file=sys.stderr, flush=True)
+    found = measure(kind, names, options)
+    how = f"{options.rounds} rounds of {options.duration:g} s; {placement(options.pin)[0]}."
+    if kind in TLS:
+        ciphers = sorted({entry["tls"] for entry in found if "tls" in entry})
+        how += f" {', '.join(ciphers)}; {ssl.OPENSSL_VERSION}; certificate: ECDSA, P-256."
+    result = {
+        "kind": kind,
+        "machine": place,
+        "loops": versions,
+        "baseline": base,
+        "settings": {"how": how, "quick": options.quick, "seconds": round(time.monotonic() - began)},
+        "summary": summarise(kind, options.quick, found, names, base),
+        "measurements": found,
+    }
+    results.save(options.out, kind, result)
+    return not any("error" in entry for entry in found)
+
+
 def main() -> None:
     """Measure as the command line says."""
     options = arguments()
-    versions = loops.available(loops.split(options.loops))
-    names = list(versions)
-    base = results.baseline(names)
-    how = f"{options.rounds} rounds of {options.duration:g} s; {placement(options.pin)[0]}."
-    failed = False
-    for kind in dict.fromkeys(options.kinds):
-        place, began = results.machine(), time.monotonic()
-        print(f"{kind}: {', '.join(names)}", file=sys.stderr, flush=True)
-        found = measure(kind, names, options)
-        failed |= any("error" in entry for entry in found)
-        result = {
-            "kind": kind,
-            "machine": place,
-            "loops": versions,
-            "baseline": base,
-            "settings": {"how": how, "quick": options.quick, "seconds": round(time.monotonic() - began)},
-            "summary": summarise(found, names, base),
-            "measurements": found,
-        }
-        results.save(options.out, kind, result)
+    versions = {kind in TLS: loops.available(loops.split(options.loops), tls=kind in TLS) for kind in options.kinds}
+    with tempfile.TemporaryDirectory() as folder:
+        options.certificate = Path(folder, "server.pem")
+        if True in versions:
+            certificate.write(options.certificate)
+        failed = [kind for kind in dict.fromkeys(options.kinds) if not run(kind, versions[kind in TLS], options)]
     print(options.out / "report.md")
     if failed:
-        raise SystemExit("some measurements failed: see above")
+        raise SystemExit(f"some measurements failed, of {', '.join(failed)}: see above")
 
 
 if __name__ == "__main__":

@@ -3,14 +3,18 @@
 `NAME` stands for `NAME:new_event_loop`; `module:factory` names any other factory. A loop is looked at in a process
 of its own, so that one that is missing, or that crashes on import, costs only itself.
 
-    python loops.py NAME        prints the version, or the reason why the loop cannot be used
+    python loops.py NAME [--tls]        prints the version, or the reason why the loop cannot be used
+
+With `--tls` a loop that does not serve TLS cannot be used.
 """
 
 import asyncio
+import contextlib
 import importlib
 import importlib.metadata
 import platform
 import re
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -41,11 +45,14 @@ def version(name: str) -> str:
         return str(getattr(importlib.import_module(package), "__version__", "unknown"))
 
 
-def available(names: list[str]) -> dict[str, str]:
-    """Name to version of the loops that can be made here; each other one is named on stderr with the reason."""
+def available(names: list[str], *, tls: bool = False) -> dict[str, str]:
+    """Name to version of the loops that can be made here; each other one is named on stderr with the reason.
+
+    `tls`: only those that serve TLS.
+    """
     found = {}
     for name in names:
-        command = [sys.executable, str(Path(__file__).resolve()), name]
+        command = [sys.executable, str(Path(__file__).resolve()), name, *(["--tls"] if tls else [])]
         probe = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         if probe.returncode == 0:
             found[name] = probe.stdout.strip()
@@ -57,10 +64,19 @@ def available(names: list[str]) -> dict[str, str]:
     return found
 
 
+async def serve_tls() -> None:
+    """Open and close a TLS server. Raises what the loop raises."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=context)
+    server.close()
+
+
 def main() -> None:
     """Make the loop named on the command line, close it, and print its version."""
-    name = sys.argv[1]
-    factory(name)().close()
+    name, *flags = sys.argv[1:]
+    with contextlib.closing(factory(name)()) as loop:
+        if "--tls" in flags:
+            loop.run_until_complete(serve_tls())
     print(version(name))
 
 

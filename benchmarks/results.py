@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-NETWORK = ("raw", "stream", "proto", "udp", "concurrency")
+NETWORK = ("raw", "stream", "proto", "udp", "tls", "tls-handshake", "concurrency")
 BASELINE = "uvloop"
 SUBJECT = "tokioloop"
 TITLES = {
@@ -26,8 +26,23 @@ TITLES = {
     "stream": "Streams: `asyncio.start_server`",
     "proto": "Protocols: `asyncio.Protocol`",
     "udp": "Datagrams: `asyncio.DatagramProtocol`",
+    "tls": "TLS: `asyncio.Protocol`",
+    "tls-handshake": "TLS handshakes: `asyncio.Protocol`",
     "concurrency": "Many connections: `asyncio.Protocol`, 1 KiB",
 }
+
+
+# Kind, request, connections: at most this ratio of CPU to the baseline.
+GOALS = (
+    ("proto", "1 KiB", 10, 0.90),
+    ("stream", "1 KiB", 10, 0.95),
+    ("raw", "1 KiB", 10, 0.60),
+    ("udp", "1 KiB", 10, 1.00),
+    ("tls", "1 KiB", 50, 0.85),
+    ("tls", "100 KiB", 50, 0.85),
+    ("tls-handshake", "full", 10, 1.00),
+    ("tls-handshake", "resumed", 10, 1.00),
+)
 
 
 def machine() -> dict[str, Any]:
@@ -124,6 +139,11 @@ def size(count: int) -> str:
     return f"{count // 1024} KiB" if count % 1024 == 0 and count else f"{count} B"
 
 
+def request(entry: dict[str, Any]) -> str:
+    """What was asked for, again and again: a message of a size, or a kind of handshake."""
+    return entry.get("handshakes") or size(entry["msize"])
+
+
 def spread(ratio: list[float] | None) -> str:
     """Median, and the range in parentheses."""
     return "n/a" if not ratio else f"{ratio[0]:.2f} ({ratio[1]:.2f} to {ratio[2]:.2f})"
@@ -140,9 +160,11 @@ def number(value: float | None) -> str:
 
 def network_section(kind: str, result: dict[str, Any]) -> str:
     """A section of the report for the echo servers of one kind."""
+    what = "handshake" if kind == "tls-handshake" else "request"
     head = [
-        "message", "connections", "loop", "CPU per request, us", "least", f"ratio to {result['baseline']}",
-        "requests/s", "server busy", "mean, us", "stdev", "50 %", "75 %", "90 %", "95 %", "99 %",
+        "handshake" if what == "handshake" else "message", "connections", "loop", f"CPU per {what}, us", "least",
+        f"ratio to {result['baseline']}", f"{what}s/s", "server busy", "mean, us", "stdev",
+        "50 %", "75 %", "90 %", "95 %", "99 %",
     ]  # fmt: skip
     rows = []
     for entry in result["summary"]:
@@ -150,7 +172,7 @@ def network_section(kind: str, result: dict[str, Any]) -> str:
         busy = entry["server_busy"]
         rows.append(
             [
-                size(entry["msize"]),
+                request(entry),
                 str(entry["concurrency"]),
                 entry["loop"],
                 number(entry["server_cpu_us"]),
@@ -221,11 +243,14 @@ def syscalls_section(result: dict[str, Any]) -> str:
 def goals(kinds: dict[str, dict[str, Any]]) -> list[list[str]]:
     """What tokioloop aims at and what was measured: goal, bound, measured, met or not."""
     rows = []
-    for kind, bound in (("proto", 0.90), ("stream", 0.95), ("raw", 0.60), ("udp", 1.00)):
-        entries = kinds.get(kind, {}).get("summary", [])
-        for entry in entries:
-            if (entry["loop"], entry["msize"], entry["concurrency"]) == (SUBJECT, 1024, 10) and entry["ratio"]:
-                name = f"CPU per request, `{kind}`, 1 KiB, 10 connections, ratio to {kinds[kind]['baseline']}"
+    for kind, what, connections, bound in GOALS:
+        for entry in kinds.get(kind, {}).get("summary", []):
+            found = (entry["loop"], request(entry), entry["concurrency"])
+            if found == (SUBJECT, what, connections) and entry["ratio"]:
+                unit = "handshake" if kind == "tls-handshake" else "request"
+                name = (
+                    f"CPU per {unit}, `{kind}`, {what}, {connections} connections, ratio to {kinds[kind]['baseline']}"
+                )
                 rows.append(goal(name, entry["ratio"][0], bound))
     for entry in kinds.get("micro", {}).get("summary", []):
         mine, other = entry["loops"].get(SUBJECT), entry["loops"].get("rloop")

@@ -6,6 +6,8 @@
     python server.py --loop uvloop --addr 127.0.0.1:25000 --buffered    asyncio.BufferedProtocol
     python server.py --loop uvloop --addr 127.0.0.1:25000 --udp         asyncio.DatagramProtocol
 
+`--tls FILE` (from certificate.py) serves TLS, with `--streams` or `--buffered`, else by an asyncio.Protocol.
+
 Prints `listening on HOST:PORT` once it accepts (port 0 picks a free one) and serves until it is killed.
 """
 
@@ -16,6 +18,7 @@ import gc
 import os
 import resource
 import socket
+import ssl
 
 import loops
 
@@ -76,6 +79,13 @@ def datagram_socket(addr: tuple[str, int]) -> socket.socket:
     return sock
 
 
+def tls_context(file: str) -> ssl.SSLContext:
+    """Python's defaults for a server, with the key and the chain in this file. Raises OSError (ssl.SSLError)."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(file)
+    return context
+
+
 def no_delay(sock: socket.socket) -> None:
     """Switch Nagle's algorithm off, as the loops that have transports do by themselves."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -102,7 +112,7 @@ async def serve_raw(sock: socket.socket) -> None:
         task.add_done_callback(tasks.discard)
 
 
-async def serve_streams(sock: socket.socket) -> None:
+async def serve_streams(sock: socket.socket, tls: ssl.SSLContext | None) -> None:
     """Echo with asyncio's streams; drains after each write, as a program that respects its peer does."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -115,7 +125,7 @@ async def serve_streams(sock: socket.socket) -> None:
         finally:
             writer.close()
 
-    await asyncio.start_server(echo, sock=sock, backlog=BACKLOG)
+    await asyncio.start_server(echo, sock=sock, backlog=BACKLOG, ssl=tls)
     await asyncio.get_running_loop().create_future()
 
 
@@ -160,10 +170,10 @@ async def serve_datagrams(sock: socket.socket) -> None:
     await loop.create_future()
 
 
-async def serve_protocol(sock: socket.socket, protocol: type[asyncio.BaseProtocol]) -> None:
+async def serve_protocol(sock: socket.socket, protocol: type[asyncio.BaseProtocol], tls: ssl.SSLContext | None) -> None:
     """Echo with a protocol of this class per connection."""
     loop = asyncio.get_running_loop()
-    await loop.create_server(protocol, sock=sock, backlog=BACKLOG)
+    await loop.create_server(protocol, sock=sock, backlog=BACKLOG, ssl=tls)
     await loop.create_future()
 
 
@@ -177,22 +187,26 @@ def main() -> None:
     kind.add_argument("--proto", action="store_true", help="asyncio.Protocol")
     kind.add_argument("--buffered", action="store_true", help="asyncio.BufferedProtocol")
     kind.add_argument("--udp", action="store_true", help="asyncio.DatagramProtocol, over UDP")
+    parser.add_argument("--tls", metavar="FILE", help="serve TLS, with the key and certificate in this file")
     parser.add_argument("--cpu", type=int, help="pin the server to this CPU")
     parser.add_argument("--batch", action="store_true", help="never preempt the client (SCHED_BATCH)")
     options = parser.parse_args()
+    if options.tls and options.udp:
+        parser.error("--tls is not for datagrams")
 
     use_cpu(options.cpu, batch=options.batch)
     allow_many_files()
     sock = (datagram_socket if options.udp else listener)(parse_addr(options.addr))
     loop = loops.factory(options.loop)()
+    tls = tls_context(options.tls) if options.tls else None
     if options.streams:
-        serving = serve_streams(sock)
-    elif options.proto:
-        serving = serve_protocol(sock, Echo)
+        serving = serve_streams(sock, tls)
     elif options.udp:
         serving = serve_datagrams(sock)
     elif options.buffered:
-        serving = serve_protocol(sock, BufferedEcho)
+        serving = serve_protocol(sock, BufferedEcho, tls)
+    elif options.proto or tls:
+        serving = serve_protocol(sock, Echo, tls)
     else:
         serving = serve_raw(sock)
     gc.freeze()  # what the imports left behind is not the loop's to scan
