@@ -22,6 +22,7 @@ import pytest
 
 from tests import support
 from tests.real import servers
+from tests.real.certificates import Certificates
 
 _T = TypeVar("_T")
 
@@ -43,6 +44,7 @@ class OnLoop:
     """Runs coroutines on new loops of one kind, and checks what they leave behind."""
 
     def __init__(self, name: str) -> None:
+        self.name = name
         self._factory = support.factory(name)
         self._contexts: list[dict[str, Any]] = []
         self._records: list[logging.LogRecord] = []
@@ -90,9 +92,15 @@ def on_loop(request: pytest.FixtureRequest) -> OnLoop:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[servers.Address]:
-    """A PostgreSQL cluster of the session's own."""
-    with servers.postgres() as address:
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates of the session's own."""
+    return Certificates.made(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def postgres(certificates: Certificates) -> Iterator[servers.Address]:
+    """A PostgreSQL cluster of the session's own, which takes TLS and plain connections."""
+    with servers.postgres(certificates) as address:
         yield address
 
 

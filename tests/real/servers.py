@@ -13,11 +13,13 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from spec._kit import peers
 from tests import support
+from tests.real.certificates import Certificates
 
 ATTEMPTS = 3
 """A port that was free may be taken by the time the server binds it."""
@@ -25,11 +27,12 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens: a TCP port of 127.0.0.1, and a Unix socket in a directory."""
+    """Where a server listens: a TCP port of 127.0.0.1, and a Unix socket in a directory; whose certificate it has."""
 
     port: int
     directory: str
     socket: str
+    authority: str = ""
 
 
 def program(name: str, *patterns: str) -> str:
@@ -41,7 +44,7 @@ def program(name: str, *patterns: str) -> str:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[Address]:
+def postgres(certificates: Certificates) -> Iterator[Address]:
     """A new PostgreSQL cluster with a superuser `test` whom everybody may be, and nothing kept on disk."""
     initdb = program("initdb", "/usr/lib/postgresql/*/bin/initdb")
     server = program("postgres", "/usr/lib/postgresql/*/bin/postgres")
@@ -55,6 +58,7 @@ def postgres() -> Iterator[Address]:
             pytest.skip(f"postgres cannot be run by root, and there is no user {user}")
     with _directory(user) as directory:
         data = os.path.join(directory, "data")
+        tls = certificates.copied(Path(directory), user)
         subprocess.run(
             [initdb, "-D", data, "-U", "test", "--auth=trust", "--no-sync", "--locale=C", "--encoding=UTF8"],
             user=user, cwd=directory, check=True, capture_output=True, timeout=60,
@@ -64,12 +68,13 @@ def postgres() -> Iterator[Address]:
             settings = {
                 "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": directory,
                 "max_connections": 60, "shared_buffers": "16MB", "fsync": "off", "log_min_messages": "warning",
+                "ssl": "on", "ssl_cert_file": tls.cert, "ssl_key_file": tls.key,
             }  # fmt: skip
             return [server, "-D", data, *(part for key, value in settings.items() for part in ("-c", f"{key}={value}"))]
 
         said = "database system is ready to accept connections"
         with _served(command, said, directory, user, signal.SIGINT) as port:
-            yield Address(port, directory, os.path.join(directory, f".s.PGSQL.{port}"))
+            yield Address(port, directory, os.path.join(directory, f".s.PGSQL.{port}"), certificates.authority)
 
 
 @contextlib.contextmanager
