@@ -113,6 +113,8 @@ NEEDED = {
     f"{PROCESS}._returncode": "has the exit been told?",
     "subprocess:Popen._waitpid_lock": "who takes the status of a child",
 }
+if sys.version_info >= (3, 14):
+    NEEDED["asyncio.events:_ThreadSafeHandle"] = "the class of what call_soon_threadsafe returns"
 
 
 def exists(path: str) -> bool:
@@ -194,6 +196,7 @@ OWN = {
     "_stop_serving",  # the same
     "_signal_handlers",  # asyncio's Unix loop has it, too
     "_children",  # of tokioloop.subprocess
+    "_reap",  # the same; a watcher of CPython 3.14 has one, too
     "_pipes_connected",  # of BaseSubprocessTransport in later CPythons only; set for them
 }
 """Private names of ours, or documented, that asyncio has somewhere too."""

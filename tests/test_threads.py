@@ -95,6 +95,68 @@ def test_a_parked_loop_is_woken_every_time(loop: Loop) -> None:
     assert woken == list(range(turns))
 
 
+waits_for_callbacks = pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="asyncio's cancel() does not wait for a running callback before CPython 3.14"
+)
+
+
+@waits_for_callbacks
+@pytest.mark.parametrize("debug", [False, True])
+def test_after_a_cancellation_elsewhere_a_callback_neither_runs_nor_begins(loop: Loop, debug: bool) -> None:
+    """Threads race with the loop: what they cancel has ended, or never begins, and the loop goes on in any case."""
+    loop.set_debug(debug)
+    threads, each = 4, 200
+    began: set[tuple[int, int]] = set()
+    ended: set[tuple[int, int]] = set()
+    never: set[tuple[int, int]] = set()
+    left = [threads]
+
+    def callback(who: int, turn: int) -> None:
+        began.add((who, turn))
+        sum(range(turn % 7 * 100))
+        ended.add((who, turn))
+
+    def end() -> None:
+        left[0] -= 1
+        if not left[0]:
+            loop.stop()
+
+    def work(who: int) -> None:
+        for turn in range(each):
+            handle = loop.call_soon_threadsafe(callback, who, turn)
+            sum(range(turn % 11 * 100))
+            handle.cancel()
+            assert handle.cancelled()
+            if (who, turn) not in began:
+                never.add((who, turn))
+            else:
+                assert (who, turn) in ended
+        loop.call_soon_threadsafe(end)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        workers = [peers.thread(work, who) for who in range(threads)]
+        loop.run_forever()
+        for worker in workers:
+            worker.result()
+    finally:
+        sys.setswitchinterval(interval)
+    assert began == ended
+    assert not began & never
+
+
+@waits_for_callbacks
+def test_the_handle_is_of_the_class_that_asyncio_gives_for_all_threads(loop: Loop) -> None:
+    loop.set_debug(True)
+    handle = loop.call_soon_threadsafe(print, 1)
+    assert isinstance(handle, asyncio.events._ThreadSafeHandle)  # type: ignore[attr-defined]
+    assert not isinstance(loop.call_soon(print), asyncio.events._ThreadSafeHandle)  # type: ignore[attr-defined]
+    assert repr(handle).startswith("<_ThreadSafeHandle print(1)")
+    handle.cancel()
+    assert repr(handle).startswith("<_ThreadSafeHandle cancelled print(1)")
+
+
 def test_call_soon_threadsafe_before_the_loop_runs_is_kept(loop: Loop) -> None:
     ran: list[int] = []
     peers.thread(loop.call_soon_threadsafe, ran.append, 1).result()

@@ -21,6 +21,7 @@ __all__ = [
     "ReadPipeTransport",
     "SockOperation",
     "StreamTransport",
+    "ThreadSafeHandle",
     "TimerHandle",
     "WritePipeTransport",
     "adopt_methods",
@@ -104,6 +105,25 @@ class LoopCore:
 
 @final
 class Handle:
+    @property
+    def _args(self) -> tuple[Any, ...] | None: ...
+    @property
+    def _callback(self) -> Callable[..., object] | None: ...
+    @property
+    def _cancelled(self) -> bool: ...
+    @property
+    def _context(self) -> Context | None: ...
+    @property
+    def _loop(self) -> LoopCore: ...
+    @property
+    def _source_traceback(self) -> list[Any] | None: ...
+    def cancel(self) -> None: ...
+    def cancelled(self) -> bool: ...
+    def get_context(self) -> Context | None: ...
+
+# What call_soon_threadsafe() returns since CPython 3.14.
+@final
+class ThreadSafeHandle:
     @property
     def _args(self) -> tuple[Any, ...] | None: ...
     @property

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import signal
 import threading
+import time
 
 import pytest
 
 from spec._kit import clause, peers
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "debug"])
+def debug(request, loop):
+    """Debug mode as it may be: there a cancelled handle keeps its repr, which takes Python code."""
+    loop.set_debug(request.param)
+    loop.slow_callback_duration = 3600.0
 
 
 @clause("callbacks.threadsafe.wakes")
@@ -103,6 +112,81 @@ def test_what_a_thread_scheduled_can_be_cancelled(loop, tick):
     assert handle.cancelled()
     tick(2)
     assert seen == []
+
+
+@clause("callbacks.threadsafe.cancel-elsewhere")
+def test_what_another_thread_cancelled_is_not_called(loop, debug):
+    called = []
+    answers = []
+    cancelled = threading.Event()
+
+    def elsewhere():
+        handle = loop.call_soon_threadsafe(called.append, "cancelled")
+        handle.cancel()
+        answers.append(handle.cancelled())
+        cancelled.set()
+        loop.call_soon_threadsafe(loop.stop)
+
+    loop.call_soon(cancelled.wait, peers.TIMEOUT)  # the loop gets to the callback after its cancellation only
+    with peers.thread(elsewhere):
+        loop.run_forever()
+    assert (called, answers) == ([], [True])
+
+
+class Boom(Exception):
+    pass
+
+
+@clause("callbacks.threadsafe.cancel-waits")
+@pytest.mark.parametrize("ask", ["cancel", "cancelled"])
+@pytest.mark.parametrize("error", [None, Boom, KeyboardInterrupt])
+def test_a_thread_that_asks_about_a_running_callback_waits_for_its_end(loop, errors, ask, error):
+    seen = []
+    running = threading.Event()
+
+    def callback():
+        running.set()
+        time.sleep(0.05)  # clause-delay: nothing tells that the threads have begun to wait
+        seen.append("ended")
+        if error is not None:
+            raise error
+
+    def elsewhere():
+        assert running.wait(peers.TIMEOUT)
+        getattr(handle, ask)()
+        seen.append("asked")
+
+    handle = peers.thread(loop.call_soon_threadsafe, callback).result()
+    threads = [peers.thread(elsewhere) for _ in range(3)]
+    loop.call_soon(loop.stop)
+    with contextlib.suppress(KeyboardInterrupt):
+        loop.run_forever()
+    for thread in threads:
+        thread.result()
+    assert seen == ["ended", "asked", "asked", "asked"]
+    assert handle.cancelled() == (ask == "cancel")
+    assert [type(context["exception"]) for context in errors.take()] == ([Boom] if error is Boom else [])
+
+
+@clause("callbacks.threadsafe.cancel-own")
+def test_a_callback_may_cancel_its_own_handle(loop, debug):
+    seen = []
+    known = threading.Event()
+
+    def callback():
+        assert known.wait(peers.TIMEOUT)
+        handles[0].cancel()
+        seen.append(handles[0].cancelled())
+        loop.stop()
+
+    def elsewhere():
+        handles.append(loop.call_soon_threadsafe(callback))
+        known.set()
+
+    handles = []
+    with peers.thread(elsewhere):
+        loop.run_forever()
+    assert seen == [True]
 
 
 @clause("callbacks.threadsafe.stop")

@@ -1,4 +1,4 @@
-//! `call_soon` in CPython's fast calling convention.
+//! Scheduling: `call_soon` (in CPython's fast calling convention) and what its kin share.
 
 use std::ffi::CStr;
 
@@ -9,7 +9,96 @@ use pyo3::{Borrowed, intern};
 
 use super::event_loop::LoopCore;
 use super::ffi::{self, FastMethod};
-use super::handle::Args;
+use super::handle::{Args, Body, Call, Handle, TimerHandle};
+use super::tables::Entry;
+use super::threadsafe::ThreadSafeHandle;
+
+impl LoopCore {
+    #[inline]
+    pub fn schedule(
+        slf: &Bound<'_, Self>,
+        method: &str,
+        callback: &Bound<'_, PyAny>,
+        args: Args,
+        context: Option<&Bound<'_, PyAny>>,
+        own_thread: bool,
+    ) -> PyResult<Py<Handle>> {
+        let handle = Handle::create(slf, Self::admit(slf, method, callback, args, context, own_thread)?)?;
+        Self::trace(slf, &handle.get().body)?;
+        slf.get().push(slf.py(), Entry::Handle(handle.clone_ref(slf.py())));
+        Ok(handle)
+    }
+
+    /// Schedules from any thread, and wakes the loop. The handle is of the kind that asyncio has for that since 3.14.
+    pub fn schedule_threadsafe(
+        slf: &Bound<'_, Self>,
+        callback: &Bound<'_, PyAny>,
+        args: Args,
+        context: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        const METHOD: &str = "call_soon_threadsafe";
+        let (py, this) = (slf.py(), slf.get());
+        let handle = if ThreadSafeHandle::is_known(py) {
+            let call = Self::admit(slf, METHOD, callback, args, context, false)?;
+            let handle = ThreadSafeHandle::create(slf, call)?;
+            Self::trace(slf, &handle.get().body)?;
+            this.push(py, Entry::Shared(handle.clone_ref(py)));
+            handle.into_any()
+        } else {
+            Self::schedule(slf, METHOD, callback, args, context, false)?.into_any()
+        };
+        this.wake(py);
+        Ok(handle)
+    }
+
+    pub fn schedule_at(
+        slf: &Bound<'_, Self>,
+        method: &str,
+        when: f64,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        context: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<TimerHandle>> {
+        let (py, this) = (slf.py(), slf.get());
+        let call = Self::admit(slf, method, callback, Args::new(args), context, true)?;
+        let handle = TimerHandle::create(py, slf.clone().unbind(), call, when)?;
+        Self::trace(slf, &handle.get().body)?;
+        let (time, entry) = (handle.get().time(), handle.clone_ref(py));
+        let key = this.sched.with(py, |sched| sched.timers.insert(time, entry));
+        handle.get().set_key(py, Some(key));
+        Ok(handle)
+    }
+
+    /// What to run, if it may be scheduled. Checked in debug mode only: a callable callback, the loop's own thread.
+    #[inline]
+    fn admit(
+        slf: &Bound<'_, Self>,
+        method: &str,
+        callback: &Bound<'_, PyAny>,
+        args: Args,
+        context: Option<&Bound<'_, PyAny>>,
+        own_thread: bool,
+    ) -> PyResult<Call> {
+        slf.get().check_open()?;
+        if slf.get().is_debug() {
+            slf.call_method1(intern!(slf.py(), "_debug_check"), (callback, method, own_thread))?;
+        }
+        let context = match context {
+            Some(context) => context.clone().unbind(),
+            None => ffi::copy_context(slf.py())?,
+        };
+        Ok(Call { callback: callback.clone().unbind(), args, context })
+    }
+
+    /// Notes in debug mode where a handle was made.
+    #[inline]
+    fn trace(slf: &Bound<'_, Self>, body: &Body) -> PyResult<()> {
+        if slf.get().is_debug() {
+            body.set_trace(slf.py(), slf.call_method0(intern!(slf.py(), "_debug_stack"))?.unbind());
+        }
+        Ok(())
+    }
+}
 
 /// `call_soon(callback, *args, context=None)`, the hottest method there is.
 struct CallSoon;

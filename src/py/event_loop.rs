@@ -16,8 +16,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use super::cell::GilCell;
 use super::datagram::DatagramTransport;
 use super::errors::io_error;
-use super::ffi;
-use super::handle::{Args, Call, Handle, TimerHandle, seconds};
+use super::handle::{Args, Handle, TimerHandle, seconds};
 use super::listener::Listener;
 use super::pipe;
 use super::slots::{Endpoint, Slots};
@@ -124,70 +123,6 @@ impl LoopCore {
     pub fn forget_timer(&self, py: Python<'_>, key: TimerKey) -> Option<Py<TimerHandle>> {
         self.sched.with(py, |sched| sched.timers.cancel(key))
     }
-
-    /// Checks asked for in debug mode only: a callable callback, the loop's own thread.
-    fn check_call(slf: &Bound<'_, Self>, callback: &Bound<'_, PyAny>, method: &str, own_thread: bool) -> PyResult<()> {
-        slf.call_method1(intern!(slf.py(), "_debug_check"), (callback, method, own_thread)).map(drop)
-    }
-
-    fn debug_trace<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.call_method0(intern!(slf.py(), "_debug_stack"))
-    }
-
-    #[inline]
-    fn call(callback: &Bound<'_, PyAny>, args: Args, context: Option<&Bound<'_, PyAny>>) -> PyResult<Call> {
-        let context = match context {
-            Some(context) => context.clone().unbind(),
-            None => ffi::copy_context(callback.py())?,
-        };
-        Ok(Call { callback: callback.clone().unbind(), args, context })
-    }
-
-    #[inline]
-    pub fn schedule(
-        slf: &Bound<'_, Self>,
-        method: &str,
-        callback: &Bound<'_, PyAny>,
-        args: Args,
-        context: Option<&Bound<'_, PyAny>>,
-        own_thread: bool,
-    ) -> PyResult<Py<Handle>> {
-        let (py, this) = (slf.py(), slf.get());
-        this.check_open()?;
-        if this.is_debug() {
-            Self::check_call(slf, callback, method, own_thread)?;
-        }
-        let handle = Handle::create(slf, Self::call(callback, args, context)?)?;
-        if this.is_debug() {
-            handle.get().body.set_trace(py, Self::debug_trace(slf)?.unbind());
-        }
-        this.push(py, Entry::Handle(handle.clone_ref(py)));
-        Ok(handle)
-    }
-
-    fn schedule_at(
-        slf: &Bound<'_, Self>,
-        method: &str,
-        when: f64,
-        callback: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        context: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<TimerHandle>> {
-        let (py, this) = (slf.py(), slf.get());
-        this.check_open()?;
-        if this.is_debug() {
-            Self::check_call(slf, callback, method, true)?;
-        }
-        let handle =
-            TimerHandle::create(py, slf.clone().unbind(), Self::call(callback, Args::new(args), context)?, when)?;
-        if this.is_debug() {
-            handle.get().body.set_trace(py, Self::debug_trace(slf)?.unbind());
-        }
-        let (time, entry) = (handle.get().time(), handle.clone_ref(py));
-        let key = this.sched.with(py, |sched| sched.timers.insert(time, entry));
-        handle.get().set_key(py, Some(key));
-        Ok(handle)
-    }
 }
 
 /// Now, on the clock of `loop.time()`.
@@ -238,10 +173,8 @@ impl LoopCore {
         callback: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
         context: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<Handle>> {
-        let handle = Self::schedule(slf, "call_soon_threadsafe", callback, Args::new(args), context, false)?;
-        slf.get().wake(slf.py());
-        Ok(handle)
+    ) -> PyResult<Py<PyAny>> {
+        Self::schedule_threadsafe(slf, callback, Args::new(args), context)
     }
 
     /// Schedules `callback(*args)` after `delay` seconds, never earlier.

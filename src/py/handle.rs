@@ -12,7 +12,7 @@ use pyo3::basic::CompareOp;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
@@ -82,6 +82,21 @@ impl Call {
         }
     }
 
+    /// What it calls and where that is written, as asyncio says it. Later versions of CPython keep the arguments to
+    /// themselves outside debug mode, as they may be secrets.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub fn describe(&self, py: Python<'_>, debug: bool) -> PyResult<String> {
+        static FORMAT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let format = FORMAT.import(py, "asyncio.format_helpers", "_format_callback_source")?;
+        let (args, kwargs) = ((&self.callback, self.args.tuple(py)?), PyDict::new(py));
+        if debug && !format.getattr(intern!(py, "__kwdefaults__"))?.is_none() {
+            kwargs.set_item(intern!(py, "debug"), true)?;
+        }
+        format.call(args, Some(&kwargs))?.extract()
+    }
+
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.callback)?;
         visit.call(&self.context)?;
@@ -124,7 +139,7 @@ impl Body {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    fn owner(&self, py: Python<'_>) -> Option<Py<LoopCore>> {
+    pub fn owner(&self, py: Python<'_>) -> Option<Py<LoopCore>> {
         self.owner.with(py, |owner| owner.as_ref().map(|owner| owner.clone_ref(py)))
     }
 
@@ -153,19 +168,21 @@ impl Body {
     }
 
     /// Whether it was not cancelled before, and the call, for the caller to drop last.
-    fn cancel(&self, py: Python<'_>, repr: impl FnOnce() -> PyResult<String>) -> PyResult<(bool, Option<Call>)> {
+    pub fn cancel(&self, py: Python<'_>, repr: impl FnOnce() -> PyResult<String>) -> PyResult<(bool, Option<Call>)> {
         if self.is_cancelled() {
             return Ok((false, None));
         }
-        if self.owner(py).is_some_and(|owner| owner.get().is_debug()) {
-            let repr = repr()?;
-            self.epitaph.replace(py, Some(repr));
-        }
+        // Before the repr, which may let another thread run, and the loop's may be about to run this handle.
         self.cancelled.store(true, Ordering::Relaxed);
-        Ok((true, self.call.take(py)))
+        let repr = self.owner(py).is_some_and(|owner| owner.get().is_debug()).then(repr);
+        let call = self.call.take(py);
+        if let Some(repr) = repr {
+            self.epitaph.replace(py, Some(repr?));
+        }
+        Ok((true, call))
     }
 
-    fn repr(&self, py: Python<'_>, kind: &str, when: Option<f64>) -> PyResult<String> {
+    pub fn repr(&self, py: Python<'_>, kind: &str, when: Option<f64>) -> PyResult<String> {
         if let Some(epitaph) = self.epitaph.with(py, |epitaph| epitaph.clone()) {
             return Ok(epitaph);
         }
@@ -177,9 +194,7 @@ impl Body {
             parts.push(format!("when={}", when.into_pyobject(py)?.repr()?));
         }
         if let Some(call) = self.peek(py) {
-            static FORMAT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            let format = FORMAT.import(py, "asyncio.format_helpers", "_format_callback_source")?;
-            parts.push(format.call1((call.callback, call.args.tuple(py)?))?.extract()?);
+            parts.push(call.describe(py, self.owner(py).is_some_and(|owner| owner.get().is_debug()))?);
         }
         if let Some(trace) = self.trace(py).filter(|trace| trace.len().is_ok_and(|len| len > 0)) {
             let frame = trace.get_item(-1)?;
@@ -188,7 +203,7 @@ impl Body {
         Ok(format!("<{}>", parts.join(" ")))
     }
 
-    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(owner) = self.owner.traversed().as_deref().and_then(Option::as_ref) {
             visit.call(owner)?;
         }
@@ -201,28 +216,28 @@ impl Body {
         Ok(())
     }
 
-    fn clear(&self, py: Python<'_>) {
+    pub fn clear(&self, py: Python<'_>) {
         drop(self.owner.take(py));
         drop(self.call.take(py));
         drop(self.trace.take(py));
     }
 
-    fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    pub fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.call.with(py, |call| call.as_ref().map(|call| call.callback.clone_ref(py)))
     }
 
-    fn args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    pub fn args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         self.peek(py).map(|call| call.args.tuple(py)).transpose()
     }
 
-    fn context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    pub fn context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.call.with(py, |call| call.as_ref().map(|call| call.context.clone_ref(py)))
     }
 }
 
-/// The methods of a handle class, those that both have and its own.
+/// The methods of a handle class, a stand-in for `asyncio.events.$name`: those that all have and its own.
 macro_rules! handle_methods {
-    ($class:ident: $($own:tt)*) => {
+    ($class:ident as $name:literal: $($own:tt)*) => {
         #[pymethods]
         impl $class {
             $($own)*
@@ -230,12 +245,7 @@ macro_rules! handle_methods {
             #[getter(__class__)]
             fn class<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
                 static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-                CLASS.import(py, "asyncio.events", stringify!($class))
-            }
-
-            /// Whether it was cancelled.
-            fn cancelled(&self) -> bool {
-                self.body.is_cancelled()
+                CLASS.import(py, "asyncio.events", $name)
             }
 
             /// The `contextvars.Context` in which the callback runs; `None` once it ran or was cancelled.
@@ -274,7 +284,7 @@ macro_rules! handle_methods {
             }
 
             fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-                self.body.repr(py, stringify!($class), self.shown_when())
+                self.body.repr(py, $name, self.shown_when())
             }
 
             fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -287,6 +297,8 @@ macro_rules! handle_methods {
         }
     };
 }
+
+pub(super) use handle_methods;
 
 /// A callback that waits in the ready queue (`asyncio.Handle`).
 #[pyclass(module = "tokioloop", frozen, weakref)]
@@ -363,10 +375,15 @@ impl Handle {
 }
 
 handle_methods! {
-    Handle:
+    Handle as "Handle":
+    /// Whether it was cancelled.
+    fn cancelled(&self) -> bool {
+        self.body.is_cancelled()
+    }
+
     /// Cancels the callback; a second time does nothing.
     fn cancel(&self, py: Python<'_>) -> PyResult<()> {
-        drop(self.body.cancel(py, || self.body.repr(py, "Handle cancelled", None))?);
+        drop(self.body.cancel(py, || self.body.repr(py, "Handle", None))?);
         Ok(())
     }
 }
@@ -406,11 +423,16 @@ impl TimerHandle {
 }
 
 handle_methods! {
-    TimerHandle:
+    TimerHandle as "TimerHandle":
+    /// Whether it was cancelled.
+    fn cancelled(&self) -> bool {
+        self.body.is_cancelled()
+    }
+
     /// Cancels the callback; a second time does nothing. The loop forgets it at once.
     fn cancel(&self, py: Python<'_>) -> PyResult<()> {
         let (cancelled, call) =
-            self.body.cancel(py, || self.body.repr(py, "TimerHandle cancelled", Some(self.when)))?;
+            self.body.cancel(py, || self.body.repr(py, "TimerHandle", Some(self.when)))?;
         if cancelled
             && let Some(key) = self.key.take(py)
             && let Some(owner) = self.body.owner(py)

@@ -48,6 +48,8 @@ mod stream_make;
 #[deny(unsafe_code)]
 mod tables;
 #[deny(unsafe_code)]
+mod threadsafe;
+#[deny(unsafe_code)]
 mod watch;
 
 use pyo3::prelude::*;
@@ -75,6 +77,8 @@ mod _tokioloop {
     #[cfg(feature = "failpoints")]
     #[pymodule_export]
     use super::stream::panic_next_event;
+    #[pymodule_export]
+    use super::threadsafe::ThreadSafeHandle;
 
     /// Makes the methods of `LoopCore` the class's own: CPython calls those faster than inherited ones.
     #[pyfunction]

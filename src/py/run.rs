@@ -10,7 +10,6 @@ use std::sync::Arc;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 
 use super::datagram::DatagramTransport;
 use super::errors::{PANIC, io_error, passes_through, report};
@@ -20,6 +19,7 @@ use super::handle::{Body, Call, Handle};
 use super::slots::Endpoint;
 use super::stream::StreamTransport;
 use super::tables::{Entry, Io, Life};
+use super::threadsafe::ThreadSafeHandle;
 use super::watch::Party;
 use crate::core::interest::{Dir, Keep};
 use crate::core::time::Time;
@@ -255,7 +255,7 @@ fn run_entry(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
                     }
                     _ => None,
                 },
-                Entry::Handle(_) | Entry::Watch(_) | Entry::Timer(_) => None,
+                Entry::Handle(_) | Entry::Shared(_) | Entry::Watch(_) | Entry::Timer(_) => None,
             };
             panicked(slf, stream.as_ref().map(|stream| stream.bind(py)), payload.as_ref())
         }
@@ -293,6 +293,7 @@ fn dispatch(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
     let py = slf.py();
     match entry {
         Entry::Handle(handle) => run_call(slf, handle.bind(py), &handle.get().body, true),
+        Entry::Shared(handle) => run_shared(slf, handle.bind(py)),
         Entry::Watch(handle) => run_call(slf, handle.bind(py), &handle.get().body, false),
         Entry::Timer(handle) => {
             handle.get().set_key(py, None);
@@ -324,6 +325,19 @@ fn run_call<T>(slf: &Bound<'_, LoopCore>, handle: &Bound<'_, T>, body: &Body, on
     }
 }
 
+/// As `run_call`, for a handle of all threads: one that another thread is cancelling may still have its callback.
+#[inline(never)]
+fn run_shared(slf: &Bound<'_, LoopCore>, handle: &Bound<'_, ThreadSafeHandle>) -> PyResult<()> {
+    let this = handle.get();
+    if this.body.is_cancelled() {
+        return Ok(());
+    }
+    let running = this.begin(slf.py());
+    let result = run_call(slf, handle, &this.body, true);
+    drop(running);
+    result
+}
+
 /// Reports the exception of a callback as `asyncio.Handle._run` does.
 #[cold]
 fn callback_failed<T>(
@@ -338,7 +352,7 @@ fn callback_failed<T>(
     if passes_through(py, error) {
         return Err(error.clone_ref(py));
     }
-    let what = describe(py, &call)?;
+    let what = call.describe(py, slf.get().is_debug())?;
     // The report shows the handle, and the handle its callback.
     if once {
         body.restore(py, call);
@@ -355,18 +369,13 @@ fn callback_failed<T>(
     result
 }
 
-fn describe(py: Python<'_>, call: &Call) -> PyResult<String> {
-    static FORMAT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let format = FORMAT.import(py, "asyncio.format_helpers", "_format_callback_source")?;
-    format.call1((&call.callback, call.args.tuple(py)?))?.extract()
-}
-
 /// Debug mode: the loop knows its current handle, and slow callbacks are reported.
 #[cold]
 fn run_timed(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
     let py = slf.py();
     let (what, body) = match entry {
         Entry::Handle(handle) | Entry::Watch(handle) => (handle.bind(py).clone().into_any(), Some(&handle.get().body)),
+        Entry::Shared(handle) => (handle.bind(py).clone().into_any(), Some(&handle.get().body)),
         Entry::Timer(handle) => (handle.bind(py).clone().into_any(), Some(&handle.get().body)),
         Entry::Made(stream) | Entry::Lost(stream) => (stream.bind(py).clone().into_any(), None),
         Entry::Datagram(_, transport) => (transport.bind(py).clone().into_any(), None),

@@ -11,6 +11,7 @@ use super::handle::{Handle, TimerHandle};
 use super::slots::Slots;
 use super::sockops::Owners;
 use super::stream::StreamTransport;
+use super::threadsafe::ThreadSafeHandle;
 use super::watch::Party;
 use crate::core::interest::{Change, Interest, Keep};
 use crate::core::ready::Ready;
@@ -29,6 +30,8 @@ pub enum Life {
 #[derive(Debug)]
 pub enum Entry {
     Handle(Py<Handle>),
+    /// As `Handle`; other threads may cancel it.
+    Shared(Py<ThreadSafeHandle>),
     /// A watcher of a user's fd: it runs again and again.
     Watch(Py<Handle>),
     Timer(Py<TimerHandle>),
@@ -46,6 +49,7 @@ impl Entry {
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Handle(handle) | Self::Watch(handle) => visit.call(handle),
+            Self::Shared(handle) => visit.call(handle),
             Self::Timer(handle) => visit.call(handle),
             Self::Io(_) => Ok(()),
             Self::Made(stream) | Self::Lost(stream) => visit.call(stream),
