@@ -146,6 +146,7 @@ async def connect(
     *,
     small: bool = True,
     pair: Callable[[], Any] = peers.pair,
+    kind: type[Peer] = Peer,
     **options: Any,
 ) -> tuple[asyncio.Transport, Peer]:
     """A connection on which hands were shaken; `small` kernel buffers; `options` are those of the loop's method."""
@@ -153,7 +154,7 @@ async def connect(
     if small:
         shrink(ours, theirs)
     ours_context, theirs_context = contexts(side, version)
-    peer = Peer(theirs, theirs_context, server_side=side == "client")
+    peer = kind(theirs, theirs_context, server_side=side == "client")
     shaking = loop.create_task(aside(peer.handshake))
     try:
         transport = await start(loop, protocol, ours, ours_context, side, **options)
