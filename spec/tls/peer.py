@@ -68,7 +68,7 @@ def refusal(sock: socket.socket, context: ssl.SSLContext, **options: Any) -> OSE
     it comes with the first read (RFC 8446, 4.4.2.4 and 2).
     """
     try:
-        with wrap(sock, context, **options) as tls:
+        with wrap(sock, context, suppress_ragged_eofs=False, **options) as tls:
             got = tls.recv(1)
     except OSError as error:
         return error
@@ -93,7 +93,15 @@ def exchange(addr: Any, context: ssl.SSLContext, data: bytes = b"ping", **option
         sock.connect(addr if isinstance(addr, (str, bytes)) else addr[:2])
         with wrap(sock, context, **options) as tls:
             tls.sendall(data)
-            return peers.recv_exactly(tls, len(data))
+            got = peers.recv_exactly(tls, len(data))
+            part(tls)
+            return got
+
+
+def part(tls: ssl.SSLSocket) -> None:
+    """End a connection in an orderly way: a close_notify in each direction, so that closing resets nothing."""
+    with contextlib.suppress(OSError):
+        tls.unwrap()
 
 
 def echo(tls: ssl.SSLSocket) -> None:

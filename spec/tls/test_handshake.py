@@ -13,26 +13,9 @@ from spec._kit.contracts.recording import Recorder
 from spec._kit.contracts.stream import aside, turns
 from spec.tcp.serving import LOCALHOST, Echo
 from spec.tls import certificates, peer
+from spec.tls.helpers import ask, serving
 
 VERSIONS = pytest.mark.parametrize("version", certificates.VERSIONS.items(), ids=certificates.VERSIONS)
-
-
-@contextlib.asynccontextmanager
-async def serving(loop, factory=Echo, **options):
-    """A TLS server of the loop on loopback; the address."""
-    server = await loop.create_server(factory, LOCALHOST, 0, **{"ssl": certificates.server(), **options})
-    try:
-        yield server.sockets[0].getsockname()
-    finally:
-        server.close()
-
-
-async def ask(transport, protocol):
-    """Send a ping over a connection to an echo and close it; what came back, and why the connection was lost."""
-    transport.write(b"ping")
-    await protocol.received(4)
-    transport.close()
-    return bytes(protocol.data), await protocol.lost
 
 
 @clause("tls.handshake.create-connection", "tls.handshake.versions")
@@ -185,7 +168,6 @@ def test_start_server_gives_its_callback_streams_over_tls(loop, run):
 @clause("tls.handshake.before-connection-made")
 def test_a_server_calls_connection_made_once_the_handshake_is_complete(loop, run):
     """One client stops in the middle; when another one has been served from beginning to end, it goes on."""
-    halves, released = loop.create_future(), loop.create_future()
     protocols = []
 
     def factory():
@@ -222,8 +204,6 @@ def test_a_server_calls_connection_made_once_the_handshake_is_complete(loop, run
         while len(protocols) < count:
             await asyncio.sleep(0)
 
-    halves.cancel()
-    released.cancel()
     assert run(main()) == ([], ["connection_made", "data_received"])
 
 
