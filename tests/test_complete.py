@@ -37,7 +37,13 @@ def names_of(abstract: type) -> list[str]:
 
 
 class Everything(asyncio.SubprocessProtocol, asyncio.Protocol, asyncio.DatagramProtocol):
-    """A protocol of every kind."""
+    """A protocol of every kind, which knows when it is over."""
+
+    def __init__(self) -> None:
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set_result(exc)
 
 
 async def eventually(future: Any) -> Any:
@@ -88,9 +94,9 @@ async def accept(loop: Any, _folder: Path) -> None:
 async def connect_accepted(loop: asyncio.AbstractEventLoop, _folder: Path) -> None:
     ours, theirs = peers.pair()
     with theirs:
-        transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
+        transport, protocol = await loop.connect_accepted_socket(Everything, ours)
         transport.abort()
-        await asyncio.sleep(0)
+        await protocol.lost
 
 
 async def connect_socket(loop: asyncio.AbstractEventLoop, _folder: Path) -> None:
@@ -102,23 +108,23 @@ async def connect_socket(loop: asyncio.AbstractEventLoop, _folder: Path) -> None
 async def read_pipe(loop: asyncio.AbstractEventLoop, _folder: Path) -> None:
     reading, writing = os.pipe()
     with io.FileIO(writing, "wb"):
-        transport, _ = await loop.connect_read_pipe(asyncio.Protocol, io.FileIO(reading, "rb"))
+        transport, protocol = await loop.connect_read_pipe(Everything, io.FileIO(reading, "rb"))
         transport.close()
-        await asyncio.sleep(0)
+        await protocol.lost
 
 
 async def write_pipe(loop: asyncio.AbstractEventLoop, _folder: Path) -> None:
     reading, writing = os.pipe()
     with io.FileIO(reading, "rb"):
-        transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, io.FileIO(writing, "wb"))
+        transport, protocol = await loop.connect_write_pipe(Everything, io.FileIO(writing, "wb"))
         transport.close()
-        await asyncio.sleep(0)
+        await protocol.lost
 
 
 async def datagrams(loop: asyncio.AbstractEventLoop, _folder: Path) -> None:
-    transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0))
+    transport, protocol = await loop.create_datagram_endpoint(Everything, local_addr=("127.0.0.1", 0))
     transport.close()
-    await asyncio.sleep(0)
+    await protocol.lost
 
 
 async def serve(loop: asyncio.AbstractEventLoop, _folder: Path) -> None:
@@ -127,21 +133,28 @@ async def serve(loop: asyncio.AbstractEventLoop, _folder: Path) -> None:
 
 
 async def serve_unix(loop: asyncio.AbstractEventLoop, folder: Path) -> None:
-    async with await loop.create_unix_server(asyncio.Protocol, folder / "socket"):
-        transport, _ = await loop.create_unix_connection(asyncio.Protocol, str(folder / "socket"))
+    accepted = loop.create_future()
+
+    def accept() -> Everything:
+        accepted.set_result(Everything())
+        return accepted.result()  # type: ignore[no-any-return]
+
+    async with await loop.create_unix_server(accept, folder / "socket"):
+        transport, protocol = await loop.create_unix_connection(Everything, str(folder / "socket"))
         transport.close()
-        await asyncio.sleep(0.01)
+        await protocol.lost
+        await (await accepted).lost
 
 
 async def send_file(loop: asyncio.AbstractEventLoop, folder: Path) -> None:
     path = folder / "file"
     path.write_bytes(b"x" * 1000)
     with io.FileIO(path) as file, peers.listener() as listening:
-        transport, _ = await loop.create_connection(asyncio.Protocol, *listening.getsockname())
+        transport, protocol = await loop.create_connection(Everything, *listening.getsockname())
         with closing(listening.accept()[0]):
             assert await loop.sendfile(transport, file) == 1000
             transport.close()
-            await asyncio.sleep(0)
+            await protocol.lost
 
 
 async def sock_send_file(loop: Any, folder: Path) -> None:
@@ -177,21 +190,15 @@ def watch(loop: asyncio.AbstractEventLoop, _folder: Path) -> None:
 
 
 async def run_process(loop: asyncio.AbstractEventLoop, shell: bool) -> None:
-    ended = loop.create_future()
-
-    class Protocol(asyncio.SubprocessProtocol):
-        def process_exited(self) -> None:
-            ended.set_result(None)
-
+    transport: asyncio.SubprocessTransport
     if shell:
-        transport, _ = await loop.subprocess_shell(Protocol, "exit 3", stdin=None, stdout=None, stderr=None)
+        transport, protocol = await loop.subprocess_shell(Everything, "exit 3", stdin=None, stdout=None, stderr=None)
     else:
         arguments = (sys.executable, "-S", "-c", "raise SystemExit(3)")
-        transport, _ = await loop.subprocess_exec(Protocol, *arguments, stdin=None, stdout=None, stderr=None)
-    await ended
+        transport, protocol = await loop.subprocess_exec(Everything, *arguments, stdin=None, stdout=None, stderr=None)
+    await protocol.lost
     assert transport.get_returncode() == 3
     transport.close()
-    await asyncio.sleep(0)
 
 
 CALLS: dict[str, Call] = {
@@ -284,11 +291,11 @@ def is_own(concrete: type, abstract: type, name: str) -> bool:
 async def connected(loop: asyncio.AbstractEventLoop) -> AsyncIterator[Any]:
     """A TCP transport."""
     with peers.listener() as listening:
-        transport, _ = await loop.create_connection(Everything, *listening.getsockname())
+        transport, protocol = await loop.create_connection(Everything, *listening.getsockname())
         with closing(listening.accept()[0]):
             yield transport
             transport.abort()
-            await asyncio.sleep(0.01)
+            await protocol.lost
 
 
 @asynccontextmanager
@@ -296,19 +303,19 @@ async def connected_unix(loop: asyncio.AbstractEventLoop) -> AsyncIterator[Any]:
     """A transport over a Unix socket."""
     ours, theirs = peers.unix_pair()
     with theirs:
-        transport, _ = await loop.create_unix_connection(Everything, sock=ours)
+        transport, protocol = await loop.create_unix_connection(Everything, sock=ours)
         yield transport
         transport.abort()
-        await asyncio.sleep(0.01)
+        await protocol.lost
 
 
 @asynccontextmanager
 async def datagram(loop: asyncio.AbstractEventLoop) -> AsyncIterator[Any]:
     """A UDP transport."""
-    transport, _ = await loop.create_datagram_endpoint(Everything, local_addr=("127.0.0.1", 0))
+    transport, protocol = await loop.create_datagram_endpoint(Everything, local_addr=("127.0.0.1", 0))
     yield transport
     transport.abort()
-    await asyncio.sleep(0.01)
+    await protocol.lost
 
 
 @asynccontextmanager
@@ -316,10 +323,10 @@ async def reading_pipe(loop: asyncio.AbstractEventLoop) -> AsyncIterator[Any]:
     """The transport of a pipe's reading end."""
     reading, writing = os.pipe()
     with io.FileIO(writing, "wb"):
-        transport, _ = await loop.connect_read_pipe(Everything, io.FileIO(reading, "rb"))
+        transport, protocol = await loop.connect_read_pipe(Everything, io.FileIO(reading, "rb"))
         yield transport
         transport.close()
-        await asyncio.sleep(0.01)
+        await protocol.lost
 
 
 @asynccontextmanager
@@ -327,26 +334,19 @@ async def writing_pipe(loop: asyncio.AbstractEventLoop) -> AsyncIterator[Any]:
     """The transport of a pipe's writing end."""
     reading, writing = os.pipe()
     with io.FileIO(reading, "rb"):
-        transport, _ = await loop.connect_write_pipe(Everything, io.FileIO(writing, "wb"))
+        transport, protocol = await loop.connect_write_pipe(Everything, io.FileIO(writing, "wb"))
         yield transport
         transport.abort()
-        await asyncio.sleep(0.01)
+        await protocol.lost
 
 
 @asynccontextmanager
 async def process(loop: asyncio.AbstractEventLoop) -> AsyncIterator[Any]:
     """The transport of a process that waits for the end of its input."""
-    ended = loop.create_future()
-
-    class Protocol(Everything):
-        def process_exited(self) -> None:
-            ended.set_result(None)
-
-    transport, _ = await loop.subprocess_exec(Protocol, "cat")
+    transport, protocol = await loop.subprocess_exec(Everything, "cat")
     yield transport
     transport.close()
-    await ended
-    await asyncio.sleep(0.01)
+    await protocol.lost
 
 
 @asynccontextmanager
