@@ -107,6 +107,12 @@ def late_drain(theirs: socket.socket) -> Any:
     return aside(drain, theirs)
 
 
+def read_some_and_go(theirs: socket.socket, size: int = 200_000) -> None:
+    """A peer that reads `size` bytes and hangs up with more unread: a reset."""
+    peers.recv_exactly(theirs, size)
+    theirs.close()
+
+
 __all__ = [
     "LARGE",
     "PAIRS",
@@ -119,6 +125,7 @@ __all__ = [
     "file_of",
     "late_drain",
     "pattern",
+    "read_some_and_go",
     "sender",
     "turns",
 ]

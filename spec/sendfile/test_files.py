@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from spec._kit import clause, peers
-from spec.sendfile.helpers import LARGE, PAIRS, WAYS, aside, blocked, file_of, pattern, sender
+from spec.sendfile.helpers import LARGE, PAIRS, WAYS, aside, blocked, file_of, pattern, read_some_and_go, sender
 
 
 @clause("sendfile.file.whole")
@@ -221,10 +221,6 @@ def test_after_a_cancellation_the_position_tells_how_much_was_sent(loop, run, wa
 @WAYS
 @PAIRS
 def test_after_an_error_the_position_tells_how_much_was_sent(loop, run, way, make):
-    def read_some_and_go(theirs):
-        peers.recv_exactly(theirs, 200_000)
-        theirs.close()  # with data unread: a reset
-
     async def main(file):
         async with sender(way, loop, make) as (end, theirs):
             going = loop.create_task(aside(read_some_and_go, theirs))

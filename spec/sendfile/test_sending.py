@@ -10,7 +10,18 @@ import ssl
 import pytest
 
 from spec._kit import clause, peers
-from spec.sendfile.helpers import LARGE, PAIRS, WAYS, aside, blocked, file_of, late_drain, pattern, sender
+from spec.sendfile.helpers import (
+    LARGE,
+    PAIRS,
+    WAYS,
+    aside,
+    blocked,
+    file_of,
+    late_drain,
+    pattern,
+    read_some_and_go,
+    sender,
+)
 
 
 @clause("sendfile.order.between-writes")
@@ -140,10 +151,6 @@ def test_a_second_sendfile_follows_a_cancelled_one(loop, run, way):
 @WAYS
 @PAIRS
 def test_it_raises_when_the_peer_goes_in_the_middle(loop, run, way, make):
-    def read_some_and_go(theirs):
-        peers.recv_exactly(theirs, 200_000)
-        theirs.close()  # with data unread: a reset
-
     async def main(file):
         async with sender(way, loop, make) as (end, theirs):
             going = loop.create_task(aside(read_some_and_go, theirs))
