@@ -11,10 +11,9 @@ import asyncio
 import errno
 import functools
 import socket
-import ssl as _ssl
 import sys
 import weakref
-from asyncio import base_events, format_helpers, sslproto
+from asyncio import base_events, format_helpers
 from typing import TYPE_CHECKING, Any
 
 from . import diagnostics
@@ -23,9 +22,11 @@ from .dns import NamesMixin
 from .sendfile import SendfileMixin
 from .signals import SignalHandler, SignalMixin, SignalPipe, WakeupFd
 from .subprocess import ProcessTransport, SubprocessMixin
+from .tls import TlsMixin
 from .unix import UnixMixin, remove_socket_file
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
 __all__ = ("TokioLoop",)
@@ -41,7 +42,9 @@ def _attributes_of_base() -> tuple[str, ...]:
     return tuple(name for name in vars(base) if not hasattr(LoopCore, name))
 
 
-class TokioLoop(UnixMixin, SubprocessMixin, SignalMixin, SendfileMixin, NamesMixin, LoopCore, asyncio.BaseEventLoop):
+class TokioLoop(
+    UnixMixin, SubprocessMixin, SignalMixin, SendfileMixin, TlsMixin, NamesMixin, LoopCore, asyncio.BaseEventLoop
+):
     """An asyncio event loop on Tokio.
 
     A drop-in for `asyncio.SelectorEventLoop`. `stats()` tells what it counts and which endpoints live on it.
@@ -147,39 +150,11 @@ class TokioLoop(UnixMixin, SubprocessMixin, SignalMixin, SendfileMixin, NamesMix
         private = kwargs.get("sock") is None
         return await super().create_datagram_endpoint(factory if private else protocol_factory, *args, **kwargs)
 
-    def _make_ssl_transport(
-        self,
-        rawsock: socket.socket,
-        protocol: asyncio.BaseProtocol,
-        sslcontext: _ssl.SSLContext,
-        waiter: asyncio.Future[None] | None = None,
-        *,
-        server_side: bool = False,
-        server_hostname: str | None = None,
-        extra: dict[str, Any] | None = None,
-        server: Any = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
-        **_ignored: Any,
-    ) -> asyncio.Transport:
-        tls = sslproto.SSLProtocol(
-            self,
-            protocol,
-            sslcontext,
-            waiter,
-            server_side,
-            server_hostname,
-            ssl_handshake_timeout=ssl_handshake_timeout,
-            ssl_shutdown_timeout=ssl_shutdown_timeout,
-        )
-        self._make_stream(rawsock, tls, None, extra, server)
-        return tls._app_transport
-
     def _start_serving(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         sock: socket.socket,
-        sslcontext: _ssl.SSLContext | None = None,
+        sslcontext: ssl.SSLContext | None = None,
         server: Any = None,
         backlog: int = 100,
         ssl_handshake_timeout: float | None = None,
@@ -196,58 +171,6 @@ class TokioLoop(UnixMixin, SubprocessMixin, SignalMixin, SendfileMixin, NamesMix
                 self.create_task(coro)
 
         self._listen(sock, backlog, server, protocol_factory, accept_secure)
-
-    async def _accept_secure(
-        self,
-        protocol_factory: Callable[[], asyncio.BaseProtocol],
-        conn: socket.socket,
-        address: Any,
-        sslcontext: _ssl.SSLContext,
-        server: Any,
-        ssl_handshake_timeout: float | None,
-        ssl_shutdown_timeout: float | None,
-    ) -> None:
-        """Make the TLS connection of an accepted socket, as `BaseSelectorEventLoop._accept_connection2` does."""
-        protocol = None
-        transport = None
-        try:
-            protocol = protocol_factory()
-            waiter = self.create_future()
-            transport = self._make_ssl_transport(
-                conn,
-                protocol,
-                sslcontext,
-                waiter=waiter,
-                server_side=True,
-                extra={"peername": address},
-                server=server,
-                ssl_handshake_timeout=ssl_handshake_timeout,
-                ssl_shutdown_timeout=ssl_shutdown_timeout,
-            )
-            try:
-                await waiter
-            except BaseException:
-                transport.close()
-                raise
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            if transport is None:
-                conn.close()
-                debug = True
-            else:
-                # A peer that fails its handshake is no fault of the server's: asyncio reports it in debug mode only.
-                debug = self.get_debug()
-            if debug:
-                context: dict[str, Any] = {
-                    "message": "Error on transport creation for incoming connection",
-                    "exception": exc,
-                }
-                if protocol is not None:
-                    context["protocol"] = protocol
-                if transport is not None:
-                    context["transport"] = transport
-                self.call_exception_handler(context)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         file = self._forget_unix_server(sock)

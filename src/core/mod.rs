@@ -39,10 +39,12 @@ pub mod flow;
 pub mod interest;
 pub mod outbox;
 pub mod ready;
+pub mod records;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod sockop;
 pub mod stream;
 pub mod time;
 pub mod timers;
+pub mod tls;
 pub mod turn;

@@ -50,6 +50,14 @@ mod tables;
 #[deny(unsafe_code)]
 mod threadsafe;
 #[deny(unsafe_code)]
+mod tls;
+#[deny(unsafe_code)]
+mod tls_data;
+#[deny(unsafe_code)]
+mod tls_engine;
+#[deny(unsafe_code)]
+mod tls_io;
+#[deny(unsafe_code)]
 mod watch;
 
 use pyo3::prelude::*;
@@ -79,6 +87,8 @@ mod _tokioloop {
     use super::stream::panic_next_event;
     #[pymodule_export]
     use super::threadsafe::ThreadSafeHandle;
+    #[pymodule_export]
+    use super::tls::{TlsProtocol, TlsTransport};
 
     /// Makes the methods of `LoopCore` the class's own: CPython calls those faster than inherited ones.
     #[pyfunction]

@@ -4,12 +4,16 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
+use super::tls::{TlsProtocol, TlsTransport};
+
 /// The protocol of a transport.
 #[derive(Debug)]
 pub struct Protocol {
     pub object: Py<PyAny>,
     /// It lends its own buffers (`asyncio.BufferedProtocol`).
     pub buffered: bool,
+    /// It is ours, of a TLS connection above.
+    pub tls: Option<Py<TlsTransport>>,
 }
 
 impl Protocol {
@@ -18,11 +22,13 @@ impl Protocol {
     pub fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         static BUFFERED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let class = BUFFERED.import(object.py(), "asyncio", "BufferedProtocol")?;
-        Ok(Self { buffered: object.is_instance(class)?, object: object.clone().unbind() })
+        let tls = object.cast_exact::<TlsProtocol>().ok().map(|protocol| protocol.get().tls.clone_ref(object.py()));
+        Ok(Self { buffered: tls.is_none() && object.is_instance(class)?, object: object.clone().unbind(), tls })
     }
 
     pub fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self { object: self.object.clone_ref(py), buffered: self.buffered }
+        let tls = self.tls.as_ref().map(|tls| tls.clone_ref(py));
+        Self { object: self.object.clone_ref(py), buffered: self.buffered, tls }
     }
 
     /// Calls a method without arguments.

@@ -131,7 +131,8 @@ impl StreamTransport {
             .unwrap_or_else(|payload| super::run::panicked(slf.get().owner.bind(slf.py()), Some(slf), payload.as_ref()))
     }
 
-    fn write_now(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// `write`, without its guard.
+    pub fn write_now(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let bytes = chunk::bytes_of(data)?;
         let slice = bytes.as_bytes();

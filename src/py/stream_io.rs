@@ -18,6 +18,7 @@ use super::protocol::Protocol;
 use super::slots::Endpoint;
 use super::stream::{State, StreamTransport};
 use super::tables::Entry;
+use super::tls::TlsTransport;
 use crate::core::fault::Fault;
 use crate::core::stream::Step;
 use crate::io::endpoint::{self, Kind};
@@ -172,6 +173,9 @@ impl StreamTransport {
         if callee.protocol.buffered {
             return Self::read_into_buffer(slf, &callee, fd);
         }
+        if let Some(tls) = &callee.protocol.tls {
+            return Self::read_ciphertext(slf, &callee.context, tls.bind(py), fd);
+        }
         let received = this.owner.get().scratch.with(py, |scratch| {
             if scratch.is_empty() {
                 scratch.resize(SCRATCH, 0);
@@ -196,6 +200,42 @@ impl StreamTransport {
             }
             Ok((Received::End, _)) => Self::handle_end(slf),
             Ok(_) => Ok(()),
+            Err(error) => Self::fatal_io(slf, &error, "read"),
+        }
+    }
+
+    /// What is there goes to a TLS connection above, without a `bytes` of its own.
+    fn read_ciphertext(
+        slf: &Bound<'_, Self>,
+        context: &Py<PyAny>,
+        tls: &Bound<'_, TlsTransport>,
+        fd: BorrowedRawFd,
+    ) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        // Out of its cell, as what reads it calls user code.
+        let mut scratch = this.owner.get().scratch.take(py);
+        if scratch.is_empty() {
+            scratch.resize(SCRATCH, 0);
+        }
+        let received = this.state.with(py, |state| state.receive(this.kind, fd, &mut scratch));
+        let called = match received {
+            Ok(Received::Data { n, more }) => {
+                this.counters.received(n);
+                let called = ffi::in_context(py, context, || TlsTransport::handle_ciphertext(tls, &scratch[..n]));
+                Ok(Some((called, more)))
+            }
+            Ok(Received::End) => Ok(None),
+            Ok(Received::Nothing) => Ok(Some((Ok(()), false))),
+            Err(error) => Err(error),
+        };
+        drop(this.owner.get().scratch.replace(py, scratch));
+        match called {
+            Ok(Some((called, more))) => {
+                let result = called.or_else(|error| Self::callback_failed(slf, error, "buffer_updated"));
+                this.read_on(py, more);
+                result
+            }
+            Ok(None) => Self::handle_end(slf),
             Err(error) => Self::fatal_io(slf, &error, "read"),
         }
     }

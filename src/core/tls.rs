@@ -1,0 +1,590 @@
+//! The TLS machine: the record pump between a stream of ciphertext below and the user's protocol above.
+//!
+//! ```text
+//!                handle_made()          handle_handshake(Done)      close(), handle_eof()        begin_unwrap()
+//!   Unwrapped ------------------> Handshake ------------------> Wrapped ------------> Flushing --------------> Shutdown
+//!       ^                             |                            |                     |                        |
+//!       '---------------------------- failure, abort(), handle_lost() ------------------------------------------'
+//! ```
+//!
+//! The cryptography is a [`RecordEngine`]'s, which knows no socket: ciphertext is fed to it and taken from it. The machine
+//! says when to call it and what its answers mean; it holds plaintext that waits for the handshake, flow control both ways,
+//! and what the user was told.
+//!
+//! Rules (CPython `asyncio.sslproto`, and RFC 8446, section 6.1, for the closing alerts):
+//! - As with `core::stream`, a method returns a [`Step`] that the caller carries out after its borrow ended, so that user
+//!   code run by a step may call straight back.
+//! - `connection_made` comes after the handshake, once; `connection_lost` comes once and only after `connection_made`.
+//! - What was written before the handshake ended is encrypted after it, in order; what is written after `close` is dropped.
+//! - `close` first hands out what has arrived, then sends `close_notify` and waits for the peer's, no longer than the time-out
+//!   allows: that counts until the stream below is lost, as a peer that reads nothing could hold it for ever.
+//! - The peer's `close_notify`, and the end of the stream below without one, are `eof_received`, once, and then a close.
+//! - Nothing is decrypted while reading is paused; ciphertext then piles up to a mark, and the stream below is paused.
+
+use std::collections::VecDeque;
+
+use super::flow::{Flow, LimitsError};
+use super::outbox::Outbox;
+use super::stream::WRITES_BEFORE_WARNING;
+
+/// Asyncio's `constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE`, bytes.
+pub const WRITE_HIGH: usize = 512 * 1024;
+
+/// Asyncio's `constants.FLOW_CONTROL_HIGH_WATER_SSL_READ`, bytes.
+pub const READ_HIGH: usize = 256 * 1024;
+
+/// What a call of the engine came to.
+#[derive(Debug)]
+pub enum Outcome<T, E> {
+    Done(T),
+    /// It needs more ciphertext from the peer first.
+    Again,
+    Failed(E),
+}
+
+/// The cryptography of one connection. Not one call blocks; each may leave ciphertext to be taken.
+pub trait RecordEngine {
+    type Error;
+    /// Plaintext, or ciphertext to be sent.
+    type Bytes: AsRef<[u8]>;
+
+    /// Ciphertext came from the peer.
+    ///
+    /// # Errors
+    /// The engine's, of a kind that ends the connection.
+    fn feed(&self, ciphertext: &[u8]) -> Result<(), Self::Error>;
+
+    fn handshake(&self) -> Outcome<(), Self::Error>;
+
+    /// At most `max` bytes of plaintext; none is the peer's `close_notify`.
+    fn read(&self, max: usize) -> Outcome<Self::Bytes, Self::Error>;
+
+    /// Encrypts some of `plaintext`: how many bytes, at least one.
+    fn write(&self, plaintext: &[u8]) -> Outcome<usize, Self::Error>;
+
+    /// Sends `close_notify` and looks for the peer's.
+    fn shutdown(&self) -> Outcome<(), Self::Error>;
+
+    /// Ciphertext that was fed and not yet looked at, bytes.
+    ///
+    /// # Errors
+    /// As `feed`.
+    fn unread(&self) -> Result<usize, Self::Error>;
+
+    /// The ciphertext that is to be sent.
+    ///
+    /// # Errors
+    /// As `feed`.
+    fn take(&self) -> Result<Self::Bytes, Self::Error>;
+}
+
+/// What the caller has to do, in the order of the bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Step(u16);
+
+impl Step {
+    /// Neither time-out counts any more.
+    pub const UNWATCH: Self = Self(1);
+    /// Count the time of the handshake.
+    pub const WATCH_HANDSHAKE: Self = Self(1 << 1);
+    /// Count the time of the closing.
+    pub const WATCH_SHUTDOWN: Self = Self(1 << 2);
+    /// Call [`RecordEngine::handshake`], then [`Tls::handle_handshake`].
+    pub const HANDSHAKE: Self = Self(1 << 3);
+    /// Call `protocol.connection_made`.
+    pub const MADE: Self = Self(1 << 4);
+    /// The handshake succeeded: whoever waits for that is to be told.
+    pub const READY: Self = Self(1 << 5);
+    /// Decrypt and hand out what has arrived, then [`Tls::end_read`].
+    pub const READ: Self = Self(1 << 6);
+    /// Encrypt what is queued, then [`Tls::end_write`].
+    pub const WRITE: Self = Self(1 << 7);
+    /// Take ciphertext and hand it to the stream below, then [`Tls::handle_taken`].
+    pub const SEND: Self = Self(1 << 8);
+    /// What has arrived was handed out: [`Tls::begin_unwrap`].
+    pub const FLUSHED: Self = Self(1 << 9);
+    /// Call [`RecordEngine::shutdown`], then [`Tls::handle_unwrapped`].
+    pub const UNWRAP: Self = Self(1 << 10);
+    /// Call `protocol.eof_received`.
+    pub const EOF: Self = Self(1 << 11);
+    /// Close the stream below, in the next turn.
+    pub const CLOSE: Self = Self(1 << 12);
+    /// Abort the stream below.
+    pub const ABORT: Self = Self(1 << 13);
+    /// Drop [`Tls::take_discarded`] outside the borrow.
+    pub const DISCARD: Self = Self(1 << 14);
+    /// Schedule `protocol.connection_lost` for the next turn, never inline.
+    pub const LOSE: Self = Self(1 << 15);
+}
+
+step_flags!(Step);
+
+/// What flow control asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    Nothing,
+    Pause,
+    Resume,
+}
+
+/// What becomes of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admit {
+    /// Encrypt it at once; what the engine does not take goes through [`Tls::enqueue`].
+    Encrypt,
+    /// Hand it to [`Tls::enqueue`].
+    Queue,
+    /// The connection is closed: the data goes nowhere. `warn` from the sixth time on, or the fifth after the loss, as
+    /// asyncio does.
+    Drop { warn: bool },
+}
+
+/// Where the connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Before the handshake, and after the end.
+    Unwrapped,
+    Handshake,
+    Wrapped,
+    /// Closing: what has arrived is handed out, then `close_notify` goes out.
+    Flushing,
+    /// `close_notify` is out, or need not be.
+    Shutdown,
+}
+
+/// What the user's protocol was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum App {
+    Init,
+    Made,
+    Eof,
+    Lost,
+}
+
+/// One TLS connection. `C` is a chunk of plaintext.
+#[derive(Debug)]
+pub struct Tls<C> {
+    phase: Phase,
+    app: App,
+    backlog: Outbox<C>,
+    discarded: VecDeque<C>,
+    /// Ciphertext that the stream below does not want yet, bytes.
+    held: usize,
+    flow: Flow,
+    read_flow: Flow,
+    /// A write of the engine is under way: user code that it runs may write, too.
+    writing: bool,
+    /// The stream below asked for a pause.
+    send_paused: bool,
+    read_paused: bool,
+    /// The stream below ended.
+    ended: bool,
+    closed: bool,
+    /// The time of the closing counts.
+    timed: bool,
+    /// The closing handshake is over.
+    unwrapped: bool,
+    lost: bool,
+    writes_after_close: u32,
+}
+
+impl<C: AsRef<[u8]>> Tls<C> {
+    /// `made`: the user's protocol has its `connection_made` behind it (`start_tls`).
+    #[must_use]
+    pub fn new(made: bool) -> Self {
+        let marked = |high| {
+            let mut flow = Flow::default();
+            // One mark cannot contradict another that follows it.
+            let _never = flow.set_limits(Some(high), None);
+            flow
+        };
+        Self {
+            phase: Phase::Unwrapped,
+            app: if made { App::Made } else { App::Init },
+            backlog: Outbox::default(),
+            discarded: VecDeque::new(),
+            held: 0,
+            flow: marked(WRITE_HIGH),
+            read_flow: marked(READ_HIGH),
+            writing: false,
+            send_paused: false,
+            read_paused: false,
+            ended: false,
+            closed: false,
+            timed: false,
+            unwrapped: false,
+            lost: false,
+            writes_after_close: 0,
+        }
+    }
+
+    // ---- getters
+
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Plaintext is to be decrypted and handed out now.
+    #[must_use]
+    pub fn wants_read(&self) -> bool {
+        matches!(self.phase, Phase::Wrapped | Phase::Flushing) && !self.read_paused
+    }
+
+    /// Ciphertext may be handed to the stream below.
+    #[must_use]
+    pub fn may_send(&self) -> bool {
+        !self.send_paused && !self.lost
+    }
+
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    #[must_use]
+    pub fn is_read_paused(&self) -> bool {
+        self.read_paused
+    }
+
+    #[must_use]
+    pub fn is_write_paused(&self) -> bool {
+        self.flow.is_paused()
+    }
+
+    /// Plaintext that waits to be encrypted and ciphertext that waits for the stream below, bytes.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.backlog.size() + self.held
+    }
+
+    /// `(low, high)` of writing, bytes.
+    #[must_use]
+    pub fn limits(&self) -> (usize, usize) {
+        self.flow.limits()
+    }
+
+    /// `(low, high)` of the ciphertext that may wait to be read, bytes.
+    #[must_use]
+    pub fn read_limits(&self) -> (usize, usize) {
+        self.read_flow.limits()
+    }
+
+    /// The plaintext to encrypt next, front first.
+    pub fn backlog(&self) -> impl Iterator<Item = &[u8]> {
+        self.backlog.slices()
+    }
+
+    // ---- the stream below
+
+    /// The stream below is there: the handshake begins.
+    pub fn handle_made(&mut self) -> Step {
+        if self.phase != Phase::Unwrapped || self.closed || self.lost {
+            return Step::NONE;
+        }
+        self.phase = Phase::Handshake;
+        Step::WATCH_HANDSHAKE | Step::HANDSHAKE
+    }
+
+    /// Ciphertext was fed to the engine.
+    pub fn handle_fed(&mut self) -> Step {
+        match self.phase {
+            Phase::Unwrapped => Step::NONE,
+            Phase::Handshake => Step::HANDSHAKE,
+            Phase::Wrapped => Step::READ,
+            Phase::Flushing => Step::READ | Step::FLUSHED,
+            Phase::Shutdown => self.unwrap(),
+        }
+    }
+
+    /// The stream below ended. `None`: in the handshake, which has failed: [`Tls::fail_handshake`].
+    pub fn handle_end(&mut self) -> Option<Step> {
+        self.ended = true;
+        match self.phase {
+            Phase::Unwrapped => Some(Step::NONE),
+            Phase::Handshake => None,
+            Phase::Wrapped => {
+                self.phase = Phase::Flushing;
+                Some(self.flush())
+            }
+            Phase::Flushing => {
+                self.phase = Phase::Shutdown;
+                Some(Step::WRITE.when(!self.backlog.is_empty()) | self.unwrap())
+            }
+            Phase::Shutdown => Some(self.unwrap()),
+        }
+    }
+
+    /// Whether the stream below stays open though it ended: what has arrived waits for the user.
+    #[must_use]
+    pub fn keeps_open(&self) -> bool {
+        self.phase == Phase::Flushing && self.read_paused
+    }
+
+    /// The stream below wants no more ciphertext for now, or wants it again.
+    pub fn handle_flow(&mut self, paused: bool) -> Step {
+        self.send_paused = paused;
+        Step::SEND.when(!paused && !self.lost)
+    }
+
+    /// The stream below is lost.
+    pub fn handle_lost(&mut self) -> Step {
+        if self.lost {
+            return Step::NONE;
+        }
+        self.lost = true;
+        self.closed = true;
+        self.held = 0;
+        self.discarded.append(&mut self.backlog.take());
+        self.writes_after_close = self.writes_after_close.saturating_add(1);
+        let tell = self.phase != Phase::Handshake && matches!(self.app, App::Made | App::Eof);
+        if tell {
+            self.app = App::Lost;
+        }
+        self.phase = Phase::Unwrapped;
+        Step::UNWATCH | Step::DISCARD.when(!self.discarded.is_empty()) | Step::LOSE.when(tell)
+    }
+
+    // ---- the engine answered
+
+    /// The handshake went as far as it can; `done`: to its end.
+    pub fn handle_handshake(&mut self, done: bool) -> Step {
+        if self.phase != Phase::Handshake {
+            return Step::NONE;
+        }
+        if !done {
+            return Step::SEND;
+        }
+        self.phase = Phase::Wrapped;
+        let made = self.app == App::Init;
+        if made {
+            self.app = App::Made;
+        }
+        let write = Step::WRITE.when(!self.backlog.is_empty());
+        Step::UNWATCH | Step::MADE.when(made) | Step::READY | Step::READ | write
+    }
+
+    /// The handshake failed, at one end or by the clock. True unless it was over.
+    pub fn fail_handshake(&mut self) -> bool {
+        let failed = self.phase == Phase::Handshake;
+        if failed {
+            self.phase = Phase::Unwrapped;
+            self.closed = true;
+        }
+        failed
+    }
+
+    /// What there was to read was read; `unread` is what is left of the ciphertext, bytes.
+    pub fn end_read(&mut self, unread: usize) -> (Step, Told) {
+        let send = if self.writing || self.lost {
+            Step::NONE
+        } else if self.backlog.is_empty() {
+            Step::SEND
+        } else {
+            Step::WRITE.when(matches!(self.phase, Phase::Wrapped | Phase::Flushing))
+        };
+        (send, self.poll_unread(unread))
+    }
+
+    /// What of the ciphertext is unread may call for a pause of the stream below, or the end of one.
+    pub fn poll_unread(&mut self, unread: usize) -> Told {
+        if self.lost {
+            Told::Nothing
+        } else if self.read_flow.handle_grown(unread) {
+            Told::Pause
+        } else if self.read_flow.handle_shrunk(unread) {
+            Told::Resume
+        } else {
+            Told::Nothing
+        }
+    }
+
+    /// The peer's `close_notify` came. After the step ran, [`Tls::close`].
+    pub fn handle_close_notify(&mut self) -> Step {
+        self.tell_eof()
+    }
+
+    /// A write of the engine begins; false while one is under way.
+    #[must_use]
+    pub fn begin_write(&mut self) -> bool {
+        !std::mem::replace(&mut self.writing, true)
+    }
+
+    /// The engine encrypted `n` bytes of the backlog.
+    pub fn handle_written(&mut self, n: usize) {
+        if !self.lost {
+            self.backlog.advance(n);
+        }
+    }
+
+    /// The write is over: its ciphertext is to be sent.
+    pub fn end_write(&mut self) -> Step {
+        self.writing = false;
+        Step::SEND
+    }
+
+    /// `held` bytes of ciphertext are left after a send, or as the stream below takes none for now.
+    pub fn handle_taken(&mut self, held: usize) -> Told {
+        self.held = if self.lost { 0 } else { held };
+        self.poll_buffered()
+    }
+
+    /// The closing handshake went as far as it can; `done`: to its end.
+    pub fn handle_unwrapped(&mut self, done: bool) -> Step {
+        if self.phase != Phase::Shutdown || self.unwrapped {
+            return Step::NONE;
+        }
+        if !done {
+            return Step::SEND;
+        }
+        self.unwrapped = true;
+        Step::SEND | self.tell_eof() | self.watch_shutdown() | Step::CLOSE
+    }
+
+    // ---- the clock
+
+    /// The time of the closing is over: true when the stream below is to be aborted.
+    #[must_use]
+    pub fn is_shutdown_overdue(&self) -> bool {
+        matches!(self.phase, Phase::Flushing | Phase::Shutdown)
+    }
+
+    // ---- the user wants
+
+    /// A write is about to be made.
+    pub fn admit(&mut self) -> Admit {
+        match self.phase {
+            Phase::Wrapped if self.backlog.is_empty() && !self.writing => Admit::Encrypt,
+            Phase::Wrapped | Phase::Handshake => Admit::Queue,
+            Phase::Unwrapped if !self.closed && !self.lost => Admit::Queue,
+            Phase::Unwrapped | Phase::Flushing | Phase::Shutdown => {
+                let warn = self.writes_after_close >= WRITES_BEFORE_WARNING;
+                self.writes_after_close = self.writes_after_close.saturating_add(1);
+                Admit::Drop { warn }
+            }
+        }
+    }
+
+    /// Queues plaintext of which the engine took `done` bytes already.
+    pub fn enqueue(&mut self, chunk: C, done: usize) -> Step {
+        if self.lost {
+            self.discarded.push_back(chunk);
+            return Step::DISCARD;
+        }
+        self.backlog.push(chunk, done);
+        Step::WRITE.when(self.phase == Phase::Wrapped && !self.writing)
+    }
+
+    /// What is buffered may call for a pause of the user's protocol, or the end of one.
+    pub fn poll_buffered(&mut self) -> Told {
+        let size = self.buffered();
+        if self.lost {
+            Told::Nothing
+        } else if self.flow.handle_grown(size) {
+            Told::Pause
+        } else if self.flow.handle_shrunk(size) {
+            Told::Resume
+        } else {
+            Told::Nothing
+        }
+    }
+
+    /// Closes the connection: hands out what has arrived, then sends `close_notify`. In the handshake: aborts.
+    pub fn close(&mut self) -> Step {
+        self.closed = true;
+        match self.phase {
+            Phase::Handshake => self.abort(),
+            Phase::Wrapped => {
+                self.phase = Phase::Flushing;
+                self.watch_shutdown() | Step::READ | Step::FLUSHED
+            }
+            Phase::Unwrapped | Phase::Flushing | Phase::Shutdown => Step::NONE,
+        }
+    }
+
+    /// What has arrived was handed out: `close_notify` is next.
+    pub fn begin_unwrap(&mut self) -> Step {
+        if self.phase != Phase::Flushing {
+            return Step::NONE;
+        }
+        self.phase = Phase::Shutdown;
+        self.unwrap()
+    }
+
+    /// Ends the connection now.
+    pub fn abort(&mut self) -> Step {
+        self.closed = true;
+        self.phase = Phase::Unwrapped;
+        Step::ABORT.when(!self.lost)
+    }
+
+    /// Stops decrypting.
+    pub fn pause_reading(&mut self) {
+        self.read_paused = true;
+    }
+
+    /// True when reading was paused: [`Tls::handle_resumed`] is to be called in the next turn.
+    #[must_use]
+    pub fn resume_reading(&mut self) -> bool {
+        std::mem::take(&mut self.read_paused)
+    }
+
+    /// Goes on with what was paused.
+    pub fn handle_resumed(&mut self) -> Step {
+        match self.phase {
+            Phase::Wrapped => Step::READ,
+            Phase::Flushing => self.flush(),
+            Phase::Shutdown => self.unwrap(),
+            Phase::Unwrapped | Phase::Handshake => Step::NONE,
+        }
+    }
+
+    /// Sets the marks of writing. After it, [`Tls::poll_buffered`].
+    ///
+    /// # Errors
+    /// [`LimitsError`] when they contradict each other.
+    pub fn set_limits(&mut self, high: usize, low: usize) -> Result<(), LimitsError> {
+        self.flow.set_limits(Some(high), Some(low))
+    }
+
+    /// Sets the marks of the ciphertext that may wait to be read. After it, [`Tls::poll_unread`].
+    ///
+    /// # Errors
+    /// [`LimitsError`] when they contradict each other.
+    pub fn set_read_limits(&mut self, high: usize, low: usize) -> Result<(), LimitsError> {
+        self.read_flow.set_limits(Some(high), Some(low))
+    }
+
+    /// What was discarded, to be dropped outside the caller's borrow.
+    #[must_use]
+    pub fn take_discarded(&mut self) -> VecDeque<C> {
+        std::mem::take(&mut self.discarded)
+    }
+
+    fn flush(&self) -> Step {
+        (Step::READ | Step::FLUSHED).when(!self.read_paused)
+    }
+
+    /// After the end of the stream below nobody answers `close_notify`, or reads it.
+    fn unwrap(&mut self) -> Step {
+        if self.ended { self.handle_unwrapped(true) } else { Step::UNWRAP.when(!self.unwrapped) }
+    }
+
+    fn tell_eof(&mut self) -> Step {
+        let tell = self.app == App::Made;
+        if tell {
+            self.app = App::Eof;
+        }
+        Step::EOF.when(tell)
+    }
+
+    fn watch_shutdown(&mut self) -> Step {
+        Step::WATCH_SHUTDOWN.when(!std::mem::replace(&mut self.timed, true))
+    }
+}

@@ -1,0 +1,540 @@
+//! `TlsTransport`, what the user of a TLS connection has, and `TlsProtocol`, what the stream below has. `tls_io` has their
+//! life, `tls_engine` the cryptography.
+//!
+//! The stream below may be any transport: a [`StreamTransport`], which hands its ciphertext over without Python in between,
+//! another [`TlsTransport`], or anybody's.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::exceptions::{PyNotImplementedError, PyResourceWarning, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyType};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use super::cell::GilCell;
+use super::chunk::{self, Chunk};
+use super::event_loop::LoopCore;
+use super::protocol::Protocol;
+use super::stream::StreamTransport;
+use super::tls_engine::Engine;
+use crate::core::records::Records;
+use crate::core::tls::Tls;
+
+/// The stream of ciphertext.
+#[derive(Debug)]
+pub enum Lower {
+    Stream(Py<StreamTransport>),
+    Other(Py<PyAny>),
+}
+
+impl Lower {
+    pub fn new(transport: &Bound<'_, PyAny>) -> Self {
+        match transport.cast_exact::<StreamTransport>() {
+            Ok(stream) => Self::Stream(stream.clone().unbind()),
+            Err(_) => Self::Other(transport.clone().unbind()),
+        }
+    }
+
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Stream(stream) => Self::Stream(stream.clone_ref(py)),
+            Self::Other(transport) => Self::Other(transport.clone_ref(py)),
+        }
+    }
+
+    pub fn object(&self, py: Python<'_>) -> Py<PyAny> {
+        match self {
+            Self::Stream(stream) => stream.clone_ref(py).into_any(),
+            Self::Other(transport) => transport.clone_ref(py),
+        }
+    }
+}
+
+/// What a TLS connection is made of.
+#[derive(Debug)]
+pub struct State {
+    pub machine: Tls<Chunk>,
+    pub records: Records,
+    pub lower: Option<Lower>,
+    pub protocol: Option<Protocol>,
+    /// What the lower stream has as its protocol.
+    pub below: Option<Py<TlsProtocol>>,
+    /// Told once the handshake is over.
+    pub waiter: Option<Py<PyAny>>,
+    /// The handle of the time-out that counts.
+    pub timer: Option<Py<PyAny>>,
+    pub extra: Option<Py<PyDict>>,
+    /// What `connection_lost` gets.
+    pub error: Option<PyErr>,
+}
+
+/// How long each closing part of a connection may take, seconds; as the user gave them.
+#[derive(Debug)]
+pub struct Timeouts {
+    pub handshake: Py<PyAny>,
+    pub shutdown: Py<PyAny>,
+}
+
+/// A TLS transport (`asyncio.Transport`).
+#[pyclass(module = "tokioloop", frozen, weakref)]
+#[derive(Debug)]
+pub struct TlsTransport {
+    pub owner: Py<LoopCore>,
+    pub engine: Engine,
+    pub timeouts: Timeouts,
+    pub state: GilCell<State>,
+}
+
+/// The protocol of the stream that carries the ciphertext (in asyncio, `SSLProtocol`).
+#[pyclass(module = "tokioloop", frozen, weakref)]
+#[derive(Debug)]
+pub struct TlsProtocol {
+    pub tls: Py<TlsTransport>,
+}
+
+impl TlsTransport {
+    /// Runs a method's body; a panic in it is reported and closes the connection.
+    fn guard(slf: &Bound<'_, Self>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Self::panicked(slf, payload.as_ref()))
+    }
+
+    fn with_marks(
+        slf: &Bound<'_, Self>,
+        high: Option<&Bound<'_, PyAny>>,
+        low: Option<&Bound<'_, PyAny>>,
+        default: i64,
+        set: impl FnOnce(&mut Tls<Chunk>, usize, usize) -> bool,
+    ) -> PyResult<()> {
+        let number = |mark: Option<&Bound<'_, PyAny>>| mark.map(PyAnyMethods::extract::<i64>).transpose();
+        let (high, low) = (number(high)?, number(low)?);
+        let high = high.unwrap_or_else(|| low.map_or(default, |low| low.saturating_mul(4)));
+        let low = low.unwrap_or(high.div_euclid(4));
+        let done = match (usize::try_from(high), usize::try_from(low)) {
+            (Ok(high), Ok(low)) => slf.get().state.with(slf.py(), |state| set(&mut state.machine, high, low)),
+            _ => false,
+        };
+        let wrong = || PyValueError::new_err(format!("high ({high}) must be >= low ({low}) must be >= 0"));
+        if done { Ok(()) } else { Err(wrong()) }
+    }
+}
+
+/// What may be written, as an exact `bytes`.
+fn bytes_to_write<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+        return Ok(bytes.clone());
+    }
+    let taken = data.is_instance_of::<PyBytes>()
+        || data.is_instance_of::<PyByteArray>()
+        || data.is_instance_of::<PyMemoryView>();
+    if taken {
+        return chunk::bytes_of_buffer(data);
+    }
+    let name = data.get_type().name()?;
+    Err(PyTypeError::new_err(format!("data: expecting a bytes-like instance, got {name}")))
+}
+
+#[pymethods]
+impl TlsTransport {
+    #[classattr]
+    #[pyo3(name = "_start_tls_compatible")]
+    const START_TLS_COMPATIBLE: bool = true;
+
+    #[getter(__class__)]
+    fn class<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
+        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        CLASS.import(py, "asyncio.transports", "_FlowControlMixin")
+    }
+
+    /// Asked by `loop.sendfile`: what is sent has to be encrypted.
+    #[getter(_sendfile_compatible)]
+    fn sendfile_mode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        static MODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        MODE.import(py, "asyncio.constants", "_SendfileMode")?.getattr(intern!(py, "FALLBACK"))
+    }
+
+    /// Asked by the fallback of `loop.sendfile`.
+    #[getter(_protocol_paused)]
+    fn is_protocol_paused(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.machine.is_write_paused())
+    }
+
+    #[getter(_loop)]
+    fn owner(&self, py: Python<'_>) -> Py<LoopCore> {
+        self.owner.clone_ref(py)
+    }
+
+    #[getter(_ssl_protocol)]
+    fn below(&self, py: Python<'_>) -> Option<Py<TlsProtocol>> {
+        self.state.with(py, |state| state.below.as_ref().map(|below| below.clone_ref(py)))
+    }
+
+    #[getter(_extra)]
+    fn extra(&self, py: Python<'_>) -> Option<Py<PyDict>> {
+        self.state.with(py, |state| state.extra.as_ref().map(|extra| extra.clone_ref(py)))
+    }
+
+    /// `sslcontext`; after the handshake `ssl_object`, `peercert`, `cipher` and `compression`; what the stream below has.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.get_extra_info>
+    #[pyo3(signature = (name, default = None))]
+    fn get_extra_info(
+        &self,
+        py: Python<'_>,
+        name: &Bound<'_, PyAny>,
+        default: Option<Py<PyAny>>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        if let Some(extra) = self.extra(py)
+            && let Some(found) = extra.bind(py).get_item(name)?
+        {
+            return Ok(Some(found.unbind()));
+        }
+        let lower = self.state.with(py, |state| state.lower.as_ref().map(|lower| lower.object(py)));
+        let Some(lower) = lower else { return Ok(default) };
+        lower.call_method1(py, intern!(py, "get_extra_info"), (name, default)).map(Some)
+    }
+
+    fn get_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| state.protocol.as_ref().map(|protocol| protocol.object.clone_ref(py)))
+    }
+
+    /// Data goes to `protocol` from now on.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.set_protocol>
+    fn set_protocol(&self, py: Python<'_>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        let new = Protocol::new(protocol)?;
+        drop(self.state.with(py, |state| state.protocol.replace(new)));
+        Ok(())
+    }
+
+    /// True once it is closed, or the stream below is.
+    fn is_closing(&self, py: Python<'_>) -> PyResult<bool> {
+        let lower = self.state.with(py, |state| match &state.lower {
+            Some(lower) if !state.machine.is_closed() => Some(lower.clone_ref(py)),
+            _ => None,
+        });
+        match lower {
+            None => Ok(self.state.with(py, |state| state.machine.is_closed())),
+            Some(Lower::Stream(stream)) => Ok(stream.get().is_closing_now(py)),
+            Some(Lower::Other(transport)) => transport.bind(py).call_method0(intern!(py, "is_closing"))?.is_truthy(),
+        }
+    }
+
+    fn is_reading(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| !state.machine.is_read_paused())
+    }
+
+    /// Stops calling `data_received`.
+    fn pause_reading(&self, py: Python<'_>) {
+        self.state.with(py, |state| state.machine.pause_reading());
+    }
+
+    /// Goes on calling `data_received`, from the next turn on.
+    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        if slf.get().state.with(py, |state| state.machine.resume_reading()) {
+            let resumed = slf.getattr(intern!(py, "_resumed"))?;
+            slf.get().owner.bind(py).call_method1(intern!(py, "call_soon"), (resumed,))?;
+        }
+        Ok(())
+    }
+
+    /// Closes the connection: what was written is sent, then `close_notify`, and `connection_lost(None)` follows.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.close>
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guard(slf, || {
+            let step = slf.get().state.with(slf.py(), |state| state.machine.close());
+            Self::run_step(slf, step)
+        })
+    }
+
+    /// Closes the connection at once, without `close_notify`; what is buffered is lost, and `connection_lost(None)` follows.
+    ///
+    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.abort>
+    fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guard(slf, || Self::abort_with(slf, None))
+    }
+
+    /// As `abort`, with an exception for `connection_lost`: the hook of a TLS connection above this one.
+    fn _force_close(slf: &Bound<'_, Self>, error: &Bound<'_, PyAny>) -> PyResult<()> {
+        let error = (!error.is_none()).then(|| PyErr::from_value(error.clone()));
+        Self::guard(slf, || Self::abort_with(slf, error))
+    }
+
+    /// Encrypts data and sends it: at once what the stream below takes, the rest when it can.
+    ///
+    /// Raises `TypeError` when data is not bytes-like.
+    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.write>
+    fn write(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let data = bytes_to_write(data)?;
+        if data.as_bytes().is_empty() {
+            return Ok(());
+        }
+        Self::guard(slf, || Self::write_now(slf, data))
+    }
+
+    /// Writes the items of an iterable.
+    ///
+    /// Raises as `write`, before anything is written.
+    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.writelines>
+    fn writelines(slf: &Bound<'_, Self>, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let chunks = list_of_data.try_iter()?.map(|data| bytes_to_write(&data?)).collect::<PyResult<Vec<_>>>()?;
+        Self::guard(slf, || {
+            let mut chunks = chunks.into_iter().filter(|chunk| !chunk.as_bytes().is_empty());
+            chunks.try_for_each(|chunk| Self::write_now(slf, chunk))
+        })
+    }
+
+    /// TLS has no half that could be closed here, as with asyncio.
+    #[expect(clippy::unused_self, reason = "a method of transports")]
+    fn write_eof(&self) -> PyResult<()> {
+        Err(PyNotImplementedError::new_err(()))
+    }
+
+    #[expect(clippy::unused_self, reason = "a method of transports")]
+    fn can_write_eof(&self) -> bool {
+        false
+    }
+
+    /// Bytes that are buffered here; what the stream below has buffered is its own.
+    fn get_write_buffer_size(&self, py: Python<'_>) -> usize {
+        self.state.with(py, |state| state.machine.buffered())
+    }
+
+    /// `(low, high)`, bytes.
+    fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
+        self.state.with(py, |state| state.machine.limits())
+    }
+
+    /// Sets the marks of write flow control, bytes.
+    ///
+    /// Raises `ValueError` unless `high >= low >= 0`.
+    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.set_write_buffer_limits>
+    #[pyo3(signature = (high = None, low = None))]
+    fn set_write_buffer_limits(
+        slf: &Bound<'_, Self>,
+        high: Option<&Bound<'_, PyAny>>,
+        low: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let default = i64::try_from(crate::core::tls::WRITE_HIGH).unwrap_or(i64::MAX);
+        Self::with_marks(slf, high, low, default, |machine, high, low| machine.set_limits(high, low).is_ok())?;
+        Self::guard(slf, || Self::tell_buffered(slf))
+    }
+
+    /// Bytes of ciphertext that have arrived and are not decrypted.
+    fn get_read_buffer_size(&self, py: Python<'_>) -> PyResult<usize> {
+        crate::core::tls::RecordEngine::unread(&self.engine.bind(py))
+    }
+
+    /// `(low, high)`, bytes.
+    fn get_read_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
+        self.state.with(py, |state| state.machine.read_limits())
+    }
+
+    /// Sets the marks of ciphertext that may wait while reading is paused, bytes.
+    ///
+    /// Raises `ValueError` unless `high >= low >= 0`.
+    #[pyo3(signature = (high = None, low = None))]
+    fn set_read_buffer_limits(
+        slf: &Bound<'_, Self>,
+        high: Option<&Bound<'_, PyAny>>,
+        low: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let default = i64::try_from(crate::core::tls::READ_HIGH).unwrap_or(i64::MAX);
+        Self::with_marks(slf, high, low, default, |machine, high, low| machine.set_read_limits(high, low).is_ok())?;
+        Self::guard(slf, || Self::tell_unread(slf))
+    }
+
+    // ---- called by the loop
+
+    fn _resumed(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guard(slf, || {
+            let step = slf.get().state.with(slf.py(), |state| state.machine.handle_resumed());
+            Self::run_step(slf, step)
+        })
+    }
+
+    fn _handshake_overdue(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guard(slf, || Self::handle_handshake_overdue(slf))
+    }
+
+    fn _shutdown_overdue(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guard(slf, || Self::handle_shutdown_overdue(slf))
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let (life, lower) = self.state.with(py, |state| {
+            let life = match (state.machine.is_lost(), state.machine.is_closed()) {
+                (true, _) => " closed",
+                (false, true) => " closing",
+                (false, false) => "",
+            };
+            (life, state.lower.as_ref().map(|lower| lower.object(py)))
+        });
+        let over = match lower {
+            Some(lower) => format!(" over {}", lower.bind(py).repr()?),
+            None => String::new(),
+        };
+        Ok(format!("<TlsTransport{life}{over}>"))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.owner)?;
+        self.engine.traverse(&visit)?;
+        let Some(state) = self.state.traversed() else { return Ok(()) };
+        [&state.waiter, &state.timer].into_iter().flatten().try_for_each(|object| visit.call(object))?;
+        match &state.lower {
+            Some(Lower::Stream(stream)) => visit.call(stream)?,
+            Some(Lower::Other(transport)) => visit.call(transport)?,
+            None => {}
+        }
+        if let Some(protocol) = &state.protocol {
+            visit.call(&protocol.object)?;
+        }
+        if let Some(below) = &state.below {
+            visit.call(below)?;
+        }
+        if let Some(extra) = &state.extra {
+            visit.call(extra)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.abandon(py);
+        let rest = self.state.with(py, |state| {
+            let told = (state.waiter.take(), state.timer.take(), state.error.take());
+            (told, state.lower.take(), state.protocol.take(), state.below.take(), state.extra.take())
+        });
+        drop(rest);
+    }
+}
+
+impl TlsTransport {
+    /// The transport goes and was not closed: says so, as asyncio does. The stream below closes itself.
+    fn abandon(&self, py: Python<'_>) {
+        let unclosed = self.state.with(py, |state| !state.machine.is_closed() && state.lower.is_some());
+        if unclosed {
+            // Nothing is carried out any more: only the mark of the end is wanted.
+            let _step = self.state.with(py, |state| state.machine.handle_lost());
+            let warned = PyErr::warn(py, &py.get_type::<PyResourceWarning>(), c"unclosed transport <TlsTransport>", 1);
+            if let Err(error) = warned {
+                error.write_unraisable(py, None);
+            }
+        }
+    }
+}
+
+impl Drop for TlsTransport {
+    fn drop(&mut self) {
+        // Without an interpreter there is nobody to warn.
+        let _finalizing = Python::try_attach(|py| self.abandon(py));
+    }
+}
+
+#[pymethods]
+impl TlsProtocol {
+    /// A connection over a stream that is told to use this protocol. `calls`: what has `read` and `write` of the engine.
+    #[new]
+    #[expect(clippy::too_many_arguments, reason = "called in one place, by name")]
+    #[pyo3(signature = (*, owner, protocol, sslcontext, ssl_object, calls, incoming, outgoing, waiter, made, handshake, shutdown))]
+    fn new(
+        py: Python<'_>,
+        owner: Py<LoopCore>,
+        protocol: &Bound<'_, PyAny>,
+        sslcontext: &Bound<'_, PyAny>,
+        ssl_object: Py<PyAny>,
+        calls: Py<PyAny>,
+        incoming: Py<PyAny>,
+        outgoing: Py<PyAny>,
+        waiter: Option<Py<PyAny>>,
+        made: bool,
+        handshake: Py<PyAny>,
+        shutdown: Py<PyAny>,
+    ) -> PyResult<Py<Self>> {
+        let extra = PyDict::new(py);
+        extra.set_item(intern!(py, "sslcontext"), sslcontext)?;
+        let state = State {
+            machine: Tls::new(made),
+            records: Records::default(),
+            lower: None,
+            protocol: Some(Protocol::new(protocol)?),
+            below: None,
+            waiter,
+            timer: None,
+            extra: Some(extra.unbind()),
+            error: None,
+        };
+        let engine = Engine::new(ssl_object, calls, incoming, outgoing);
+        let timeouts = Timeouts { handshake, shutdown };
+        let tls = Py::new(py, TlsTransport { owner, engine, timeouts, state: GilCell::new(state) })?;
+        let below = Py::new(py, Self { tls: tls.clone_ref(py) })?;
+        tls.get().state.with(py, |state| state.below = Some(below.clone_ref(py)));
+        Ok(below)
+    }
+
+    /// The transport of the user.
+    #[getter(_app_transport)]
+    fn transport(&self, py: Python<'_>) -> Py<TlsTransport> {
+        self.tls.clone_ref(py)
+    }
+
+    /// The user's protocol; `None` once the connection is lost.
+    #[getter(_app_protocol)]
+    fn protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.tls.get().get_protocol(py)
+    }
+
+    /// The stream below; `None` before it is there and after it is lost.
+    #[getter(_transport)]
+    fn lower(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.tls.get().state.with(py, |state| state.lower.as_ref().map(|lower| lower.object(py)))
+    }
+
+    #[getter(_sslobj)]
+    fn ssl_object(&self, py: Python<'_>) -> Py<PyAny> {
+        self.tls.get().engine.object.clone_ref(py)
+    }
+
+    /// The handshake begins.
+    fn connection_made(&self, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+        let tls = self.tls.bind(transport.py());
+        TlsTransport::guard(tls, || TlsTransport::handle_made(tls, transport))
+    }
+
+    fn data_received(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let tls = self.tls.bind(data.py());
+        let bytes = chunk::bytes_of_buffer(data)?;
+        TlsTransport::guard(tls, || TlsTransport::handle_ciphertext(tls, bytes.as_bytes()))
+    }
+
+    /// True when the stream below is to stay open, as the user has not read all of it.
+    fn eof_received(&self, py: Python<'_>) -> PyResult<bool> {
+        let tls = self.tls.bind(py);
+        TlsTransport::guard(tls, || TlsTransport::handle_end(tls))?;
+        Ok(self.tls.get().state.with(py, |state| state.machine.keeps_open()))
+    }
+
+    fn connection_lost(&self, exc: &Bound<'_, PyAny>) -> PyResult<()> {
+        let tls = self.tls.bind(exc.py());
+        TlsTransport::guard(tls, || TlsTransport::handle_lost(tls, exc))
+    }
+
+    fn pause_writing(&self, py: Python<'_>) -> PyResult<()> {
+        TlsTransport::handle_flow(self.tls.bind(py), true)
+    }
+
+    fn resume_writing(&self, py: Python<'_>) -> PyResult<()> {
+        let tls = self.tls.bind(py);
+        TlsTransport::guard(tls, || TlsTransport::handle_flow(tls, false))
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("<TlsProtocol of {}>", self.tls.bind(py).repr()?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.tls)
+    }
+}

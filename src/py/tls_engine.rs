@@ -1,0 +1,176 @@
+//! The cryptography of a TLS connection: the user's `ssl.SSLObject` between two `ssl.MemoryBIO`s.
+//!
+//! Where nobody overrode `read` and `write` of `ssl.SSLObject`, what those call is called without them, which saves a frame of
+//! the interpreter for each record.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyMemoryView, PySlice, PyType};
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::core::tls::{Outcome, RecordEngine};
+
+/// Plaintext of one record, bytes.
+pub const RECORD: usize = 16 * 1024;
+
+/// An SSL object and its two ends.
+#[derive(Debug)]
+pub struct Engine {
+    pub object: Py<PyAny>,
+    /// What has `read` and `write`.
+    calls: Py<PyAny>,
+    incoming: Py<PyAny>,
+    outgoing: Py<PyAny>,
+}
+
+/// A class of the module `ssl`.
+///
+/// # Errors
+/// What the import raises.
+pub fn ssl_class<'py>(
+    py: Python<'py>,
+    cell: &'static PyOnceLock<Py<PyType>>,
+    name: &str,
+) -> PyResult<Bound<'py, PyType>> {
+    cell.import(py, "ssl", name).cloned()
+}
+
+/// OpenSSL needs more from the peer. A system call that failed says the same, as there is none.
+fn is_again(py: Python<'_>, error: &PyErr) -> bool {
+    static WANT_READ: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static SYSCALL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    [(&WANT_READ, "SSLWantReadError"), (&SYSCALL, "SSLSyscallError")]
+        .into_iter()
+        .any(|(cell, name)| ssl_class(py, cell, name).is_ok_and(|class| error.is_instance(py, &class)))
+}
+
+fn outcome<T>(py: Python<'_>, result: PyResult<T>) -> Outcome<T, PyErr> {
+    match result {
+        Ok(value) => Outcome::Done(value),
+        Err(error) if is_again(py, &error) => Outcome::Again,
+        Err(error) => Outcome::Failed(error),
+    }
+}
+
+impl Engine {
+    pub fn new(object: Py<PyAny>, calls: Py<PyAny>, incoming: Py<PyAny>, outgoing: Py<PyAny>) -> Self {
+        Self { object, calls, incoming, outgoing }
+    }
+
+    pub fn bind<'a, 'py>(&'a self, py: Python<'py>) -> Driven<'a, 'py> {
+        Driven { engine: self, py }
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        [&self.object, &self.calls, &self.incoming, &self.outgoing]
+            .into_iter()
+            .try_for_each(|object| visit.call(object))
+    }
+}
+
+/// An engine, with the interpreter at hand. Every call may run user code (callbacks of the context) and other threads.
+#[expect(missing_debug_implementations, reason = "the interpreter's token has none")]
+#[derive(Clone, Copy)]
+pub struct Driven<'a, 'py> {
+    engine: &'a Engine,
+    py: Python<'py>,
+}
+
+impl<'py> Driven<'_, 'py> {
+    /// Ciphertext that is to be sent, bytes.
+    ///
+    /// # Errors
+    /// What the attribute raises.
+    pub fn held(self) -> PyResult<usize> {
+        self.engine.outgoing.bind(self.py).getattr(intern!(self.py, "pending"))?.extract()
+    }
+
+    /// Reads at most `max` bytes into a buffer of the user's, from `offset` on.
+    pub fn read_into(self, buffer: &Bound<'py, PyMemoryView>, offset: usize, max: usize) -> Outcome<usize, PyErr> {
+        outcome(self.py, self.try_read_into(buffer, offset, max))
+    }
+
+    fn try_read_into(self, buffer: &Bound<'py, PyMemoryView>, offset: usize, max: usize) -> PyResult<usize> {
+        let part = part(buffer, offset, offset + max)?;
+        self.engine.calls.bind(self.py).call_method1(intern!(self.py, "read"), (max, part))?.extract()
+    }
+
+    /// Encrypts `data` from its beginning on, as much as the engine takes: how many bytes, and what ended it early.
+    pub fn write_all(self, data: &Bound<'py, PyBytes>) -> (usize, Option<PyErr>) {
+        let len = data.as_bytes().len();
+        if len <= RECORD {
+            return match outcome(self.py, self.write_object(data.as_any())) {
+                Outcome::Done(n) if n < len => self.write_rest(data, n),
+                Outcome::Done(n) => (n, None),
+                Outcome::Again => (0, None),
+                Outcome::Failed(error) => (0, Some(error)),
+            };
+        }
+        self.write_rest(data, 0)
+    }
+
+    fn write_rest(self, data: &Bound<'py, PyBytes>, mut done: usize) -> (usize, Option<PyErr>) {
+        let len = data.as_bytes().len();
+        let view = match PyMemoryView::from(data.as_any()) {
+            Ok(view) => view,
+            Err(error) => return (done, Some(error)),
+        };
+        while done < len {
+            let part = part(&view, done, len.min(done + RECORD));
+            match outcome(self.py, part.and_then(|part| self.write_object(&part))) {
+                Outcome::Done(n) => done += n,
+                Outcome::Again => break,
+                Outcome::Failed(error) => return (done, Some(error)),
+            }
+        }
+        (done, None)
+    }
+
+    fn write_object(self, data: &Bound<'py, PyAny>) -> PyResult<usize> {
+        self.engine.calls.bind(self.py).call_method1(intern!(self.py, "write"), (data,))?.extract()
+    }
+}
+
+fn part<'py>(view: &Bound<'py, PyMemoryView>, from: usize, to: usize) -> PyResult<Bound<'py, PyAny>> {
+    // Sizes of memory objects fit.
+    let index = |n: usize| isize::try_from(n).unwrap_or(isize::MAX);
+    view.get_item(PySlice::new(view.py(), index(from), index(to), 1))
+}
+
+impl<'py> RecordEngine for Driven<'_, 'py> {
+    type Error = PyErr;
+    type Bytes = Bound<'py, PyBytes>;
+
+    fn feed(&self, ciphertext: &[u8]) -> PyResult<()> {
+        let bytes = PyBytes::new(self.py, ciphertext);
+        self.engine.incoming.bind(self.py).call_method1(intern!(self.py, "write"), (bytes,)).map(drop)
+    }
+
+    fn handshake(&self) -> Outcome<(), PyErr> {
+        outcome(self.py, self.engine.object.bind(self.py).call_method0(intern!(self.py, "do_handshake")).map(drop))
+    }
+
+    fn read(&self, max: usize) -> Outcome<Bound<'py, PyBytes>, PyErr> {
+        let read = self.engine.calls.bind(self.py).call_method1(intern!(self.py, "read"), (max,));
+        outcome(self.py, read.and_then(|bytes| Ok(bytes.cast_into()?)))
+    }
+
+    fn write(&self, plaintext: &[u8]) -> Outcome<usize, PyErr> {
+        let plaintext = &plaintext[..plaintext.len().min(RECORD)];
+        outcome(self.py, self.write_object(PyBytes::new(self.py, plaintext).as_any()))
+    }
+
+    fn shutdown(&self) -> Outcome<(), PyErr> {
+        outcome(self.py, self.engine.object.bind(self.py).call_method0(intern!(self.py, "unwrap")).map(drop))
+    }
+
+    fn unread(&self) -> PyResult<usize> {
+        self.engine.incoming.bind(self.py).getattr(intern!(self.py, "pending"))?.extract()
+    }
+
+    fn take(&self) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = self.engine.outgoing.bind(self.py).call_method0(intern!(self.py, "read"))?;
+        Ok(bytes.cast_into()?)
+    }
+}

@@ -1,0 +1,228 @@
+"""TLS: a part of `TokioLoop`.
+
+The cryptography is the user's `ssl.SSLContext`, by an `ssl.SSLObject` between two `ssl.MemoryBIO`s; the Rust half
+drives it (`TlsTransport` and `TlsProtocol`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from asyncio import constants
+from asyncio.log import logger
+from typing import TYPE_CHECKING, Any
+
+from ._tokioloop import TlsProtocol, TlsTransport
+
+if TYPE_CHECKING:
+    import socket
+    import weakref
+    from collections.abc import Callable
+
+    from ._tokioloop import LoopCore as _Base
+else:
+    _Base = object
+
+__all__ = ("TlsMixin",)
+
+
+def _timeout(name: str, value: float | None, default: float) -> float:
+    if value is None:
+        return default
+    if value <= 0:
+        raise ValueError(f"{name} should be a positive number, got {value}")
+    return value
+
+
+def _default_context(server_side: bool, server_hostname: str | None) -> ssl.SSLContext:
+    if server_side:
+        raise ValueError("Server side SSL needs a valid SSLContext")
+    context = ssl.create_default_context()
+    if not server_hostname:
+        context.check_hostname = False
+    return context
+
+
+def _calls(ssl_object: Any) -> Any:
+    """Return what has `read` and `write`: the core of an SSL object whose class did not override them."""
+    cls = type(ssl_object)
+    own = getattr(cls, "read", None) is ssl.SSLObject.read and getattr(cls, "write", None) is ssl.SSLObject.write
+    return getattr(ssl_object, "_sslobj", ssl_object) if own else ssl_object
+
+
+class TlsMixin(_Base):
+    """TLS connections."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        # In a slot of TokioLoop.
+        _private_socket: weakref.ref[socket.socket] | None
+
+        def call_exception_handler(self, context: dict[str, Any]) -> None: ...
+
+    def _make_tls(
+        self,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext | None,
+        waiter: asyncio.Future[None] | None,
+        server_side: bool,
+        server_hostname: str | None,
+        ssl_handshake_timeout: float | None,
+        ssl_shutdown_timeout: float | None,
+        made: bool = False,
+    ) -> TlsProtocol:
+        """Return the protocol for the stream below; `_app_transport` of it is the user's transport."""
+        handshake = _timeout("ssl_handshake_timeout", ssl_handshake_timeout, constants.SSL_HANDSHAKE_TIMEOUT)
+        shutdown = _timeout("ssl_shutdown_timeout", ssl_shutdown_timeout, constants.SSL_SHUTDOWN_TIMEOUT)
+        context = sslcontext or _default_context(server_side, server_hostname)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        hostname = server_hostname if server_hostname and not server_side else None
+        ssl_object = context.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=hostname)
+        return TlsProtocol(
+            owner=self,
+            protocol=protocol,
+            sslcontext=context,
+            ssl_object=ssl_object,
+            calls=_calls(ssl_object),
+            incoming=incoming,
+            outgoing=outgoing,
+            waiter=waiter,
+            made=made,
+            handshake=handshake,
+            shutdown=shutdown,
+        )
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext | None,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        private: bool = False,
+        **_ignored: Any,
+    ) -> TlsTransport:
+        tls = self._make_tls(
+            protocol, sslcontext, waiter, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
+        )
+        private = private or (self._private_socket is not None and self._private_socket() is rawsock)
+        self._make_stream(rawsock, tls, None, extra, server, private)
+        return tls._app_transport
+
+    async def start_tls(
+        self,
+        transport: asyncio.BaseTransport,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> TlsTransport:
+        """Upgrade a connection to TLS and return the transport that `protocol` uses from then on.
+
+        Raises `TypeError` for a transport that cannot be upgraded or a context that is none, `ValueError` for a
+        time-out that is not positive, `ssl.SSLError`, `ConnectionResetError` or `ConnectionAbortedError` when the
+        handshake fails.
+        Source: https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.start_tls
+        """
+        if not isinstance(sslcontext, ssl.SSLContext):
+            raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}")
+        if not getattr(transport, "_start_tls_compatible", False):
+            raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        lower: Any = transport
+        waiter = self.create_future()
+        tls = self._make_tls(
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout,
+            ssl_shutdown_timeout,
+            made=True,
+        )
+        # Nothing may come to the new protocol before its connection_made().
+        lower.pause_reading()
+        lower.set_protocol(tls)
+        made = self.call_soon(tls.connection_made, lower)
+        resumed = self.call_soon(lower.resume_reading)
+        try:
+            await waiter
+        except BaseException:
+            lower.close()
+            made.cancel()
+            resumed.cancel()
+            raise
+        return tls._app_transport
+
+    async def _accept_secure(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        conn: socket.socket,
+        address: Any,
+        sslcontext: ssl.SSLContext,
+        server: Any,
+        ssl_handshake_timeout: float | None,
+        ssl_shutdown_timeout: float | None,
+    ) -> None:
+        """Make the TLS connection of an accepted socket, as `BaseSelectorEventLoop._accept_connection2` does."""
+        protocol = None
+        transport = None
+        try:
+            protocol = protocol_factory()
+            waiter = self.create_future()
+            transport = self._make_ssl_transport(
+                conn,
+                protocol,
+                sslcontext,
+                waiter,
+                server_side=True,
+                extra={"peername": address},
+                server=server,
+                ssl_handshake_timeout=ssl_handshake_timeout,
+                ssl_shutdown_timeout=ssl_shutdown_timeout,
+                private=True,
+            )
+            try:
+                await waiter
+            except BaseException:
+                transport.close()
+                raise
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            if transport is None:
+                conn.close()
+                debug = True
+            else:
+                # A peer that fails its handshake is no fault of the server's: asyncio reports it in debug mode only.
+                debug = self.get_debug()
+            if debug:
+                context: dict[str, Any] = {
+                    "message": "Error on transport creation for incoming connection",
+                    "exception": exc,
+                }
+                if protocol is not None:
+                    context["protocol"] = protocol
+                if transport is not None:
+                    context["transport"] = transport
+                self.call_exception_handler(context)
+
+    # ---- called by the Rust half
+
+    @staticmethod
+    def _warn_closed_tls() -> None:
+        logger.warning("SSL connection is closed")
+
+    @staticmethod
+    def _warn_tls_kept_open() -> None:
+        logger.warning("returning true from eof_received() has no effect when using ssl")
