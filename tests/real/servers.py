@@ -6,6 +6,7 @@ import contextlib
 import glob
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,16 @@ def program(name: str, *patterns: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed")
     return found
+
+
+def openssl() -> str:
+    """The path of OpenSSL's program. Skips the test where it is older than 1.1.1, or not OpenSSL's."""
+    path = program("openssl")
+    said = subprocess.run([path, "version"], capture_output=True, text=True, check=True).stdout
+    found = re.match(r"OpenSSL (\d+)\.(\d+)\.(\d+)", said)
+    if found is None or tuple(map(int, found.groups())) < (1, 1, 1):
+        pytest.skip(f"needs OpenSSL 1.1.1 or newer; {path} is {said.strip()}")
+    return path
 
 
 @contextlib.contextmanager
