@@ -108,7 +108,7 @@ impl Step {
     pub const UNWRAP: Self = Self(1 << 10);
     /// Call `protocol.eof_received`.
     pub const EOF: Self = Self(1 << 11);
-    /// Close the stream below, in the next turn.
+    /// Close the stream below, which sends what it has first.
     pub const CLOSE: Self = Self(1 << 12);
     /// Abort the stream below.
     pub const ABORT: Self = Self(1 << 13);

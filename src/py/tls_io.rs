@@ -295,8 +295,7 @@ impl TlsTransport {
         if step.has(Step::CLOSE)
             && let Some(lower) = this.lower(py)
         {
-            let close = lower.object(py).bind(py).getattr(intern!(py, "close"))?;
-            this.owner.bind(py).call_method1(intern!(py, "call_soon"), (close,))?;
+            lower.object(py).bind(py).call_method0(intern!(py, "close"))?;
         }
         if step.has(Step::ABORT) {
             Self::abort_lower(slf, None)?;
