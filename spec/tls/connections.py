@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from spec._kit import peers
+from spec._kit.contracts.recording import BufferedRecorder
 from spec._kit.contracts.stream import aside
 from spec.tcp.makers import shrink
 from spec.tls import certificates
@@ -61,6 +62,8 @@ class Peer(Wire):
 
     def flush(self) -> None:
         """Send what there is to send, in order whoever does it."""
+        if not self.outgoing.pending:
+            return  # nor wait behind somebody who sends
         with self._wire:
             with self._engine:
                 data = self.outgoing.read()
@@ -73,6 +76,7 @@ class Peer(Wire):
     def _feed(self) -> None:
         data = self.sock.recv(262144)
         with self._engine:
+            self.received += data
             if data:
                 self.incoming.write(data)
             else:
@@ -107,6 +111,26 @@ class Peer(Wire):
         """Send close_notify and wait for the other side's. ssl.SSLError where something else comes."""
         self.run(self.tls.unwrap)
 
+    def exactly(self, size: int) -> bytes:
+        """`size` bytes of data. EOFError, with the last of what came, where the stream ends before."""
+        got = bytearray()
+        while len(got) < size:
+            piece = self.recv(min(size - len(got), 262144))
+            if not piece:
+                raise EOFError(bytes(got[-100:]))
+            got += piece
+        return bytes(got)
+
+    def until(self, end: bytes) -> bytes:
+        """What comes up to and with `end`. EOFError, with what came, where the stream ends before."""
+        got = bytearray()
+        while not got.endswith(end):
+            piece = self.recv()
+            if not piece:
+                raise EOFError(bytes(got))
+            got += piece
+        return bytes(got)
+
     def drain(self) -> bytes:
         """All data up to a close_notify. ssl.SSLEOFError where the stream ends without."""
         got = bytearray()
@@ -128,6 +152,15 @@ class Peer(Wire):
             with contextlib.suppress(OSError):  # the other side may be gone
                 self.end()
             self.sock.close()
+
+
+class Buffered(BufferedRecorder):
+    """A `BufferedRecorder` that gives views of its buffer: clauses about buffers look at the others."""
+
+    def get_buffer(self, sizehint: int) -> Any:
+        """A view of `buffer`, unless a hook gives something else."""
+        given = super().get_buffer(sizehint)
+        return memoryview(self.buffer) if given is self.buffer else given
 
 
 def contexts(side: str, version: ssl.TLSVersion | None = None, **options: Any) -> tuple[ssl.SSLContext, ssl.SSLContext]:
@@ -153,6 +186,8 @@ async def connect(
     ours, theirs = pair()
     if small:
         shrink(ours, theirs)
+    if theirs.family != socket.AF_UNIX:
+        theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     ours_context, theirs_context = contexts(side, version)
     peer = kind(theirs, theirs_context, server_side=side == "client")
     shaking = loop.create_task(aside(peer.handshake))
