@@ -57,11 +57,13 @@ def test_a_server_shakes_hands_by_the_version_that_the_client_speaks(loop, run, 
 def test_create_connection_shakes_hands_over_a_given_socket(loop, run):
     async def main():
         ours, theirs = peers.pair()
-        with peers.thread(accept, theirs):
-            transport, protocol = await loop.create_connection(
-                lambda: Recorder(loop), sock=ours, ssl=certificates.client(), server_hostname=certificates.NAME
-            )
-            return await ask(transport, protocol)
+        accepting = loop.create_task(aside(accept, theirs))
+        transport, protocol = await loop.create_connection(
+            lambda: Recorder(loop), sock=ours, ssl=certificates.client(), server_hostname=certificates.NAME
+        )
+        outcome = await ask(transport, protocol)
+        await accepting
+        return outcome
 
     def accept(sock):
         with peer.wrap(sock, certificates.server(), server_side=True) as tls:
@@ -107,8 +109,9 @@ def test_create_unix_connection_shakes_hands_over_a_path_and_over_a_socket(loop,
         options = {"ssl": certificates.client(), "server_hostname": certificates.NAME}
         by_path = await ask(*await loop.create_unix_connection(lambda: Recorder(loop), path, **options))
         ours, theirs = peers.unix_pair()
-        with peers.thread(accept, theirs):
-            by_sock = await ask(*await loop.create_unix_connection(lambda: Recorder(loop), sock=ours, **options))
+        accepting = loop.create_task(aside(accept, theirs))
+        by_sock = await ask(*await loop.create_unix_connection(lambda: Recorder(loop), sock=ours, **options))
+        await accepting
         return by_path, by_sock
 
     with socket.socket(socket.AF_UNIX) as listening:
@@ -190,10 +193,10 @@ def test_a_server_calls_connection_made_once_the_handshake_is_complete(loop, run
         async with serving(loop, factory) as addr:
             wire, rest = await aside(begin, addr)
             await protocols_made(1)
-            with peer.client(addr, certificates.client(), lambda tls: tls.sendall(b"ping")) as other:
-                await protocols_made(2)
-                await protocols[1].received(4)
-                await aside(other.result)
+            other = peer.client(addr, certificates.client(), lambda tls: tls.sendall(b"ping"))
+            await protocols_made(2)
+            await protocols[1].received(4)
+            await aside(other.result)
             await protocols[1].lost
             before = list(protocols[0].calls)
             await aside(finish, wire, rest)
