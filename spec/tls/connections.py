@@ -82,6 +82,11 @@ class Peer(Wire):
             else:
                 self.incoming.write_eof()
 
+    def send(self, data: bytes) -> None:
+        """Send `data` encrypted. Whoever receives meanwhile never comes to send any of it, and to wait for that."""
+        with self._wire:
+            self.sock.sendall(self.seal(data))
+
     def seal(self, *parts: bytes) -> bytes:
         """The records of `parts`, at least one for each, not sent."""
         with self._engine:
