@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import io
 import os
 import signal
 import socket
@@ -14,6 +16,7 @@ import weakref
 import pytest
 
 from spec._kit import clause, peers
+from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES
 
 
 class Recorder(asyncio.Protocol):
@@ -103,6 +106,72 @@ def test_the_protocols_of_open_connections_are_not_called_any_more(loop, run):
         loop.close()
         gc.collect()
         assert protocol.calls == ["connection_made"]
+
+
+@contextlib.contextmanager
+def socket_transport(loop, run):
+    """A transport over a socket, and the file of its other end."""
+    ours, theirs = peers.pair()
+    with theirs, theirs.makefile("rwb", buffering=0) as file:
+        yield run(loop.create_connection(Recorder, sock=ours))[0], file
+
+
+@contextlib.contextmanager
+def reading_pipe(loop, run):
+    """The same of a pipe's reading end."""
+    reading, writing = os.pipe()
+    with io.FileIO(writing, "wb") as file:
+        yield run(loop.connect_read_pipe(Recorder, io.FileIO(reading, "rb")))[0], file
+
+
+@contextlib.contextmanager
+def writing_pipe(loop, run):
+    """The same of a pipe's writing end."""
+    reading, writing = os.pipe()
+    with io.FileIO(reading, "rb") as file:
+        yield run(loop.connect_write_pipe(Recorder, io.FileIO(writing, "wb")))[0], file
+
+
+@clause("lifecycle.close.reading-not-resumed")
+@pytest.mark.usefixtures("_quiet")
+@pytest.mark.parametrize("paused", ["before", "after"])
+@pytest.mark.parametrize("make", [socket_transport, reading_pipe])
+def test_on_a_closed_loop_reading_can_be_paused_but_not_resumed(loop, run, make, paused):
+    with make(loop, run) as (transport, _):
+        if paused == "before":
+            transport.pause_reading()
+        loop.close()
+        if paused == "after":
+            transport.resume_reading()  # it reads: nothing is to be done
+        transport.pause_reading()
+        assert not transport.is_reading()
+        with pytest.raises(RuntimeError, match="closed"):
+            transport.resume_reading()
+
+
+@clause("lifecycle.close.reading-not-resumed")
+@pytest.mark.usefixtures("_quiet")
+@pytest.mark.parametrize("make", [socket_transport, reading_pipe])
+def test_on_a_closed_loop_a_transport_that_was_closed_takes_both(loop, run, make):
+    with make(loop, run) as (transport, _):
+        transport.pause_reading()
+        transport.close()
+        loop.close()
+        transport.resume_reading()
+        transport.pause_reading()
+        assert not transport.is_reading()
+
+
+@clause("lifecycle.close.writing-not-awaited")
+@pytest.mark.usefixtures("_quiet")
+@pytest.mark.parametrize("make", [socket_transport, writing_pipe])
+def test_on_a_closed_loop_what_the_kernel_takes_is_written_and_more_refused(loop, run, make):
+    with make(loop, run) as (transport, file):
+        loop.close()
+        transport.write(b"small")
+        assert file.read(100) == b"small"
+        with pytest.raises(RuntimeError, match="closed"):
+            transport.write(bytes(MORE_THAN_THE_KERNEL_TAKES))
 
 
 @clause("lifecycle.close.everything-open")

@@ -414,12 +414,14 @@ impl StreamTransport {
             Self::uncork(slf)?;
         }
         if step.has(Step::WATCH_WRITE) {
+            this.owner.get().check_open()?;
             let ready = this.state.with(py, |state| state.clear_write(this.kind));
             if ready {
                 this.owner.get().push(py, Entry::Io(source::token(this.slot, true)));
             }
         }
         if step.has(Step::WATCH_READ) {
+            this.owner.get().check_open()?;
             let ready = this.state.with(py, |state| state.arm_read(this.kind));
             this.read_on(py, ready);
         }
