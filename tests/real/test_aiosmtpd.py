@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import smtplib
 import socket
 import ssl
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
 from spec._kit import peers
+from tests.real import servers
+from tests.real.certificates import Certificates
 from tests.real.conftest import OnLoop
+from tests.support import Program
 
 smtp = pytest.importorskip("aiosmtpd.smtp", reason="aiosmtpd is not installed (make test-real installs it)")
 controller = pytest.importorskip("aiosmtpd.controller")
@@ -115,11 +118,8 @@ def test_bad_mail_is_refused_and_the_session_goes_on(on_loop: OnLoop) -> None:
     assert inbox.messages == [("a@example.com", ("c@example.org",), b"one of two\r\n")]
 
 
-def test_a_session_is_upgraded_to_tls(on_loop: OnLoop) -> None:
-    inbox, authority = Inbox(), trustme.CA()
-    theirs, ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
-    authority.issue_cert("localhost").configure_cert(theirs)
-    authority.configure_trust(ours)
+def test_a_session_is_upgraded_to_tls(on_loop: OnLoop, certificates: Certificates) -> None:
+    inbox, theirs, ours = Inbox(), certificates.server(), certificates.client()
 
     def client(port: int) -> None:
         with smtplib.SMTP("127.0.0.1", port, timeout=TIMEOUT) as mail:
@@ -134,6 +134,48 @@ def test_a_session_is_upgraded_to_tls(on_loop: OnLoop) -> None:
 
     on_loop(main())
     assert inbox.messages == [("a@example.com", ("b@example.org",), text(1, 20))] * 3
+
+
+def test_a_client_that_does_not_trust_the_server_leaves(
+    on_loop: OnLoop, certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    inbox = Inbox()
+    caplog.set_level(logging.CRITICAL, "mail.log")  # the program logs the error that it gets, as it should
+
+    def client(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), TIMEOUT) as sock:
+            sock.sendall(b"EHLO me\r\nSTARTTLS\r\n")
+            while b"220 Ready" not in sock.recv(4096):
+                pass
+            with pytest.raises(ssl.SSLCertVerificationError):
+                ssl.create_default_context().wrap_socket(sock, server_hostname="localhost")
+
+    async def main() -> None:
+        async with serving(inbox, require_starttls=True, tls_context=certificates.server()) as port:
+            await asyncio.gather(*(asyncio.to_thread(client, port) for _ in range(3)))
+
+    on_loop(main())
+    assert inbox.messages == []
+
+
+def test_openssl_upgrades_a_session(on_loop: OnLoop, certificates: Certificates) -> None:
+    inbox, openssl = Inbox(), servers.openssl()
+
+    def client(port: int) -> None:
+        options = ["-starttls", "smtp", "-crlf", "-brief", "-CAfile", certificates.authority, "-verify_return_error"]
+        with Program(openssl, "s_client", "-connect", f"127.0.0.1:{port}", *options) as program:
+            for line, answer in (("EHLO me", "250 HELP"), ("MAIL FROM:<a@b>", "250 OK"), ("DATA", "503 ")):
+                program.tell(line)
+                program.wait_for(answer)
+            program.tell("quit")  # a capital Q were a command of the program's own
+            program.wait_for("221 ")
+            assert program.end() == 0, program.output
+
+    async def main() -> None:
+        async with serving(inbox, require_starttls=True, tls_context=certificates.server()) as port:
+            await asyncio.to_thread(client, port)
+
+    on_loop(main())
 
 
 def test_the_controllers_thread_serves_tcp(on_loop: OnLoop) -> None:

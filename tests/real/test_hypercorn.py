@@ -10,19 +10,17 @@ import random
 import re
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
 from spec._kit import peers
 from tests import support
 from tests.apps.asgi import app
+from tests.real.certificates import Certificates
 from tests.real.conftest import OnLoop
 from tests.support import Program
 
@@ -85,12 +83,8 @@ def test_http_1_1_of_many_clients_at_once(on_loop: OnLoop) -> None:
     serve(on_loop, 8, client)
 
 
-def test_http_1_1_over_tls(on_loop: OnLoop, tmp_path: Path) -> None:
-    authority = trustme.CA()
-    issued, context = authority.issue_cert("localhost"), ssl.create_default_context()
-    authority.configure_trust(context)
-    issued.private_key_pem.write_to_path(tmp_path / "key")
-    issued.cert_chain_pems[0].write_to_path(tmp_path / "cert")
+def test_http_1_1_over_tls(on_loop: OnLoop, certificates: Certificates) -> None:
+    context = certificates.client()
 
     def client(port: int, number: int) -> None:
         conn = http.client.HTTPSConnection("localhost", port, timeout=TIMEOUT, context=context)
@@ -100,43 +94,81 @@ def test_http_1_1_over_tls(on_loop: OnLoop, tmp_path: Path) -> None:
         fetch(conn, number)
         conn.close()
 
-    serve(
-        on_loop, 3, client, certfile=str(tmp_path / "cert"), keyfile=str(tmp_path / "key"), alpn_protocols=["http/1.1"]
-    )
+    serve(on_loop, 3, client, certfile=certificates.cert, keyfile=certificates.key, alpn_protocols=["http/1.1"])
 
 
 def test_http_2_streams_share_a_connection(on_loop: OnLoop) -> None:
     def client(port: int, number: int) -> None:
-        import h2.events
-
-        conn = h2.connection.H2Connection()
-        bodies: dict[int, bytes] = {}
-        wanted: dict[int, bytes] = {}
         with socket.create_connection(("127.0.0.1", port), TIMEOUT) as sock:
-            conn.initiate_connection()
-            for turn in range(20):
-                path = "/large" if turn % 5 == 0 else f"/{number}/{turn}"
-                stream = conn.get_next_available_stream_id()
-                head = [(":method", "GET"), (":authority", "localhost"), (":scheme", "http"), (":path", path)]
-                conn.send_headers(stream, head, end_stream=True)
-                wanted[stream], bodies[stream] = (LARGE if path == "/large" else path.encode()), b""
-            open_streams = set(wanted)
-            while open_streams:
-                sock.sendall(conn.data_to_send())
-                data = sock.recv(65_536)
-                assert data, "the server ended the connection"
-                for event in conn.receive_data(data):
-                    match event:
-                        case h2.events.DataReceived():
-                            bodies[event.stream_id] += event.data
-                            conn.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                        case h2.events.StreamEnded():
-                            open_streams.discard(event.stream_id)
-            conn.close_connection()
-            sock.sendall(conn.data_to_send())
-        assert bodies == wanted
+            fetch_streams(sock, number)
 
     serve(on_loop, 3, client)
+
+
+def test_http_2_is_agreed_on_over_tls(on_loop: OnLoop, certificates: Certificates) -> None:
+    context = certificates.client()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+
+    def client(port: int, number: int) -> None:
+        with (
+            socket.create_connection(("127.0.0.1", port), TIMEOUT) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as sock,
+        ):
+            assert sock.selected_alpn_protocol() == "h2"
+            fetch_streams(sock, number)
+
+    serve(on_loop, 3, client, certfile=certificates.cert, keyfile=certificates.key)
+
+
+def test_httpx_shares_one_connection_over_tls(on_loop: OnLoop, certificates: Certificates) -> None:
+    httpx = pytest.importorskip("httpx", reason="httpx is not installed (make test-real installs it)")
+
+    async def use(port: int) -> None:
+        async with httpx.AsyncClient(http2=True, verify=certificates.client(), timeout=TIMEOUT) as asks:
+            answers = await asyncio.gather(*(asks.get(f"https://localhost:{port}/{number}") for number in range(50)))
+            assert {answer.http_version for answer in answers} == {"HTTP/2"}
+            assert [answer.content for answer in answers] == [f"/{number}".encode() for number in range(50)]
+            answer = await asks.get(f"https://localhost:{port}/large")
+            assert answer.content == LARGE
+            answer = await asks.post(f"https://localhost:{port}/", content=LARGE)
+            assert answer.content == LARGE
+
+    def client(port: int, _: int) -> None:
+        with asyncio.Runner(loop_factory=on_loop.new_loop) as runner:
+            runner.run(use(port))
+
+    serve(on_loop, 2, client, certfile=certificates.cert, keyfile=certificates.key)
+
+
+def fetch_streams(sock: socket.socket, number: int) -> None:
+    """A few requests over one connection of HTTP/2, all at once."""
+    import h2.events
+
+    conn = h2.connection.H2Connection()
+    bodies: dict[int, bytes] = {}
+    wanted: dict[int, bytes] = {}
+    conn.initiate_connection()
+    for turn in range(20):
+        path = "/large" if turn % 5 == 0 else f"/{number}/{turn}"
+        stream = conn.get_next_available_stream_id()
+        head = [(":method", "GET"), (":authority", "localhost"), (":scheme", "http"), (":path", path)]
+        conn.send_headers(stream, head, end_stream=True)
+        wanted[stream], bodies[stream] = (LARGE if path == "/large" else path.encode()), b""
+    open_streams = set(wanted)
+    while open_streams:
+        sock.sendall(conn.data_to_send())
+        data = sock.recv(65_536)
+        assert data, "the server ended the connection"
+        for event in conn.receive_data(data):
+            match event:
+                case h2.events.DataReceived():
+                    bodies[event.stream_id] += event.data
+                    conn.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                case h2.events.StreamEnded():
+                    open_streams.discard(event.stream_id)
+    conn.close_connection()
+    sock.sendall(conn.data_to_send())
+    assert bodies == wanted
 
 
 async def echo_socket(scope: dict[str, Any], receive: Any, send: Any) -> None:
