@@ -19,6 +19,7 @@
 //! - `close` first hands out what has arrived, then sends `close_notify` and waits for the peer's, no longer than the time-out
 //!   allows: that counts until the stream below is lost, as a peer that reads nothing could hold it for ever.
 //! - The peer's `close_notify`, and the end of the stream below without one, are `eof_received`, once, and then a close.
+//! - What counts against the user's marks is all that the kernel has not taken, what the stream below has buffered, too.
 //! - Nothing is decrypted while reading is paused; ciphertext then piles up to a mark, and the stream below is paused.
 
 use std::collections::VecDeque;
@@ -171,6 +172,8 @@ pub struct Tls<C> {
     discarded: VecDeque<C>,
     /// Ciphertext that the stream below does not want yet, bytes.
     held: usize,
+    /// What the stream below has buffered, bytes; 0 unless it asked for a pause.
+    below: usize,
     flow: Flow,
     read_flow: Flow,
     /// A write of the engine is under way: user code that it runs may write, too.
@@ -205,6 +208,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
             backlog: Outbox::default(),
             discarded: VecDeque::new(),
             held: 0,
+            below: 0,
             flow: marked(WRITE_HIGH),
             read_flow: marked(READ_HIGH),
             writing: false,
@@ -262,6 +266,12 @@ impl<C: AsRef<[u8]>> Tls<C> {
     #[must_use]
     pub fn buffered(&self) -> usize {
         self.backlog.size() + self.held
+    }
+
+    /// The stream below asked for a pause.
+    #[must_use]
+    pub fn is_send_paused(&self) -> bool {
+        self.send_paused
     }
 
     /// `(low, high)` of writing, bytes.
@@ -327,10 +337,18 @@ impl<C: AsRef<[u8]>> Tls<C> {
         self.phase == Phase::Flushing && self.read_paused
     }
 
-    /// The stream below wants no more ciphertext for now, or wants it again.
-    pub fn handle_flow(&mut self, paused: bool) -> Step {
-        self.send_paused = paused;
-        Step::SEND.when(!paused && !self.lost)
+    /// The stream below wants no more ciphertext for now: it has `below` bytes buffered.
+    pub fn handle_paused(&mut self, below: usize) -> Told {
+        self.send_paused = true;
+        self.below = below;
+        self.poll_buffered()
+    }
+
+    /// The stream below wants ciphertext again.
+    pub fn handle_unpaused(&mut self) -> Step {
+        self.send_paused = false;
+        self.below = 0;
+        Step::SEND.when(!self.lost)
     }
 
     /// The stream below is lost.
@@ -340,7 +358,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
         }
         self.lost = true;
         self.closed = true;
-        self.held = 0;
+        (self.held, self.below) = (0, 0);
         self.discarded.append(&mut self.backlog.take());
         self.writes_after_close = self.writes_after_close.saturating_add(1);
         let tell = self.phase != Phase::Handshake && matches!(self.app, App::Made | App::Eof);
@@ -429,9 +447,11 @@ impl<C: AsRef<[u8]>> Tls<C> {
         Step::SEND
     }
 
-    /// `held` bytes of ciphertext are left after a send, or as the stream below takes none for now.
-    pub fn handle_taken(&mut self, held: usize) -> Told {
+    /// `held` bytes of ciphertext are left after a send, or as the stream below takes none for now, which has `below` bytes
+    /// buffered.
+    pub fn handle_taken(&mut self, held: usize, below: usize) -> Told {
         self.held = if self.lost { 0 } else { held };
+        self.below = if self.send_paused { below } else { 0 };
         self.poll_buffered()
     }
 
@@ -483,7 +503,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
 
     /// What is buffered may call for a pause of the user's protocol, or the end of one.
     pub fn poll_buffered(&mut self) -> Told {
-        let size = self.buffered();
+        let size = self.buffered() + self.below;
         if self.lost {
             Told::Nothing
         } else if self.flow.handle_grown(size) {

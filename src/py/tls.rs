@@ -21,6 +21,9 @@ use super::tls_engine::Engine;
 use crate::core::records::Records;
 use crate::core::tls::Tls;
 
+/// Asyncio's high-water mark of a transport, bytes.
+const LOWER_HIGH: usize = 64 * 1024;
+
 /// The stream of ciphertext.
 #[derive(Debug)]
 pub enum Lower {
@@ -48,6 +51,36 @@ impl Lower {
             Self::Stream(stream) => stream.clone_ref(py).into_any(),
             Self::Other(transport) => transport.clone_ref(py),
         }
+    }
+
+    /// # Errors
+    /// What `write` raises.
+    pub fn write(&self, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+        let py = data.py();
+        match self {
+            Self::Stream(stream) => StreamTransport::write_now(stream.bind(py), data.as_any()),
+            Self::Other(transport) => transport.bind(py).call_method1(intern!(py, "write"), (data,)).map(drop),
+        }
+    }
+
+    /// Bytes that it has buffered.
+    ///
+    /// # Errors
+    /// What `get_write_buffer_size` raises.
+    pub fn buffered(&self, py: Python<'_>) -> PyResult<usize> {
+        match self {
+            Self::Stream(stream) => Ok(stream.get().state.with(py, |state| state.machine.buffered())),
+            Self::Other(transport) => transport.bind(py).call_method0(intern!(py, "get_write_buffer_size"))?.extract(),
+        }
+    }
+
+    /// Gives it marks of writing that are no higher than those of the connection above.
+    ///
+    /// # Errors
+    /// What `set_write_buffer_limits` raises.
+    pub fn limit(&self, py: Python<'_>, high: usize, low: usize) -> PyResult<()> {
+        let marks = (high.min(LOWER_HIGH), low.min(LOWER_HIGH / 4));
+        self.object(py).bind(py).call_method1(intern!(py, "set_write_buffer_limits"), marks).map(drop)
     }
 }
 
@@ -297,9 +330,14 @@ impl TlsTransport {
         false
     }
 
-    /// Bytes that are buffered here; what the stream below has buffered is its own.
-    fn get_write_buffer_size(&self, py: Python<'_>) -> usize {
-        self.state.with(py, |state| state.machine.buffered())
+    /// Bytes that are buffered, here and by the stream below.
+    fn get_write_buffer_size(&self, py: Python<'_>) -> PyResult<usize> {
+        let (ours, lower) =
+            self.state.with(py, |state| (state.machine.buffered(), state.lower.as_ref().map(|lower| lower.object(py))));
+        let Some(lower) = lower else { return Ok(ours) };
+        // By its method: what waits there for the end of the turn only would be gone with asyncio.
+        let below: usize = lower.bind(py).call_method0(intern!(py, "get_write_buffer_size"))?.extract()?;
+        Ok(ours + below)
     }
 
     /// `(low, high)`, bytes.
@@ -319,6 +357,12 @@ impl TlsTransport {
     ) -> PyResult<()> {
         let default = i64::try_from(crate::core::tls::WRITE_HIGH).unwrap_or(i64::MAX);
         Self::with_marks(slf, high, low, default, |machine, high, low| machine.set_limits(high, low).is_ok())?;
+        let (marks, lower) = slf.get().state.with(slf.py(), |state| {
+            (state.machine.limits(), state.lower.as_ref().map(|lower| lower.clone_ref(slf.py())))
+        });
+        if let Some(lower) = lower {
+            lower.limit(slf.py(), marks.1, marks.0)?;
+        }
         Self::guard(slf, || Self::tell_buffered(slf))
     }
 
@@ -522,12 +566,13 @@ impl TlsProtocol {
     }
 
     fn pause_writing(&self, py: Python<'_>) -> PyResult<()> {
-        TlsTransport::handle_flow(self.tls.bind(py), true)
+        let tls = self.tls.bind(py);
+        TlsTransport::guard(tls, || TlsTransport::handle_paused(tls))
     }
 
     fn resume_writing(&self, py: Python<'_>) -> PyResult<()> {
         let tls = self.tls.bind(py);
-        TlsTransport::guard(tls, || TlsTransport::handle_flow(tls, false))
+        TlsTransport::guard(tls, || TlsTransport::handle_unpaused(tls))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {

@@ -8,8 +8,7 @@ use pyo3::types::{PyBytes, PyMemoryView};
 use super::chunk::Chunk;
 use super::errors::passes_through;
 use super::protocol::Protocol;
-use super::stream::StreamTransport;
-use super::tls::{Lower, TlsTransport};
+use super::tls::TlsTransport;
 use super::tls_engine::RECORD;
 use super::tls_io::TLS_ERROR;
 use crate::core::tls::{Admit, Outcome, RecordEngine, Step, Told};
@@ -310,22 +309,34 @@ impl TlsTransport {
             Some(lower) if state.machine.may_send() => Some(lower.clone_ref(py)),
             _ => None,
         });
-        let held = match lower {
+        let held = match &lower {
             None => engine.held()?,
             Some(lower) => {
                 let bytes = engine.take()?;
                 if !bytes.as_bytes().is_empty() {
-                    match &lower {
-                        Lower::Stream(stream) => StreamTransport::write_now(stream.bind(py), bytes.as_any())?,
-                        Lower::Other(transport) => {
-                            transport.bind(py).call_method1(intern!(py, "write"), (bytes,)).map(drop)?;
-                        }
-                    }
+                    lower.write(&bytes)?;
                 }
                 0
             }
         };
-        let told = this.state.with(py, |state| state.machine.handle_taken(held));
+        let below = this.buffered_below(py)?;
+        let told = this.state.with(py, |state| state.machine.handle_taken(held, below));
+        Self::tell(slf, told)
+    }
+
+    /// What the stream below has buffered, bytes, if it asked for a pause: what it may yet send in this turn does not count.
+    fn buffered_below(&self, py: Python<'_>) -> PyResult<usize> {
+        let lower = self.state.with(py, |state| match &state.lower {
+            Some(lower) if state.machine.is_send_paused() => Some(lower.clone_ref(py)),
+            _ => None,
+        });
+        lower.map_or(Ok(0), |lower| lower.buffered(py))
+    }
+
+    pub fn handle_paused(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let below = this.lower(py).map_or(Ok(0), |lower| lower.buffered(py))?;
+        let told = this.state.with(py, |state| state.machine.handle_paused(below));
         Self::tell(slf, told)
     }
 

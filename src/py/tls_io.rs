@@ -56,8 +56,8 @@ impl TlsTransport {
         }
     }
 
-    pub fn handle_flow(slf: &Bound<'_, Self>, paused: bool) -> PyResult<()> {
-        Self::step(slf, |state| state.machine.handle_flow(paused))
+    pub fn handle_unpaused(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::step(slf, |state| state.machine.handle_unpaused())
     }
 
     pub fn handle_lost(slf: &Bound<'_, Self>, exc: &Bound<'_, PyAny>) -> PyResult<()> {
