@@ -176,7 +176,7 @@ impl TlsTransport {
     #[getter(__class__)]
     fn class<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        CLASS.import(py, "asyncio.transports", "_FlowControlMixin")
+        CLASS.import(py, "asyncio.sslproto", "_SSLProtocolTransport")
     }
 
     /// Asked by `loop.sendfile`: what is sent has to be encrypted.
@@ -317,6 +317,15 @@ impl TlsTransport {
             let mut chunks = chunks.into_iter().filter(|chunk| !chunk.as_bytes().is_empty());
             chunks.try_for_each(|chunk| Self::write_now(slf, chunk))
         })
+    }
+
+    /// Queues data and leaves it to the next event to encrypt it: a hook of asyncio's that CPython's own tests call.
+    #[cfg(feature = "failpoints")]
+    #[pyo3(name = "_test__append_write_backlog")]
+    fn queue_only(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let chunk = Chunk::from(bytes_to_write(data)?);
+        let _later = self.state.with(py, |state| state.machine.enqueue(chunk, 0));
+        Ok(())
     }
 
     /// TLS has no half that could be closed here, as with asyncio.
