@@ -153,14 +153,18 @@ def test_open_connection_makes_streams_over_tls(loop, run):
 
 @clause("tls.handshake.start-server")
 def test_start_server_gives_its_callback_streams_over_tls(loop, run):
+    handled = loop.create_future()
+
     async def handle(reader, writer):
         writer.write(await reader.readexactly(4))
         writer.close()
         await writer.wait_closed()
+        handled.set_result(None)
 
     async def main():
         server = await asyncio.start_server(handle, LOCALHOST, 0, ssl=certificates.server())
         got = await aside(peer.exchange, server.sockets[0].getsockname(), certificates.client())
+        await handled
         server.close()
         await server.wait_closed()
         return got

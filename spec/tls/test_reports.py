@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
 
 import pytest
@@ -10,7 +12,7 @@ from spec._kit import clause, peers
 from spec._kit.contracts.recording import Recorder
 from spec._kit.contracts.stream import aside
 from spec.tls import certificates, peer
-from spec.tls.helpers import connect, dial, serving, to_the_end
+from spec.tls.helpers import connect, dial, serving, to_the_end, until
 
 
 class Mistake(Exception):
@@ -120,12 +122,16 @@ def test_a_server_in_debug_mode_reports_the_handshakes_that_failed(loop, run, er
         with dial(addr) as sock:
             if reason == "untrusted":
                 peer.refusal(sock, certificates.client())
-            elif reason == "time-out":
-                to_the_end(sock)
+                return
+            if reason == "eof":
+                sock.shutdown(socket.SHUT_WR)
+            to_the_end(sock)
 
     async def main():
         async with serving(loop, lambda: protocol, ssl=server(), ssl_handshake_timeout=0.1) as addr:
             await aside(talk, addr)
+            async with asyncio.timeout(1):
+                await until(lambda: errors)
 
     run(main())
     reported = errors.only()

@@ -437,6 +437,7 @@ def test_a_handshake_inside_tls_that_fails_closes_both(loop, run):
 @clause("tls.start-tls.stream-writer")
 def test_a_stream_writer_upgrades_its_connection_on_either_side(loop, run):
     """The reader goes on, and the writer knows which side it is."""
+    handled = loop.create_future()
 
     async def handle(reader, writer):
         assert await reader.readline() == b"STARTTLS\n"
@@ -449,6 +450,7 @@ def test_a_stream_writer_upgrades_its_connection_on_either_side(loop, run):
         await writer.drain()
         writer.close()
         await writer.wait_closed()
+        handled.set_result(None)
 
     def talk(addr):
         with dial(addr) as sock:
@@ -463,6 +465,7 @@ def test_a_stream_writer_upgrades_its_connection_on_either_side(loop, run):
     async def main():
         server = await asyncio.start_server(handle, LOCALHOST, 0)
         got = await aside(talk, server.sockets[0].getsockname())
+        await handled
         server.close()
         await server.wait_closed()
         return got
