@@ -168,6 +168,11 @@ class Buffered(BufferedRecorder):
         return memoryview(self.buffer) if given is self.buffer else given
 
 
+def told(protocol: Any) -> list[str]:
+    """The callbacks of a protocol, as those of a Protocol: it may be asked for buffers that nothing comes of."""
+    return ["data_received" if name == "buffer_updated" else name for name in protocol.calls if name != "get_buffer"]
+
+
 def contexts(side: str, version: ssl.TLSVersion | None = None, **options: Any) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """The loop's context and the peer's."""
     server = certificates.server(version=version, **options)
