@@ -43,10 +43,15 @@ async def plain(loop, talk, *, make=peers.pair, protocol=None, small=False):
     talking = loop.create_task(aside(run))
     try:
         yield transport, protocol, talking
-    finally:
-        if not transport.is_closing():
-            transport.abort()
-        await talking
+    except BaseException as error:
+        if talking.done() and (reason := talking.exception()):
+            error.add_note(f"peer: {reason!r}")
+        talking.cancel()  # it may wait for what the loop does not do
+        transport.abort()
+        raise
+    if not transport.is_closing():
+        transport.abort()
+    await talking
 
 
 async def upgrade(loop, transport, protocol, *, server_side=False, **options):
