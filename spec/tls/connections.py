@@ -197,7 +197,8 @@ async def connect(
     if small:
         shrink(ours, theirs)
     if theirs.family != socket.AF_UNIX:
-        theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for sock in (ours, theirs):  # the loop's too: asyncio does it itself only where it made the socket
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     ours_context, theirs_context = contexts(side, version)
     peer = kind(theirs, theirs_context, server_side=side == "client")
     shaking = loop.create_task(aside(peer.handshake))
