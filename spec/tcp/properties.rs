@@ -79,11 +79,24 @@ proptest! {
                 Event::Resume => prop_assert!(std::mem::replace(&mut paused, false) && !lost),
                 Event::Eof => prop_assert!(!std::mem::replace(&mut ended, true) && !lost),
                 Event::Lost(_) => prop_assert!(!std::mem::replace(&mut lost, true)),
+                Event::EofUntold => prop_assert!(!ended && !lost),
                 Event::Sent(..) | Event::Queued(_) | Event::Shutdown | Event::Drained => prop_assert!(!lost),
                 Event::Dropped(_) | Event::Refused(_) => {}
             }
         }
         prop_assert!(lost);
+    }
+
+    #[test]
+    fn an_end_that_was_not_told_is_told_until_it_is_answered(exits in 1_usize..4, keep_open: bool, paused: bool) {
+        let mut ops = vec![Op::KeepOpen(keep_open), Op::PeerEnd];
+        ops.extend(std::iter::repeat_n(Op::React(Reaction::Exit), exits));
+        ops.extend(if paused { vec![Op::PauseReading, Op::Turn, Op::ResumeReading] } else { Vec::new() });
+        ops.extend([Op::Turn, Op::Turn, Op::Close]);
+        let events = run(&ops);
+        let told = events.iter().filter(|event| matches!(event, Event::EofUntold)).count();
+        prop_assert_eq!(told, exits);
+        prop_assert_eq!(&events[exits..exits + 2], [Event::Eof, Event::Lost(Fault::Closed)]);
     }
 
     #[test]

@@ -287,6 +287,13 @@ impl<C: AsRef<[u8]>> Stream<C> {
         if keep_open { Step::NONE } else { self.close() }
     }
 
+    /// `eof_received` was broken off by what passes through the loop, and answered nothing: the end is told again as soon
+    /// as the stream reads.
+    pub fn handle_eof_untold(&mut self) -> Step {
+        self.ended = false;
+        Step::WATCH_READ.when(self.wants_read())
+    }
+
     /// An immediate send took `sent` bytes of a chunk; the rest goes through [`Stream::enqueue`].
     pub fn handle_direct(&mut self, turn: Option<u64>) {
         self.sent_in = turn;

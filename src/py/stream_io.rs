@@ -114,7 +114,7 @@ impl StreamTransport {
             }
         }
         let step = this.state.with(py, |state| state.machine.handle_open());
-        Self::run_step(slf, step)?;
+        result = result.and(Self::run_step(slf, step));
         if let Some(waiter) = waiter {
             let waiter = waiter.bind(py);
             if !waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
@@ -143,14 +143,12 @@ impl StreamTransport {
             let step = if state.machine.is_watching_write() { state.machine.handle_writable() } else { Step::NONE };
             (step, hangup, state.context.as_ref().map(|context| context.clone_ref(py)))
         });
-        if hangup {
-            Self::look_for_hangup(slf)?;
-        }
-        match context {
+        let looked = if hangup { Self::look_for_hangup(slf) } else { Ok(()) };
+        looked.and(match context {
             // For `resume_writing`.
             Some(context) => ffi::in_context(py, &context, || Self::run_step(slf, step)),
             None => Ok(()),
-        }
+        })
     }
 
     fn handle_readable(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -304,6 +302,10 @@ impl StreamTransport {
             Ok(keep_open) => {
                 let step = this.state.with(py, |state| state.machine.handle_eof_answer(keep_open));
                 Self::run_step(slf, step)
+            }
+            Err(error) if passes_through(py, &error) => {
+                let step = this.state.with(py, |state| state.machine.handle_eof_untold());
+                Self::run_step(slf, step).and(Err(error))
             }
             Err(error) => Self::callback_failed(slf, error, "eof_received"),
         }
@@ -471,13 +473,15 @@ impl StreamTransport {
         }
     }
 
-    /// Sends what is queued, as much as the kernel takes.
+    /// Sends what is queued, as much as the kernel takes. What passes through is raised in the end: it keeps no byte back,
+    /// nor what comes behind the last one.
     pub fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
+        let mut told = Ok(());
         loop {
             let fd = match this.live_fd(py) {
                 Ok(fd) => fd,
-                Err(error) => return Self::fatal_io(slf, &error, "write"),
+                Err(error) => return told.and(Self::fatal_io(slf, &error, "write")),
             };
             let sent = this.state.with(py, |state| {
                 if state.machine.buffered() == 0 {
@@ -494,16 +498,16 @@ impl StreamTransport {
             });
             let (resume, after, done) = match sent {
                 Ok(sent) => sent,
-                Err(error) => return Self::fatal_io(slf, &error, "write"),
+                Err(error) => return told.and(Self::fatal_io(slf, &error, "write")),
             };
             // One step: whatever `resume_writing` raises, the watch is set before it.
-            Self::run_step(slf, resume | after)?;
+            told = told.and(Self::run_step(slf, resume | after));
             if done {
                 let settled = this.state.with(py, |state| state.machine.poll_settled());
                 return match Self::run_step(slf, settled) {
                     // Nobody waits for this shutdown's outcome: a peer that is gone shows in the next event.
-                    Err(error) if error.is_instance_of::<PyOSError>(py) => Ok(()),
-                    result => result,
+                    Err(error) if error.is_instance_of::<PyOSError>(py) => told,
+                    result => told.and(result),
                 };
             }
         }

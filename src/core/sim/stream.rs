@@ -521,7 +521,7 @@ impl Sim {
         assert_eq!(bytes, patterned(self.received, bytes.len()));
         self.received += bytes.len() as u64;
         self.events.push(Event::Data(bytes.len()));
-        if self.react() && !self.policy.survives_data {
+        if self.react() == Reaction::Raise && !self.policy.survives_data {
             self.fail(Fault::User);
         }
     }
@@ -531,10 +531,17 @@ impl Sim {
         assert!(!self.lost && !closed && !self.reading_paused, "eof out of turn");
         assert!(!std::mem::replace(&mut self.ended, true), "eof twice");
         assert!(self.link.is_reset() || self.link.unread() == 0, "eof before the last byte");
+        let told = self.events.len();
         self.events.push(Event::Eof);
-        if self.react() {
-            self.fail(Fault::User);
-            return;
+        match self.react() {
+            Reaction::Raise => return self.fail(Fault::User),
+            Reaction::Exit => {
+                self.events[told] = Event::EofUntold;
+                self.ended = false;
+                let step = self.stream.handle_eof_untold();
+                return self.carry_out(step);
+            }
+            _ => {}
         }
         if !self.keep_open && !self.closed {
             self.closed = true;
@@ -572,17 +579,14 @@ impl Sim {
         self.stream.handle_lost();
     }
 
-    /// User code runs; true when it raised.
-    fn react(&mut self) -> bool {
+    /// User code runs; what it did.
+    fn react(&mut self) -> Reaction {
         let reaction = self.reactions.pop_front().unwrap_or(Reaction::Nothing);
         self.depth += 1;
         match reaction {
-            Reaction::Nothing | Reaction::Raise => {}
+            Reaction::Nothing | Reaction::Raise | Reaction::Exit => {}
             Reaction::Write(len) => self.write(len),
-            Reaction::WriteTwice(len) => {
-                self.write(len);
-                self.write(len);
-            }
+            Reaction::WriteTwice(len) => (0..2).for_each(|_| self.write(len)),
             Reaction::WriteEof => self.write_eof(),
             Reaction::Close => self.close(),
             Reaction::Abort => self.abort(),
@@ -590,6 +594,6 @@ impl Sim {
             Reaction::ResumeReading => self.resume_reading(),
         }
         self.depth -= 1;
-        reaction == Reaction::Raise
+        reaction
     }
 }

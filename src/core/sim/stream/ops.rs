@@ -17,13 +17,16 @@ pub enum Reaction {
     ResumeReading,
     /// Raises: fatal in `data_received` and `eof_received`, reported and no more elsewhere.
     Raise,
+    /// Raises what passes through the loop, which breaks `eof_received` off and ends no connection.
+    Exit,
 }
 
 impl Reaction {
     fn from_bytes([kind, scale, low, high]: [u8; 4]) -> Self {
         let len = length([scale, low, high]);
         match kind % 16 {
-            0..=3 => Self::Nothing,
+            0..=2 => Self::Nothing,
+            3 => Self::Exit,
             4..=6 => Self::Write(len),
             7 | 8 => Self::WriteTwice(len),
             9 => Self::WriteEof,
@@ -131,6 +134,8 @@ pub enum Event {
     Pause,
     Resume,
     Eof,
+    /// `eof_received` was broken off: it is called again if the stream reads on.
+    EofUntold,
     Lost(Fault),
     /// The writing half was shut down.
     Shutdown,
