@@ -101,32 +101,45 @@ def test_the_protocol_loses_the_connection_that_a_cancelled_start_tls_closes(loo
     assert run(main()) is None
 
 
-@clause("tls.start-tls.closed-meanwhile")
-@pytest.mark.parametrize("method", ["close", "abort"])
-@pytest.mark.parametrize("when", ["before", "meanwhile", "lost"])
-def test_start_tls_comes_to_an_end_where_its_connection_is_closed(loop, run, method, when):
-    """Of a program that still calls it, an error or a transport that is closing makes sense; None does not."""
+METHODS = pytest.mark.parametrize("method", ["close", "abort"])
 
+
+async def ended(task):
+    """Does start_tls() come to an end, with an error, with nothing, or with a transport that is closing?"""
+    try:
+        async with asyncio.timeout(1):
+            tls = await task
+    except TimeoutError:
+        return False
+    except NotImplementedError:
+        raise
+    except (OSError, RuntimeError):
+        return True
+    return tls is None or tls.is_closing()
+
+
+@clause("tls.start-tls.closed-meanwhile")
+@METHODS
+def test_start_tls_comes_to_an_end_where_its_connection_is_closed_meanwhile(loop, run, method):
     async def main():
-        async with plain(loop, silent) as (transport, protocol, talking):
-            if when != "meanwhile":
-                getattr(transport, method)()
-            if when == "lost":
-                await protocol.lost
+        async with plain(loop, silent) as (transport, protocol, _):
             task = loop.create_task(upgrade(loop, transport, protocol))
-            if when == "meanwhile":
-                await turns(5)
-                getattr(transport, method)()
-            try:
-                async with asyncio.timeout(1):
-                    tls = await task
-            except TimeoutError:
-                raise AssertionError("it hangs") from None
-            except NotImplementedError:
-                raise
-            except (OSError, RuntimeError):
-                return True
-            await talking
-            return tls.is_closing()
+            await turns(5)
+            getattr(transport, method)()
+            return await ended(task)
+
+    assert run(main())
+
+
+@clause("tls.start-tls.closed-before")
+@METHODS
+@pytest.mark.parametrize("lost", [False, True], ids=["closing", "lost"])
+def test_start_tls_comes_to_an_end_where_its_connection_was_closed(loop, run, method, lost):
+    async def main():
+        async with plain(loop, silent) as (transport, protocol, _):
+            getattr(transport, method)()
+            if lost:
+                await protocol.lost
+            return await ended(loop.create_task(upgrade(loop, transport, protocol)))
 
     assert run(main())
