@@ -165,10 +165,9 @@ class TokioLoop(
         if sslcontext is not None:
 
             def accept_secure(conn: socket.socket, address: Any) -> None:
-                coro = self._accept_secure(
+                self._accept_secure(
                     protocol_factory, conn, address, sslcontext, server, ssl_handshake_timeout, ssl_shutdown_timeout
                 )
-                self.create_task(coro)
 
         self._listen(sock, backlog, server, protocol_factory, accept_secure)
 

@@ -58,8 +58,9 @@ class TlsMixin(_Base):
     if TYPE_CHECKING:
         # In a slot of TokioLoop.
         _private_socket: weakref.ref[socket.socket] | None
+        _debug: bool
 
-        def call_exception_handler(self, context: dict[str, Any]) -> None: ...
+        def call_exception_handler(self, context: dict[str, Any]) -> None: ...  # noqa: D102
 
     def _make_tls(
         self,
@@ -164,7 +165,7 @@ class TlsMixin(_Base):
             raise
         return tls._app_transport
 
-    async def _accept_secure(
+    def _accept_secure(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         conn: socket.socket,
@@ -174,13 +175,15 @@ class TlsMixin(_Base):
         ssl_handshake_timeout: float | None,
         ssl_shutdown_timeout: float | None,
     ) -> None:
-        """Make the TLS connection of an accepted socket, as `BaseSelectorEventLoop._accept_connection2` does."""
-        protocol = None
-        transport = None
+        """Make the TLS connection of an accepted socket; `BaseSelectorEventLoop._accept_connection2` takes a task."""
+        context: dict[str, Any] = {"message": "Error on transport creation for incoming connection"}
+        waiter = None
         try:
-            protocol = protocol_factory()
-            waiter = self.create_future()
-            transport = self._make_ssl_transport(
+            protocol = context["protocol"] = protocol_factory()
+            if self._debug:
+                # A peer that fails its handshake is no fault of the server's: reported in debug mode only.
+                waiter = self.create_future()
+            context["transport"] = self._make_ssl_transport(
                 conn,
                 protocol,
                 sslcontext,
@@ -192,30 +195,21 @@ class TlsMixin(_Base):
                 ssl_shutdown_timeout=ssl_shutdown_timeout,
                 private=True,
             )
-            try:
-                await waiter
-            except BaseException:
-                transport.close()
-                raise
         except (SystemExit, KeyboardInterrupt):
+            conn.close()
             raise
         except BaseException as exc:
-            if transport is None:
-                conn.close()
-                debug = True
-            else:
-                # A peer that fails its handshake is no fault of the server's: asyncio reports it in debug mode only.
-                debug = self.get_debug()
-            if debug:
-                context: dict[str, Any] = {
-                    "message": "Error on transport creation for incoming connection",
-                    "exception": exc,
-                }
-                if protocol is not None:
-                    context["protocol"] = protocol
-                if transport is not None:
-                    context["transport"] = transport
-                self.call_exception_handler(context)
+            conn.close()
+            self.call_exception_handler(context | {"exception": exc})
+            return
+        if waiter is not None:
+
+            def handshaken(waiter: asyncio.Future[None]) -> None:
+                exc = waiter.exception()
+                if exc is not None:
+                    self.call_exception_handler(context | {"exception": exc})
+
+            waiter.add_done_callback(handshaken)
 
     # ---- called by the Rust half
 
