@@ -132,7 +132,7 @@ class TlsMixin(_Base):
 
         Raises `TypeError` for a transport that cannot be upgraded or a context that is none, `ValueError` for a
         time-out that is not positive, `ssl.SSLError`, `ConnectionResetError` or `ConnectionAbortedError` when the
-        handshake fails.
+        handshake fails, the last one for a transport that is closing, too.
         Source: https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.start_tls
         """
         if not isinstance(sslcontext, ssl.SSLContext):
@@ -140,6 +140,8 @@ class TlsMixin(_Base):
         if not getattr(transport, "_start_tls_compatible", False):
             raise TypeError(f"transport {transport!r} is not supported by start_tls()")
         lower: Any = transport
+        if lower.is_closing():
+            raise ConnectionAbortedError("the transport is closing: there is nothing to upgrade")
         waiter = self.create_future()
         tls = self._make_tls(
             protocol,

@@ -45,6 +45,11 @@ impl Flow {
         self.paused
     }
 
+    /// The protocol was paused by somebody else: it is to be resumed at the low mark all the same.
+    pub fn inherit_pause(&mut self) {
+        self.paused = true;
+    }
+
     /// Sets the marks; a missing one follows the other: high = 4 * low, low = high / 4.
     ///
     /// # Errors

@@ -46,6 +46,17 @@ impl<C: AsRef<[u8]>> Outbox<C> {
         self.chunks.push_back(chunk);
     }
 
+    /// Puts a chunk, of which the first `sent` bytes went out already, before all others. None of these may be partly sent.
+    pub fn push_front(&mut self, chunk: C, sent: usize) {
+        debug_assert!(self.offset == 0, "only the front chunk can be partly sent");
+        let left = chunk.as_ref().len().saturating_sub(sent);
+        if left > 0 {
+            self.size += left;
+            self.offset = sent;
+            self.chunks.push_front(chunk);
+        }
+    }
+
     /// The slices to send next, front first.
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let offset = self.offset;
@@ -98,7 +109,10 @@ mod tests {
         outbox.push(b"world".to_vec(), 0);
         assert_eq!(outbox.size(), 8);
         assert_eq!(outbox.slices().collect::<Vec<_>>(), [&b"llo"[..], b"world"]);
-        outbox.advance(4);
+        outbox.advance(3);
+        outbox.push_front(b"and w".to_vec(), 3);
+        assert_eq!(outbox.slices().collect::<Vec<_>>(), [&b" w"[..], b"world"]);
+        outbox.advance(3);
         assert_eq!(outbox.slices().collect::<Vec<_>>(), [&b"orld"[..]]);
         outbox.advance(100);
         assert!(outbox.is_empty());

@@ -6,8 +6,11 @@
 /// Bytes of a record's header: its type, its version, its length.
 const HEADER: usize = 5;
 
-/// The longest record, bytes: RFC 5246 allows more than RFC 8446 does.
+/// The longest body of a record, bytes: RFC 5246 allows more than RFC 8446 does.
 const LONGEST: usize = (1 << 14) + 2048;
+
+/// The longest record, bytes.
+pub const RECORD_MAX: usize = HEADER + LONGEST;
 
 /// `change_cipher_spec` to heartbeat: the types of records.
 const TYPES: std::ops::RangeInclusive<u8> = 20..=24;

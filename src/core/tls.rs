@@ -20,12 +20,15 @@
 //!   allows: that counts until the stream below is lost, as a peer that reads nothing could hold it for ever.
 //! - The peer's `close_notify`, and the end of the stream below without one, are `eof_received`, once, and then a close.
 //! - What counts against the user's marks is all that the kernel has not taken, what the stream below has buffered, too.
-//! - Nothing is decrypted while reading is paused; ciphertext then piles up to a mark, and the stream below is paused.
+//! - Nothing is decrypted while reading is paused; ciphertext then piles up to a mark, and the stream below is paused. What
+//!   is the beginning of a record needs the stream below for its rest, and so does a closing connection for the peer's
+//!   `close_notify`: neither counts.
 
 use std::collections::VecDeque;
 
 use super::flow::{Flow, LimitsError};
 use super::outbox::Outbox;
+use super::records::RECORD_MAX;
 use super::stream::WRITES_BEFORE_WARNING;
 
 /// Asyncio's `constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE`, bytes.
@@ -132,7 +135,7 @@ pub enum Told {
 /// What becomes of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admit {
-    /// Encrypt it at once; what the engine does not take goes through [`Tls::enqueue`].
+    /// Encrypt it at once; what the engine does not take goes through [`Tls::enqueue_rest`].
     Encrypt,
     /// Hand it to [`Tls::enqueue`].
     Queue,
@@ -178,6 +181,10 @@ pub struct Tls<C> {
     read_flow: Flow,
     /// A write of the engine is under way: user code that it runs may write, too.
     writing: bool,
+    /// It did.
+    written_inside: bool,
+    /// The protocol's buffer was filled: the engine may have more.
+    more: bool,
     /// The stream below asked for a pause.
     send_paused: bool,
     read_paused: bool,
@@ -212,6 +219,8 @@ impl<C: AsRef<[u8]>> Tls<C> {
             flow: marked(WRITE_HIGH),
             read_flow: marked(READ_HIGH),
             writing: false,
+            written_inside: false,
+            more: false,
             send_paused: false,
             read_paused: false,
             ended: false,
@@ -296,10 +305,19 @@ impl<C: AsRef<[u8]>> Tls<C> {
     /// The stream below is there: the handshake begins.
     pub fn handle_made(&mut self) -> Step {
         if self.phase != Phase::Unwrapped || self.closed || self.lost {
-            return Step::NONE;
+            return Step::ABORT.when(self.closed && !self.lost);
         }
         self.phase = Phase::Handshake;
         Step::WATCH_HANDSHAKE | Step::HANDSHAKE
+    }
+
+    /// The stream below had paused the user's protocol before it was this machine's: it has `below` bytes buffered.
+    pub fn inherit_pause(&mut self, below: usize) {
+        self.send_paused = true;
+        self.below = below;
+        if self.app == App::Made {
+            self.flow.inherit_pause();
+        }
     }
 
     /// Ciphertext was fed to the engine.
@@ -334,7 +352,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
     /// Whether the stream below stays open though it ended: what has arrived waits for the user.
     #[must_use]
     pub fn keeps_open(&self) -> bool {
-        self.phase == Phase::Flushing && self.read_paused
+        self.phase == Phase::Flushing && !self.closed && (self.read_paused || self.more)
     }
 
     /// The stream below wants no more ciphertext for now: it has `below` bytes buffered.
@@ -348,7 +366,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
     pub fn handle_unpaused(&mut self) -> Step {
         self.send_paused = false;
         self.below = 0;
-        Step::SEND.when(!self.lost)
+        Step::SEND.when(!self.lost) | Step::CLOSE.when(self.phase == Phase::Shutdown && self.unwrapped)
     }
 
     /// The stream below is lost.
@@ -361,7 +379,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
         (self.held, self.below) = (0, 0);
         self.discarded.append(&mut self.backlog.take());
         self.writes_after_close = self.writes_after_close.saturating_add(1);
-        let tell = self.phase != Phase::Handshake && matches!(self.app, App::Made | App::Eof);
+        let tell = matches!(self.app, App::Made | App::Eof);
         if tell {
             self.app = App::Lost;
         }
@@ -412,6 +430,12 @@ impl<C: AsRef<[u8]>> Tls<C> {
 
     /// What of the ciphertext is unread may call for a pause of the stream below, or the end of one.
     pub fn poll_unread(&mut self, unread: usize) -> Told {
+        let unread = match self.phase {
+            Phase::Wrapped | Phase::Flushing if self.closed => 0,
+            Phase::Wrapped | Phase::Flushing if self.read_paused => unread,
+            Phase::Wrapped | Phase::Flushing => unread.saturating_sub(RECORD_MAX),
+            Phase::Unwrapped | Phase::Handshake | Phase::Shutdown => 0,
+        };
         if self.lost {
             Told::Nothing
         } else if self.read_flow.handle_grown(unread) {
@@ -423,9 +447,21 @@ impl<C: AsRef<[u8]>> Tls<C> {
         }
     }
 
+    /// The protocol's buffer is full: [`Tls::handle_resumed`] is to be called in the next turn, so that others get theirs
+    /// first.
+    pub fn handle_full(&mut self) {
+        self.more = true;
+    }
+
+    /// The engine is about to be read: whether it may have plaintext though no ciphertext waits.
+    #[must_use]
+    pub fn begin_read(&mut self) -> bool {
+        std::mem::take(&mut self.more)
+    }
+
     /// The peer's `close_notify` came. After the step ran, [`Tls::close`].
     pub fn handle_close_notify(&mut self) -> Step {
-        self.tell_eof()
+        if matches!(self.phase, Phase::Wrapped | Phase::Flushing) { self.tell_eof() } else { Step::NONE }
     }
 
     /// A write of the engine begins; false while one is under way.
@@ -441,10 +477,12 @@ impl<C: AsRef<[u8]>> Tls<C> {
         }
     }
 
-    /// The write is over: its ciphertext is to be sent.
+    /// The write is over: its ciphertext is to be sent, after that of what was written meanwhile.
     pub fn end_write(&mut self) -> Step {
         self.writing = false;
-        Step::SEND
+        let inside = std::mem::take(&mut self.written_inside) && !self.backlog.is_empty();
+        let wrapped = matches!(self.phase, Phase::Wrapped | Phase::Flushing);
+        Step::WRITE.when(inside && wrapped) | Step::SEND | Step::FLUSHED.when(self.phase == Phase::Flushing)
     }
 
     /// `held` bytes of ciphertext are left after a send, or as the stream below takes none for now, which has `below` bytes
@@ -464,7 +502,8 @@ impl<C: AsRef<[u8]>> Tls<C> {
             return Step::SEND;
         }
         self.unwrapped = true;
-        Step::SEND | self.tell_eof() | self.watch_shutdown() | Step::CLOSE
+        // A connection below would drop what it is given after that.
+        Step::SEND | self.tell_eof() | self.watch_shutdown() | Step::CLOSE.when(!self.send_paused)
     }
 
     // ---- the clock
@@ -491,20 +530,32 @@ impl<C: AsRef<[u8]>> Tls<C> {
         }
     }
 
-    /// Queues plaintext of which the engine took `done` bytes already.
-    pub fn enqueue(&mut self, chunk: C, done: usize) -> Step {
+    /// Queues plaintext.
+    pub fn enqueue(&mut self, chunk: C) -> Step {
         if self.lost {
             self.discarded.push_back(chunk);
             return Step::DISCARD;
         }
-        self.backlog.push(chunk, done);
+        self.written_inside |= self.writing;
+        self.backlog.push(chunk, 0);
         Step::WRITE.when(self.phase == Phase::Wrapped && !self.writing)
+    }
+
+    /// Queues what is left of plaintext that was to be encrypted at once, of which the engine took `done` bytes: it goes
+    /// before what was written meanwhile.
+    pub fn enqueue_rest(&mut self, chunk: C, done: usize) -> Step {
+        if self.lost {
+            self.discarded.push_back(chunk);
+            return Step::DISCARD;
+        }
+        self.backlog.push_front(chunk, done);
+        Step::NONE
     }
 
     /// What is buffered may call for a pause of the user's protocol, or the end of one.
     pub fn poll_buffered(&mut self) -> Told {
         let size = self.buffered() + self.below;
-        if self.lost {
+        if self.lost || self.app == App::Init {
             Told::Nothing
         } else if self.flow.handle_grown(size) {
             Told::Pause
@@ -517,20 +568,24 @@ impl<C: AsRef<[u8]>> Tls<C> {
 
     /// Closes the connection: hands out what has arrived, then sends `close_notify`. In the handshake: aborts.
     pub fn close(&mut self) -> Step {
-        self.closed = true;
+        let again = std::mem::replace(&mut self.closed, true);
         match self.phase {
             Phase::Handshake => self.abort(),
             Phase::Wrapped => {
                 self.phase = Phase::Flushing;
                 self.watch_shutdown() | Step::READ | Step::FLUSHED
             }
+            // What has arrived waits for the user, who does not want it.
+            Phase::Flushing if !again => Step::READ | Step::FLUSHED,
             Phase::Unwrapped | Phase::Flushing | Phase::Shutdown => Step::NONE,
         }
     }
 
-    /// What has arrived was handed out: `close_notify` is next.
+    /// What has arrived was handed out: `close_notify` is next, once what was written is encrypted; a peer that sent its
+    /// own is not waited for.
     pub fn begin_unwrap(&mut self) -> Step {
-        if self.phase != Phase::Flushing {
+        let written = self.writing || (self.app == App::Made && !self.ended && !self.backlog.is_empty());
+        if self.phase != Phase::Flushing || written || self.keeps_open() {
             return Step::NONE;
         }
         self.phase = Phase::Shutdown;
@@ -542,6 +597,12 @@ impl<C: AsRef<[u8]>> Tls<C> {
         self.closed = true;
         self.phase = Phase::Unwrapped;
         Step::ABORT.when(!self.lost)
+    }
+
+    /// The stream below is aborted: nothing is handed out any more, or taken.
+    pub fn handle_aborted(&mut self) {
+        self.closed = true;
+        self.phase = Phase::Unwrapped;
     }
 
     /// Stops decrypting.

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::tls::{TlsProtocol, TlsTransport};
 
@@ -29,6 +30,12 @@ impl Protocol {
     pub fn clone_ref(&self, py: Python<'_>) -> Self {
         let tls = self.tls.as_ref().map(|tls| tls.clone_ref(py));
         Self { object: self.object.clone_ref(py), buffered: self.buffered, tls }
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.object)?;
+        // A reference of its own: one that the collector is not told of keeps all alive.
+        self.tls.as_ref().map_or(Ok(()), |tls| visit.call(tls))
     }
 
     /// Calls a method without arguments.

@@ -489,7 +489,7 @@ impl StreamTransport {
         let objects = [&state.sock, &state.fileno, &state.server, &state.waiter, &state.drain_waiter, &state.context];
         objects.into_iter().flatten().try_for_each(|object| visit.call(object))?;
         if let Some(protocol) = &state.protocol {
-            visit.call(&protocol.object)?;
+            protocol.traverse(&visit)?;
         }
         if let Some(extra) = &state.extra {
             visit.call(extra)?;

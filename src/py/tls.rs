@@ -74,6 +74,21 @@ impl Lower {
         }
     }
 
+    /// It has paused its protocol, and will tell when it takes more.
+    ///
+    /// # Errors
+    /// What the attribute raises.
+    pub fn is_write_paused(&self, py: Python<'_>) -> PyResult<bool> {
+        match self {
+            Self::Stream(stream) => Ok(stream.get().state.with(py, |state| state.machine.is_write_paused())),
+            // Of asyncio's transports. One that has no such attribute has paused nobody, for all that is known.
+            Self::Other(transport) => match transport.bind(py).getattr_opt(intern!(py, "_protocol_paused"))? {
+                Some(paused) => paused.is_truthy(),
+                None => Ok(false),
+            },
+        }
+    }
+
     /// Gives it marks of writing that are no higher than those of the connection above.
     ///
     /// # Errors
@@ -324,7 +339,7 @@ impl TlsTransport {
     #[pyo3(name = "_test__append_write_backlog")]
     fn queue_only(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let chunk = Chunk::from(bytes_to_write(data)?);
-        let _later = self.state.with(py, |state| state.machine.enqueue(chunk, 0));
+        let _later = self.state.with(py, |state| state.machine.enqueue(chunk));
         Ok(())
     }
 
@@ -443,7 +458,7 @@ impl TlsTransport {
             None => {}
         }
         if let Some(protocol) = &state.protocol {
-            visit.call(&protocol.object)?;
+            protocol.traverse(&visit)?;
         }
         if let Some(below) = &state.below {
             visit.call(below)?;

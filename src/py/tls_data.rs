@@ -95,16 +95,16 @@ impl TlsTransport {
     fn decrypt<'py>(slf: &Bound<'py, Self>, found: &mut Yield<'py>) {
         let (py, this) = (slf.py(), slf.get());
         let engine = this.engine.bind(py);
-        let tail = this.state.with(py, |state| state.records.tail());
+        let (tail, mut more) = this.state.with(py, |state| (state.records.tail(), state.machine.begin_read()));
         loop {
-            let unread = match engine.unread() {
-                Ok(unread) if unread > tail => unread,
+            // More than a record has, or all that there is: what is read is less, and nothing is left behind, except of a
+            // record that was compressed.
+            let max = match engine.unread() {
+                Ok(_) if std::mem::take(&mut more) => RECORD + 1,
+                Ok(unread) if unread > tail => unread.min(RECORD + 1),
                 Ok(_) => return,
                 Err(error) => return found.error = Some(error),
             };
-            // More than a record has, or all that there is: what is read is less, and nothing is left behind, except of a
-            // record that was compressed.
-            let max = unread.min(RECORD + 1);
             loop {
                 match engine.read(max) {
                     Outcome::Done(bytes) if bytes.as_bytes().is_empty() => return found.closed = true,
@@ -150,8 +150,9 @@ impl TlsTransport {
         }
         let unread = this.engine.bind(py).unread()?;
         let (step, told) = this.state.with(py, |state| state.machine.end_read(unread));
-        Self::run_step(slf, step)?;
-        Self::tell_lower(slf, told)
+        // User code that the step runs may have more told.
+        Self::tell_lower(slf, told)?;
+        Self::run_step(slf, step)
     }
 
     fn deliver<'py>(slf: &Bound<'py, Self>, protocol: &Protocol, bytes: Bound<'py, PyBytes>) -> PyResult<()> {
@@ -186,6 +187,7 @@ impl TlsTransport {
             return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
         }
         let mut filled = 0;
+        let _more = this.state.with(py, |state| state.machine.begin_read());
         while filled < size {
             match engine.read_into(&view, filled, size - filled) {
                 Outcome::Done(0) => found.closed = true,
@@ -200,7 +202,7 @@ impl TlsTransport {
         }
         drop(view);
         if filled == size && !found.is_over() {
-            // There may be more: next turn, so that others get theirs first.
+            this.state.with(py, |state| state.machine.handle_full());
             let resumed = slf.getattr(intern!(py, "_resumed"))?;
             this.owner.bind(py).call_method1(intern!(py, "call_soon"), (resumed,))?;
         }
@@ -243,11 +245,11 @@ impl TlsTransport {
         match this.state.with(py, |state| state.machine.admit()) {
             Admit::Encrypt => {
                 if !this.state.with(py, |state| state.machine.begin_write()) {
-                    return Self::queue(slf, data, 0);
+                    return Self::queue(slf, data);
                 }
                 let (done, error) = this.engine.bind(py).write_all(&data);
                 if done < data.as_bytes().len() && error.is_none() {
-                    Self::queue(slf, data, done)?;
+                    Self::step(slf, |state| state.machine.enqueue_rest(Chunk::from(data), done))?;
                 }
                 let step = this.state.with(py, |state| state.machine.end_write());
                 let sent = Self::run_step(slf, step);
@@ -257,7 +259,7 @@ impl TlsTransport {
                 }
             }
             Admit::Queue => {
-                Self::queue(slf, data, 0)?;
+                Self::queue(slf, data)?;
                 Self::tell_buffered(slf)
             }
             Admit::Drop { warn: false } => Ok(()),
@@ -265,8 +267,8 @@ impl TlsTransport {
         }
     }
 
-    fn queue(slf: &Bound<'_, Self>, data: Bound<'_, PyBytes>, done: usize) -> PyResult<()> {
-        Self::step(slf, |state| state.machine.enqueue(Chunk::from(data), done))
+    fn queue(slf: &Bound<'_, Self>, data: Bound<'_, PyBytes>) -> PyResult<()> {
+        Self::step(slf, |state| state.machine.enqueue(Chunk::from(data)))
     }
 
     /// Encrypts what is queued.
@@ -309,16 +311,14 @@ impl TlsTransport {
             Some(lower) if state.machine.may_send() => Some(lower.clone_ref(py)),
             _ => None,
         });
-        let held = match &lower {
-            None => engine.held()?,
-            Some(lower) => {
-                let bytes = engine.take()?;
-                if !bytes.as_bytes().is_empty() {
-                    lower.write(&bytes)?;
-                }
-                0
+        if let Some(lower) = &lower {
+            let bytes = engine.take()?;
+            if !bytes.as_bytes().is_empty() {
+                lower.write(&bytes)?;
             }
-        };
+        }
+        // The stream below may have asked for a pause, and the user written.
+        let held = if this.state.with(py, |state| state.machine.may_send()) { 0 } else { engine.held()? };
         let below = this.buffered_below(py)?;
         let told = this.state.with(py, |state| state.machine.handle_taken(held, below));
         Self::tell(slf, told)

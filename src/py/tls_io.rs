@@ -41,9 +41,14 @@ impl TlsTransport {
     // ---- the stream below
 
     pub fn handle_made(slf: &Bound<'_, Self>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
         let lower = Lower::new(transport);
+        let paused = if lower.is_write_paused(py)? { Some(lower.buffered(py)?) } else { None };
         Self::step(slf, |state| {
             state.lower = Some(lower);
+            if let Some(below) = paused {
+                state.machine.inherit_pause(below);
+            }
             state.machine.handle_made()
         })
     }
@@ -185,6 +190,7 @@ impl TlsTransport {
 
     fn abort_lower(slf: &Bound<'_, Self>, error: Option<PyErr>) -> PyResult<()> {
         let py = slf.py();
+        slf.get().state.with(py, |state| state.machine.handle_aborted());
         let Some(lower) = slf.get().lower(py) else { return Ok(()) };
         let lower = lower.object(py);
         let lower = lower.bind(py);
