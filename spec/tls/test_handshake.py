@@ -222,9 +222,13 @@ def test_create_connection_returns_what_connection_made_was_given_once_the_hands
         wire = peer.Wire(conn, certificates.server(), server_side=True)
         with conn:
             wire.incoming.write(conn.recv(65536))
-            loop.call_soon_threadsafe(lambda: seen.append(list(protocol.calls)))  # it waits for this side's answer
+            asyncio.run_coroutine_threadsafe(look(), loop).result(peers.TIMEOUT)
             wire.handshake()
             assert wire.recv() == b"ping"
+
+    async def look():
+        await turns(5)  # it waits for this side's answer
+        seen.append(list(protocol.calls))
 
     protocol = Recorder(loop)
 
