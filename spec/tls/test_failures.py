@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import socket
 import ssl
+import weakref
 
 import pytest
 
 from spec._kit import clause, peers
 from spec._kit.contracts.recording import Recorder
-from spec._kit.contracts.stream import aside
+from spec._kit.contracts.stream import aside, turns
 from spec.tls import certificates, peer
 from spec.tls.certificates import V1_2, V1_3
 from spec.tls.helpers import connect, dial, open_files, serving, to_the_end, until
@@ -392,3 +395,46 @@ def test_a_peer_that_ends_its_side_only_ends_the_handshake(loop, run):
 
     run(main())
     assert protocol.calls == []
+
+
+@clause("tls.failure.released")
+@pytest.mark.parametrize("server_side", [True, False], ids=["server", "client"])
+def test_nothing_keeps_the_protocol_of_a_handshake_that_failed(loop, run, server_side):
+    made: list[weakref.ref] = []
+
+    def factory():
+        protocol = Recorder(loop)
+        made.append(weakref.ref(protocol))
+        return protocol
+
+    async def serve():
+        async with serving(loop, factory, ssl=certificates.server("stranger")) as addr:
+            for _ in range(3):
+                await aside(lambda: peer.refusal(dial(addr), certificates.client()))
+            await until(lambda: len(loop_tasks(loop)) == 1)
+            return look()
+
+    async def attempt(addr):
+        with contextlib.suppress(ssl.SSLCertVerificationError):
+            await loop.create_connection(factory, *addr, ssl=certificates.client(), server_hostname=certificates.NAME)
+
+    async def main(addr):
+        for _ in range(3):
+            await attempt(addr)
+        await turns(5)
+        return look()
+
+    def look():
+        gc.collect()
+        return [kept() for kept in made]
+
+    if server_side:
+        left = run(serve())
+    else:
+        with peer.serve_refused(certificates.server("stranger")) as (addr, _):
+            left = run(main(addr))
+    assert left == [None] * 3
+
+
+def loop_tasks(loop):
+    return [task for task in asyncio.all_tasks(loop) if not task.done()]
