@@ -67,6 +67,7 @@ class Peer(Wire):
         with self._wire:
             with self._engine:
                 data = self.outgoing.read()
+                self.sent += data
             self.sock.sendall(data)
 
     def _flush_quietly(self) -> None:
