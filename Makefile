@@ -10,7 +10,7 @@ AREA =
 LOOPS = tokioloop asyncio
 TARGET = stream pipe interest turn datagram
 SECONDS = 60
-BENCH = raw stream proto udp
+BENCH = raw stream proto udp tls tls-handshake
 # The interpreter to use, a command. Empty: what .venv has, at first the newest of VERSIONS that is there.
 PYTHON =
 VERSIONS = 3.13 3.12 3.11
