@@ -1,8 +1,8 @@
 //! The world in which the machines of `core` are tested: operations, a simulated kernel, a virtual clock, invariants.
 //!
 //! One simulation per machine: [`stream`] (a transport between its user and a [`link`]), [`datagram`] (another between its
-//! user and a socket of datagrams), [`interest`] (the table of user fds over a [`kernel`] that behaves as `epoll(7)`) and
-//! [`turn`] (ready queue, timers and turn under a virtual clock).
+//! user and a socket of datagrams), [`tls`] (two TLS connections with each other), [`interest`] (the table of user fds over
+//! a [`kernel`] that behaves as `epoll(7)`) and [`turn`] (ready queue, timers and turn under a virtual clock).
 //! Each has an `Op`, decoded from bytes, and a `run(&[Op])` that carries the operations out, asserts the invariants after
 //! each of them and returns what happened as a list of `Event`s. The properties of `spec/`, the transcripts and the fuzz
 //! targets all end there: a crash found by the fuzzer is a corpus file here and a property there.
@@ -21,6 +21,7 @@ pub mod interest;
 pub mod kernel;
 pub mod link;
 pub mod stream;
+pub mod tls;
 pub mod turn;
 
 /// Bytes per operation.

@@ -1,0 +1,299 @@
+//! Properties of TLS connections: `core::tls` between a stream of ciphertext and its user, and `core::records`.
+//!
+//! The simulation (`core::sim::tls`) asserts its invariants after every operation: plaintext in order, the order of the
+//! protocol's callbacks, flow control both ways, what close and abort owe, time-outs. Transcripts show a few scenarios in
+//! full.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use tokioloop::core::records::{RECORD_MAX, Records};
+use tokioloop::core::sim::Decode;
+use tokioloop::core::sim::tls::{Event, Op, Reaction, Said, Setup, Side, What, run};
+
+fn config() -> ProptestConfig {
+    let persistence = FileFailurePersistence::WithSource("regressions");
+    ProptestConfig { failure_persistence: Some(Box::new(persistence)), ..ProptestConfig::default() }
+}
+
+fn setups() -> impl Strategy<Value = Setup> {
+    any::<[u8; 4]>().prop_map(Setup::from_bytes)
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    vec(any::<[u8; 4]>().prop_map(Op::from_bytes), 0..200)
+}
+
+fn sides() -> impl Strategy<Value = Side> {
+    prop_oneof![Just(Side::Client), Just(Side::Server)]
+}
+
+/// Operations of a connection that nobody breaks: writes, small marks, renegotiation, protocols that write back.
+fn orderly() -> impl Strategy<Value = Vec<Op>> {
+    let reaction = prop_oneof![
+        Just(Reaction::Nothing),
+        (0_u32..600).prop_map(Reaction::Write),
+        (0_u32..600).prop_map(Reaction::WriteTwice),
+        Just(Reaction::PauseReading),
+        Just(Reaction::ResumeReading),
+        any::<[u8; 2]>().prop_map(|[high, low]| Reaction::SetLimits(high, low)),
+        any::<[u8; 2]>().prop_map(|[high, low]| Reaction::SetReadLimits(high, low)),
+    ];
+    let said = prop_oneof![Just(Said::Ticket), Just(Said::Update), Just(Said::Ask), Just(Said::Nothing)];
+    let op = prop_oneof![
+        1 => sides().prop_map(Op::Start),
+        6 => (sides(), 0_u32..2000).prop_map(|(side, len)| Op::Write(side, len)),
+        1 => (sides(), 0_u32..300).prop_map(|(side, len)| Op::WriteInside(side, len)),
+        3 => (sides(), reaction).prop_map(|(side, reaction)| Op::React(side, reaction)),
+        2 => (sides(), said).prop_map(|(side, said)| Op::Say(side, said)),
+        5 => (sides(), 0_u32..3000).prop_map(|(side, max)| Op::Deliver(side, max)),
+        2 => (sides(), 0_u32..30).prop_map(|(side, max)| Op::Deliver(side, max)),
+        1 => (sides(), any::<[u8; 2]>()).prop_map(|(side, [high, low])| Op::SetLimits(side, high, low)),
+        1 => (sides(), any::<[u8; 2]>()).prop_map(|(side, [high, low])| Op::SetReadLimits(side, high, low)),
+        1 => (sides(), any::<[u8; 2]>()).prop_map(|(side, [high, low])| Op::Bound(side, high, low)),
+        1 => (sides(), 0_u16..100).prop_map(|(side, size)| Op::SetBuffer(side, size)),
+        1 => sides().prop_map(Op::PauseReading),
+        1 => sides().prop_map(Op::ResumeReading),
+        6 => Just(Op::Turn),
+    ];
+    vec(op, 0..150)
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_connection_keeps_its_invariants_whatever_happens_to_it(setup in setups(), ops in ops()) {
+        drop(run(setup, &ops));
+    }
+
+    #[test]
+    fn a_connection_that_nobody_breaks_delivers_everything_and_needs_no_time_out(setup in setups(), ops in orderly()) {
+        let events = run(Setup { strict: false, ..setup }, &ops);
+        prop_assert!(!events.iter().any(|event| matches!(event.1, What::Failed | What::Aborted)));
+        for side in Side::BOTH {
+            let lost = events.iter().filter(|event| **event == Event(side, What::Lost)).count();
+            prop_assert_eq!(lost, 1);
+        }
+    }
+
+    #[test]
+    fn close_delivers_all_that_was_written_before_it(
+        setup in setups(), mut ops in orderly(), closer in sides(), late in 1_u32..500, rest in orderly(),
+    ) {
+        // A second end that closes need not receive; the simulation asks for the rest.
+        ops.extend([Op::Close(closer), Op::Write(closer, late)]);
+        ops.extend(rest);
+        let events = run(Setup { strict: false, ..setup }, &ops);
+        prop_assert!(events.iter().any(|event| matches!(event, Event(side, What::Dropped(_)) if *side == closer)));
+    }
+
+    #[test]
+    fn callbacks_come_in_the_order_of_the_grammar(setup in setups(), ops in ops()) {
+        let events = run(setup, &ops);
+        for side in Side::BOTH {
+            let (mut made, mut paused, mut ended, mut lost) = (setup.made, false, false, false);
+            for what in events.iter().filter(|event| event.0 == side).map(|event| event.1) {
+                match what {
+                    What::Made => prop_assert!(!std::mem::replace(&mut made, true) && !lost),
+                    What::Data(n) => prop_assert!(made && n > 0 && !ended && !lost),
+                    What::Eof => prop_assert!(made && !std::mem::replace(&mut ended, true) && !lost),
+                    What::Pause => prop_assert!(made && !std::mem::replace(&mut paused, true) && !lost),
+                    What::Resume => prop_assert!(std::mem::replace(&mut paused, false) && !lost),
+                    What::Lost => prop_assert!(made && !std::mem::replace(&mut lost, true)),
+                    What::Sent(_) | What::Closed | What::Aborted => prop_assert!(!lost),
+                    What::Dropped(_) | What::Failed => {}
+                }
+            }
+            // A connection inside one that is never made never begins.
+            prop_assert!(made == lost || (setup.stacked && setup.made));
+        }
+    }
+
+    #[test]
+    fn a_stream_that_ends_anywhere_is_one_eof_and_one_loss(
+        setup in setups(), lens in vec(1_u32..2000, 1..8), arrive in 0_u32..12_000, paused: bool,
+    ) {
+        // A connection inside another ends with it, whatever waits to be read.
+        let (paused, buffers) = if setup.stacked { (false, [0; 2]) } else { (paused, setup.buffers) };
+        let setup = Setup { made: true, buffers, ..setup };
+        let mut ops = handshake();
+        ops.extend(lens.iter().map(|len| Op::Write(Side::Server, *len)));
+        ops.extend([Op::Deliver(Side::Server, arrive), Op::Cut(Side::Server)]);
+        if paused {
+            ops.insert(0, Op::PauseReading(Side::Client));
+        }
+        let events = run(setup, &ops);
+        let count = |what: What| events.iter().filter(|event| **event == Event(Side::Client, what)).count();
+        prop_assert_eq!((count(What::Eof), count(What::Lost)), (1, 1));
+    }
+
+    #[test]
+    fn an_upgrade_that_does_not_complete_loses_the_protocol_once(
+        flights in 2_u8..5, arrive in 0_u32..100, end in prop_oneof![Just(Op::Reset), Just(Op::Cut(Side::Server)), Just(Op::Clock(Side::Client)), Just(Op::Garbage(Side::Server, 40)), Just(Op::Abort(Side::Client)), Just(Op::Close(Side::Client))],
+    ) {
+        let setup = Setup { made: true, flights: flights + 1, ..Setup::default() };
+        let ops = [Op::Start(Side::Client), Op::Deliver(Side::Client, arrive), end, Op::Turn];
+        let events = run(setup, &ops);
+        prop_assert_eq!(events.iter().filter(|event| **event == Event(Side::Client, What::Lost)).count(), 1);
+        prop_assert!(!events.contains(&Event(Side::Client, What::Made)));
+    }
+
+    #[test]
+    fn the_tail_of_a_stream_of_records_is_what_follows_the_last_whole_one(
+        bodies in vec(prop_oneof![0_usize..40, Just(16_384), Just(RECORD_MAX - 5)], 0..12),
+        garbage in vec(any::<u8>(), 0..12),
+        cuts in vec(1_usize..20_000, 1..60),
+    ) {
+        let mut stream = Vec::new();
+        let mut borders = vec![0];
+        for (at, body) in bodies.iter().enumerate() {
+            let kind = 20 + u8::try_from(at % 5).unwrap_or_default();
+            let [.., high, low] = body.to_be_bytes();
+            stream.extend([kind, 3, 3, high, low]);
+            stream.resize(stream.len() + body, kind);
+            borders.push(stream.len());
+        }
+        let whole = stream.len();
+        stream.extend(&garbage);
+        let (mut records, mut fed) = (Records::default(), 0);
+        for cut in cuts {
+            let piece = &stream[fed..stream.len().min(fed + cut)];
+            records.handle_fed(piece);
+            fed += piece.len();
+            let last = borders.iter().rev().find(|border| **border <= fed).copied().unwrap_or_default();
+            // Never more than that: the engine would not be asked for what is whole.
+            prop_assert!(records.tail() <= fed - last);
+            prop_assert!(fed > whole || records.tail() == fed - last);
+        }
+    }
+}
+
+/// Both ends up to the end of the handshake, whatever its flights.
+fn handshake() -> Vec<Op> {
+    let mut ops = vec![Op::Start(Side::Client), Op::Start(Side::Server)];
+    for _ in 0..8 {
+        ops.extend([Op::Deliver(Side::Client, 9999), Op::Deliver(Side::Server, 9999), Op::Turn]);
+    }
+    ops
+}
+
+fn transcript(setup: Setup, ops: &[Op]) -> String {
+    let mut all = handshake();
+    all.extend(ops);
+    tokioloop::core::sim::transcript(run(setup, &all))
+}
+
+#[test]
+fn transcript_of_a_question_an_answer_and_a_close() {
+    let ops = [
+        Op::React(Side::Server, Reaction::Write(30)),
+        Op::Write(Side::Client, 20),
+        Op::Deliver(Side::Client, 10),
+        Op::Deliver(Side::Client, 99),
+        Op::Deliver(Side::Server, 99),
+        Op::Close(Side::Client),
+    ];
+    insta::assert_snapshot!(transcript(Setup { tickets: true, ..Setup::default() }, &ops));
+}
+
+#[test]
+fn transcript_of_what_is_written_before_the_handshake() {
+    let ops = [Op::Write(Side::Client, 10), Op::Write(Side::Client, 600), Op::Start(Side::Client)];
+    let ops: Vec<_> = ops.into_iter().chain(handshake()).collect();
+    insta::assert_snapshot!(tokioloop::core::sim::transcript(run(Setup::default(), &ops)));
+}
+
+#[test]
+fn transcript_of_a_close_while_a_new_handshake_holds_data_back() {
+    let ops = [
+        Op::Say(Side::Server, Said::Ask),
+        Op::Deliver(Side::Server, 99),
+        Op::Write(Side::Client, 50),
+        Op::Close(Side::Client),
+        Op::Turn,
+        Op::Deliver(Side::Client, 999),
+        Op::Deliver(Side::Server, 999),
+        Op::Deliver(Side::Client, 999),
+    ];
+    insta::assert_snapshot!(transcript(Setup::default(), &ops));
+}
+
+#[test]
+fn transcript_of_a_paused_protocol_whose_peer_goes() {
+    let ops = [
+        Op::PauseReading(Side::Client),
+        Op::Write(Side::Server, 40),
+        Op::Close(Side::Server),
+        Op::Deliver(Side::Server, 999),
+        Op::Turn,
+        Op::Deliver(Side::Server, 999),
+        Op::Turn,
+        Op::ResumeReading(Side::Client),
+        Op::Turn,
+    ];
+    insta::assert_snapshot!(transcript(Setup { quick: [false, true], ..Setup::default() }, &ops));
+}
+
+#[test]
+fn transcript_of_a_small_buffer_and_a_peer_that_goes() {
+    let ops = [
+        Op::Write(Side::Server, 40),
+        Op::Close(Side::Server),
+        Op::Deliver(Side::Server, 999),
+        Op::Deliver(Side::Server, 999),
+        Op::Turn,
+    ];
+    insta::assert_snapshot!(transcript(Setup { quick: [false, true], buffers: [16, 0], ..Setup::default() }, &ops));
+}
+
+#[test]
+fn transcript_of_a_slow_peer() {
+    let ops = [
+        Op::Bound(Side::Client, 8, 2),
+        Op::SetLimits(Side::Client, 20, 4),
+        Op::React(Side::Client, Reaction::Write(7)),
+        Op::Write(Side::Client, 100),
+        Op::Write(Side::Client, 300),
+        Op::Close(Side::Client),
+        Op::Deliver(Side::Client, 300),
+        Op::Deliver(Side::Client, 300),
+    ];
+    insta::assert_snapshot!(transcript(Setup::default(), &ops));
+}
+
+#[test]
+fn transcript_of_an_abort_from_within_data_received() {
+    let ops = [
+        Op::React(Side::Server, Reaction::Abort),
+        Op::Write(Side::Client, 600),
+        Op::Deliver(Side::Client, 9999),
+        Op::Write(Side::Server, 1),
+        Op::Turn,
+    ];
+    insta::assert_snapshot!(transcript(Setup::default(), &ops));
+}
+
+#[test]
+fn transcript_of_a_garbled_record() {
+    let ops = [
+        Op::Write(Side::Client, 10),
+        Op::Write(Side::Client, 10),
+        Op::Flip(Side::Client, 25),
+        Op::Deliver(Side::Client, 999),
+        Op::Turn,
+    ];
+    insta::assert_snapshot!(transcript(Setup::default(), &ops));
+}
+
+#[test]
+fn transcript_of_tls_inside_tls() {
+    let ops = [Op::Write(Side::Client, 20), Op::Deliver(Side::Client, 999), Op::Close(Side::Server)];
+    insta::assert_snapshot!(transcript(Setup { stacked: true, ..Setup::default() }, &ops));
+}
+
+#[test]
+fn transcript_of_a_peer_that_does_not_answer_close_notify() {
+    let ops = [Op::Close(Side::Client), Op::Write(Side::Client, 1), Op::Clock(Side::Client), Op::Turn, Op::Turn];
+    insta::assert_snapshot!(transcript(Setup::default(), &ops));
+}

@@ -1,0 +1,581 @@
+//! TLS connections between two scripted users, over streams that cut the ciphertext anywhere.
+//!
+//! Both ends are machines of `core::tls` with a fake [`engine`], one inside another if so set up; the [`driver`] does what
+//! the layer above `core` does with each `Step`, in the order of its flags, and calls the users' protocols, whose callbacks
+//! take the next queued [`Reaction`].
+//!
+//! Invariants:
+//! - a protocol receives what the other one wrote, in order and once; where nothing broke, all of it, up to a `close`;
+//! - it sees `made (data | pause | resume)* eof? (pause | resume)* lost`, `made` after the handshake, nothing after `lost`;
+//! - after `abort`, or an exception of `data_received` or `eof_received`, it sees no data and no eof; `abort` sends no
+//!   `close_notify`;
+//! - no data while reading is paused, and none that arrived is left behind when it sees the end;
+//! - what was written before the handshake, or while the engine could not write, is sent in order and before a close;
+//!   `close_notify` is the last record;
+//! - `pause` and `resume` alternate; a protocol that is not paused has at most its high mark buffered; nothing stays in the
+//!   engine that the stream below would take;
+//! - where reading is not paused, no whole record waits, unless the next turn takes it, and the stream below is not paused;
+//!   where it is, the stream below is paused as soon as more ciphertext waits than its mark allows;
+//! - the handshake and the closing are timed, and nothing else; a connection where nothing broke needs no time-out to end;
+//! - the engines only see what the other one sent, and are asked for nothing that is an error.
+//!
+//! A connection inside another is lost with it, whatever it has not handed out.
+
+mod driver;
+mod engine;
+mod lower;
+mod ops;
+
+use std::collections::VecDeque;
+
+use super::patterned;
+use driver::{At, Layer, Raised, Run, Timer};
+use engine::EngineError;
+pub use engine::Said;
+use lower::Lower;
+pub use ops::{Event, Op, Reaction, Setup, Side, What};
+
+use crate::core::records;
+use crate::core::tls::{Admit, Phase, RecordEngine};
+
+/// What a user writes in all, bytes: keeps runs short.
+const WRITTEN_MAX: u64 = 1 << 16;
+/// Rounds in which everything must come to rest.
+const ROUNDS_MAX: u32 = 1 << 17;
+/// Where the server's bytes begin in the pattern.
+const SERVER_FROM: u64 = 1 << 20;
+
+/// Carries out `ops` on two ends.
+///
+/// # Panics
+/// When an invariant does not hold.
+#[must_use]
+pub fn run(setup: Setup, ops: &[Op]) -> Vec<Event> {
+    let mut sim = Sim::new(setup);
+    for &op in ops {
+        sim.apply(op);
+        sim.check();
+    }
+    sim.finish();
+    sim.events
+}
+
+/// A call that the loop has scheduled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    Resumed(At),
+    /// `connection_lost` of what is above.
+    Lost(At),
+    LowerLost(Side),
+    /// The other end was aborted.
+    Reset(Side),
+}
+
+#[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "a model is plain facts")]
+struct User {
+    reactions: VecDeque<Reaction>,
+    /// Bytes of the protocol's buffer; 0: it has none.
+    buffer: usize,
+    /// What the engine's user code writes.
+    inside: VecDeque<u32>,
+    written: u64,
+    received: u64,
+    made: bool,
+    eof: bool,
+    lost: bool,
+    paused: bool,
+    reading_paused: bool,
+    closed: bool,
+    /// Ended by `abort` or by an exception of a callback.
+    ended: bool,
+    /// No `close_notify` had gone out by then.
+    silent: bool,
+    dropped: u32,
+    /// The machine owes a `connection_lost`.
+    owed: bool,
+    /// What was written before a `close` that the other end has to see.
+    promised: Option<u64>,
+}
+
+/// One end.
+#[derive(Debug)]
+struct End {
+    layers: Vec<Layer>,
+    lower: Lower,
+    user: User,
+    /// Something happened that need not deliver everything.
+    broken: bool,
+}
+
+#[derive(Debug)]
+struct Sim {
+    setup: Setup,
+    ends: [End; 2],
+    tasks: VecDeque<Task>,
+    /// What came is not what was sent.
+    tainted: bool,
+    /// Depth of calls into user code.
+    depth: u32,
+    events: Vec<Event>,
+}
+
+impl Sim {
+    fn new(setup: Setup) -> Self {
+        let levels = if setup.stacked { 2 } else { 1 };
+        let ends = Side::BOTH.map(|side| End {
+            layers: (1..=levels).map(|level| Layer::new(setup, side, setup.made && level == levels)).collect(),
+            lower: Lower::default(),
+            user: User { made: setup.made, buffer: setup.buffers[side as usize].into(), ..User::default() },
+            broken: false,
+        });
+        Self { setup, ends, tasks: VecDeque::new(), tainted: false, depth: 0, events: Vec::new() }
+    }
+
+    fn end(&mut self, side: Side) -> &mut End {
+        &mut self.ends[side as usize]
+    }
+
+    fn user(&mut self, side: Side) -> &mut User {
+        &mut self.end(side).user
+    }
+
+    fn levels(&self) -> usize {
+        self.ends[0].layers.len()
+    }
+
+    /// The user's connection.
+    fn top(&self, side: Side) -> At {
+        At { side, level: self.levels() - 1 }
+    }
+
+    /// Every connection of an end, the one over the stream first.
+    fn all(&self, side: Side) -> impl Iterator<Item = At> + use<> {
+        (0..self.levels()).map(move |level| At { side, level })
+    }
+
+    /// Bytes of the buffer of the protocol above; 0: it has none.
+    fn buffer_size(&mut self, at: At) -> usize {
+        if at == self.top(at.side) { self.user(at.side).buffer } else { 0 }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.tainted || self.ends.iter().any(|end| end.broken)
+    }
+
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::Start(side) => self.start(side),
+            Op::Write(side, len) => self.write(side, len),
+            Op::Close(side) => self.close_by_user(side),
+            Op::Abort(side) => self.abort_by_user(side),
+            Op::PauseReading(side) => self.pause_reading(side),
+            Op::ResumeReading(side) => self.resume_by_user(side),
+            Op::SetLimits(side, high, low) => self.set_marks(side, high, low),
+            Op::SetReadLimits(side, high, low) => self.set_read_marks(side, high, low),
+            Op::SetBuffer(side, size) => self.user(side).buffer = size.into(),
+            Op::React(side, reaction) => self.user(side).reactions.push_back(reaction),
+            Op::WriteInside(side, len) => self.user(side).inside.push_back(len),
+            Op::Say(side, said) => {
+                for at in self.all(side) {
+                    if self.layer(at).tls.phase() == Phase::Wrapped && self.layer(at).engine.say(said) {
+                        self.send(at);
+                    }
+                }
+            }
+            Op::Deliver(side, max) => drop(self.deliver(side, max as usize)),
+            Op::Bound(side, high, low) => {
+                self.lower_limit(side, usize::from(high) * 16, usize::from(low) * 16);
+            }
+            Op::Cut(side) => {
+                self.end(side).broken = true;
+                self.lower_end(side);
+            }
+            Op::Reset => Side::BOTH.into_iter().for_each(|side| self.break_stream(side)),
+            Op::Flip(side, at) => {
+                let outbox = &mut self.end(side).lower.outbox;
+                if let Some(byte) = usize::from(at).checked_rem(outbox.len()).and_then(|at| outbox.get_mut(at)) {
+                    *byte = !*byte;
+                    self.tainted = true;
+                }
+            }
+            Op::Garbage(side, len) => {
+                let lower = &mut self.end(side).lower;
+                if !lower.losing && !lower.cut {
+                    lower.outbox.extend(patterned(len.into(), len.into()));
+                    self.tainted = true;
+                }
+            }
+            Op::Clock(side) => self.all(side).for_each(|at| self.handle_overdue(at)),
+            Op::Turn => drop(self.run_turn()),
+        }
+    }
+
+    fn start(&mut self, side: Side) {
+        if !std::mem::replace(&mut self.end(side).lower.started, true) {
+            let Ok(()) = self.handle_made(At { side, level: 0 }) else { unreachable!("the handshake has only begun") };
+        }
+    }
+
+    fn break_stream(&mut self, side: Side) {
+        if self.end(side).lower.started {
+            self.lower_fail(side);
+        }
+    }
+
+    /// Runs what was scheduled before this turn; true when there was something.
+    fn run_turn(&mut self) -> bool {
+        let tasks = std::mem::take(&mut self.tasks);
+        let some = !tasks.is_empty();
+        for task in tasks {
+            match task {
+                Task::Resumed(at) => self.handle_resumed(at),
+                Task::LowerLost(side) => self.lower_lost(side),
+                Task::Reset(side) => self.break_stream(side),
+                Task::Lost(at) if at == self.top(at.side) => self.connection_lost(at.side),
+                Task::Lost(at) => self.handle_lost(At { level: at.level + 1, ..at }),
+            }
+        }
+        some
+    }
+
+    /// Everything arrives, and whoever paused goes on.
+    fn settle(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            let mut moved = self.run_turn();
+            for side in Side::BOTH {
+                self.resume_by_user(side);
+                moved |= self.deliver(side, usize::MAX);
+            }
+            self.check();
+            if !moved && self.tasks.is_empty() {
+                return;
+            }
+        }
+        panic!("it never comes to rest");
+    }
+
+    fn finish(&mut self) {
+        for side in Side::BOTH {
+            self.user(side).reactions.clear();
+            self.start(side);
+        }
+        self.settle();
+        let open = |end: &End| !end.user.closed && !end.user.eof && !end.lower.cut;
+        if !self.is_broken() && self.ends.iter().all(open) {
+            let [client, server] = &self.ends;
+            assert!(client.user.made && server.user.made, "everything arrived, and no connection is made");
+            assert_eq!(client.user.received, server.user.written, "everything arrived, and not all is received");
+            assert_eq!(server.user.received, client.user.written, "everything arrived, and not all is received");
+            assert!(!client.user.paused && !server.user.paused, "everything is sent, and yet paused");
+        }
+        for side in Side::BOTH {
+            self.close_by_user(side);
+            self.settle();
+        }
+        let broken = self.is_broken();
+        if broken {
+            for _ in 0..self.levels() {
+                for side in Side::BOTH {
+                    self.apply(Op::Clock(side));
+                }
+                self.settle();
+            }
+        }
+        for side in Side::BOTH {
+            assert!(self.end(side).lower.lost, "closed, but the stream below never is");
+            let (made, owed, lost) = (self.user(side).made, self.user(side).owed, self.user(side).lost);
+            assert_eq!(lost, owed, "made: {made}, and lost?");
+            let promised = self.user(side).promised;
+            let peer = self.user(side.other());
+            if let Some(promised) = promised.filter(|_| !broken) {
+                assert_eq!((peer.received, peer.eof), (promised, true), "closed, but not all was received");
+            }
+            for op in [Op::Write(side, 1), Op::Close(side), Op::Abort(side), Op::PauseReading(side), Op::Turn] {
+                self.apply(op);
+            }
+            self.apply(Op::ResumeReading(side));
+            self.settle();
+        }
+    }
+
+    // ---- what holds between operations
+
+    fn check(&mut self) {
+        for side in Side::BOTH {
+            for at in self.all(side) {
+                self.check_one(at);
+            }
+            let lower = &self.ends[side as usize].lower;
+            let over = lower.losing || self.ends[side as usize].layers[0].tls.is_lost();
+            assert!(over || lower.paused == self.ends[side as usize].layers[0].tls.is_send_paused());
+        }
+    }
+
+    fn check_one(&mut self, at: At) {
+        let resuming = self.tasks.contains(&Task::Resumed(at));
+        let broken = self.end(at.side).lower.losing;
+        let paused = self.is_paused_below(at);
+        let top = (at == self.top(at.side)).then(|| (self.user(at.side).paused, self.user(at.side).closed));
+        let Layer { tls, engine, timer, .. } = self.layer(at);
+        let phase = tls.phase();
+        if let Some((paused, closed)) = top {
+            assert!(tls.is_lost() || tls.is_write_paused() == paused);
+            assert!(!closed || tls.is_closed(), "closed, and not closing");
+        }
+        if tls.is_lost() {
+            assert!(tls.buffered() == 0 && timer.is_none() && phase == Phase::Unwrapped && tls.is_closed());
+            return;
+        }
+        assert!(phase != Phase::Handshake || broken || *timer == Some(Timer::Handshake), "a handshake is timed");
+        assert!(*timer != Some(Timer::Handshake) || !engine.is_made() || broken, "the handshake is over, and timed");
+        if broken {
+            return;
+        }
+        let closing = matches!(phase, Phase::Flushing | Phase::Shutdown) && tls.is_closed();
+        assert!(!closing || *timer == Some(Timer::Shutdown), "a closing is timed");
+        assert!(*timer != Some(Timer::Shutdown) || matches!(phase, Phase::Flushing | Phase::Shutdown));
+        assert!(!tls.may_send() || engine.held() == 0, "{} bytes that nobody will send", engine.held());
+        let backlog: usize = tls.backlog().map(<[u8]>::len).sum();
+        assert_eq!(tls.buffered(), backlog + engine.held());
+        let (low, high) = tls.limits();
+        let fits = tls.buffered() <= high || phase == Phase::Handshake || phase == Phase::Unwrapped;
+        assert!(fits || tls.is_write_paused(), "{} buffered and not paused", tls.buffered());
+        let goes_on = tls.is_send_paused() || tls.buffered() > low;
+        assert!(!tls.is_write_paused() || goes_on, "{} buffered and not resumed", tls.buffered());
+        let blocked = engine.is_blocked() || !matches!(phase, Phase::Wrapped | Phase::Flushing);
+        assert!(backlog == 0 || blocked, "{backlog} bytes that nobody will encrypt");
+        if tls.wants_read() {
+            assert!(resuming || !engine.has_record(), "a record that nobody will decrypt");
+            assert!(resuming || !paused, "the stream below is paused, and nothing will resume it");
+        }
+        assert!(!paused || phase != Phase::Shutdown, "close_notify of the peer will never come");
+        assert!(
+            phase != Phase::Flushing || resuming || tls.keeps_open() || (closing && backlog > 0),
+            "everything is handed out, and not closed"
+        );
+    }
+
+    /// Bytes were fed; `paused`: reading was, before.
+    fn check_fed(&mut self, at: At, paused: bool) {
+        let below = self.is_paused_below(at);
+        let Layer { tls, engine, .. } = self.layer(at);
+        let unread = engine.unread().unwrap_or_default();
+        let (_, high) = tls.read_limits();
+        let part = if paused { 0 } else { records::RECORD_MAX };
+        let same = tls.phase() == Phase::Wrapped && tls.is_read_paused() == paused;
+        assert!(!same || below || unread <= high + part, "{unread} bytes unread, and more may come");
+    }
+
+    /// The stream below was told to pause.
+    fn is_paused_below(&mut self, at: At) -> bool {
+        match at.level.checked_sub(1) {
+            None => self.end(at.side).lower.read_paused,
+            Some(level) => self.layer(At { level, ..at }).tls.is_read_paused(),
+        }
+    }
+
+    fn note_admitted(&mut self, at: At, len: usize, admitted: Admit) {
+        if at != self.top(at.side) {
+            return;
+        }
+        let lost = self.layer(at).tls.is_lost();
+        let user = self.user(at.side);
+        let Admit::Drop { warn } = admitted else {
+            assert!(!user.closed && !lost, "a write after the end was admitted");
+            user.written += len as u64;
+            return;
+        };
+        assert_eq!(warn, user.dropped >= 5, "asyncio warns from the sixth write on, or the fifth after the loss");
+        user.dropped += 1;
+        self.events.push(Event(at.side, What::Dropped(warn)));
+    }
+
+    /// The stream below is about to be lost.
+    fn note_lost(&mut self, at: At) {
+        if at == self.top(at.side) && !self.layer(at).tls.is_lost() {
+            let user = self.user(at.side);
+            user.owed = user.made;
+            user.dropped += 1;
+        }
+    }
+
+    fn note_failure(&mut self, at: At, error: EngineError) {
+        assert!(error != EngineError::WriteAfterNotify, "written after close_notify");
+        let Layer { tls, engine, .. } = self.layer(at);
+        let excused = match error {
+            // OpenSSL cannot shut down in a new handshake; who has something to write waits for that.
+            EngineError::InHandshake => engine.notify_received() || tls.backlog().next().is_none(),
+            EngineError::DataAfterNotify => true,
+            EngineError::Alert => engine.failure().is_some(),
+            _ => false,
+        };
+        assert!(excused || self.tainted, "{error:?}, though what came is what was sent");
+    }
+
+    // ---- the user calls the transport
+
+    fn write(&mut self, side: Side, len: u32) {
+        let from = self.user(side).written;
+        if len == 0 || from > WRITTEN_MAX {
+            return;
+        }
+        let bytes = patterned(from + if side == Side::Server { SERVER_FROM } else { 0 }, len as usize);
+        let at = self.top(side);
+        self.write_now(at, &bytes);
+    }
+
+    /// The engine runs user code.
+    fn write_inside(&mut self, at: At) {
+        if at == self.top(at.side)
+            && let Some(len) = self.user(at.side).inside.pop_front()
+        {
+            self.write(at.side, len);
+        }
+    }
+
+    fn close_by_user(&mut self, side: Side) {
+        let at = self.top(side);
+        let open = self.layer(at).tls.phase() == Phase::Wrapped && !self.user(side).eof;
+        let user = &mut self.ends[side as usize].user;
+        let (written, received) = (user.written, user.received);
+        let first = open && !user.closed;
+        user.closed = true;
+        let skips = self.setup.stacked && self.setup.quick != [false; 2];
+        let peer = self.user(side.other());
+        if peer.promised.is_some_and(|promised| received < promised) {
+            // Who closes need not receive.
+            peer.promised = None;
+        }
+        if first && !peer.closed && !peer.ended && !skips {
+            self.user(side).promised = Some(written);
+        }
+        self.close(at);
+    }
+
+    fn abort_by_user(&mut self, side: Side) {
+        let at = self.top(side);
+        let silent = !self.layer(at).engine.notify_sent();
+        let user = self.user(side);
+        (user.closed, user.ended) = (true, true);
+        user.silent |= silent;
+        self.abort(at);
+    }
+
+    fn pause_reading(&mut self, side: Side) {
+        self.user(side).reading_paused = true;
+        let at = self.top(side);
+        self.layer(at).tls.pause_reading();
+    }
+
+    fn resume_by_user(&mut self, side: Side) {
+        self.user(side).reading_paused = false;
+        let at = self.top(side);
+        self.resume_reading(at);
+    }
+
+    fn set_marks(&mut self, side: Side, high: u8, low: u8) {
+        let at = self.top(side);
+        self.set_limits(at, usize::from(high) * 16, usize::from(low) * 16);
+    }
+
+    fn set_read_marks(&mut self, side: Side, high: u8, low: u8) {
+        let at = self.top(side);
+        if self.layer(at).tls.set_read_limits(usize::from(high) * 4, usize::from(low) * 4).is_ok() {
+            self.tell_unread(at);
+        }
+    }
+
+    // ---- the protocol is called
+
+    fn connection_made(&mut self, side: Side) -> Run {
+        let at = self.top(side);
+        assert!(self.layer(at).engine.is_made(), "made before the handshake is over");
+        let user = self.user(side);
+        assert!(!std::mem::replace(&mut user.made, true) && !user.lost, "made twice");
+        self.events.push(Event(side, What::Made));
+        self.react(side)
+    }
+
+    fn data_received(&mut self, side: Side, bytes: &[u8]) -> Run {
+        let at = self.top(side);
+        assert!(self.layer(at).tls.wants_read(), "data out of turn");
+        let user = self.user(side);
+        assert!(user.made && !user.eof && !user.lost && !user.ended && !user.reading_paused, "data out of turn");
+        let from = user.received + if side == Side::Client { SERVER_FROM } else { 0 };
+        user.received += bytes.len() as u64;
+        assert_eq!(bytes, patterned(from, bytes.len()), "bytes were lost, repeated or moved");
+        let received = self.user(side).received;
+        assert!(received <= self.user(side.other()).written);
+        self.events.push(Event(side, What::Data(bytes.len())));
+        self.react_or_end(side)
+    }
+
+    fn eof_received(&mut self, side: Side) -> Run {
+        let at = self.top(side);
+        let left = self.layer(at).engine.has_plaintext();
+        let user = self.user(side);
+        assert!(user.made && !user.lost && !user.ended, "eof out of turn");
+        assert!(!std::mem::replace(&mut user.eof, true), "eof twice");
+        assert!(user.closed || !left, "eof before the last byte");
+        self.events.push(Event(side, What::Eof));
+        self.react_or_end(side)
+    }
+
+    fn pause_writing(&mut self, side: Side) {
+        let user = self.user(side);
+        assert!(user.made && !user.lost, "paused out of turn");
+        assert!(!std::mem::replace(&mut user.paused, true), "paused twice");
+        self.events.push(Event(side, What::Pause));
+        // Reported, and no more.
+        drop(self.react(side));
+    }
+
+    fn resume_writing(&mut self, side: Side) {
+        let user = self.user(side);
+        assert!(user.made && !user.lost, "resumed out of turn");
+        assert!(std::mem::replace(&mut user.paused, false), "resumed without a pause");
+        self.events.push(Event(side, What::Resume));
+        drop(self.react(side));
+    }
+
+    fn connection_lost(&mut self, side: Side) {
+        assert_eq!(self.depth, 0, "lost from within a callback");
+        let at = self.top(side);
+        let told = self.layer(at).engine.notify_sent();
+        let user = self.user(side);
+        assert!(user.made && user.owed && !std::mem::replace(&mut user.lost, true), "lost twice, or never made");
+        assert!(!user.silent || !told, "aborted, and yet close_notify was sent");
+        self.events.push(Event(side, What::Lost));
+        drop(self.react(side));
+    }
+
+    /// User code runs; fails when it raised.
+    fn react(&mut self, side: Side) -> Run {
+        let reaction = self.user(side).reactions.pop_front().unwrap_or(Reaction::Nothing);
+        self.depth += 1;
+        match reaction {
+            Reaction::Nothing | Reaction::Raise => {}
+            Reaction::Write(len) => self.write(side, len),
+            Reaction::WriteTwice(len) => {
+                self.write(side, len);
+                self.write(side, len);
+            }
+            Reaction::Close => self.close_by_user(side),
+            Reaction::Abort => self.abort_by_user(side),
+            Reaction::PauseReading => self.pause_reading(side),
+            Reaction::ResumeReading => self.resume_by_user(side),
+            Reaction::SetLimits(high, low) => self.set_marks(side, high, low),
+            Reaction::SetReadLimits(high, low) => self.set_read_marks(side, high, low),
+        }
+        self.depth -= 1;
+        if reaction == Reaction::Raise { Err(Raised) } else { Ok(()) }
+    }
+
+    /// User code runs whose exception is the end of the connection.
+    fn react_or_end(&mut self, side: Side) -> Run {
+        let result = self.react(side);
+        self.user(side).ended |= result.is_err();
+        result
+    }
+}

@@ -1,0 +1,178 @@
+//! The streams below: what a stream transport does with what it is given, and the way to the other end.
+//!
+//! What is sent waits in the sender's `outbox` until it is delivered, in pieces of any size; nothing is delivered to an end
+//! that paused, or that has no protocol yet, and what comes to one that closed is dropped.
+
+use std::collections::VecDeque;
+
+use super::driver::At;
+use super::ops::{Side, What};
+use super::{Sim, Task};
+
+/// One end's stream.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a model is plain facts")]
+pub struct Lower {
+    pub outbox: VecDeque<u8>,
+    high: usize,
+    low: usize,
+    /// The protocol above was told to pause.
+    pub paused: bool,
+    pub read_paused: bool,
+    pub started: bool,
+    pub closing: bool,
+    pub lost: bool,
+    /// `connection_lost` is scheduled, or was called.
+    pub losing: bool,
+    /// Nothing follows what is in the outbox.
+    ended: bool,
+    /// What is sent does not arrive.
+    pub cut: bool,
+    /// The end of what the other side sends was told.
+    end_told: bool,
+}
+
+impl Default for Lower {
+    fn default() -> Self {
+        Self {
+            outbox: VecDeque::new(),
+            high: 1024,
+            low: 256,
+            paused: false,
+            read_paused: false,
+            started: false,
+            closing: false,
+            lost: false,
+            losing: false,
+            ended: false,
+            cut: false,
+            end_told: false,
+        }
+    }
+}
+
+impl Lower {
+    fn reads(&self) -> bool {
+        self.started && !self.closing && !self.read_paused && !self.end_told
+    }
+}
+
+impl Sim {
+    // ---- the connection above calls
+
+    pub(super) fn lower_write(&mut self, side: Side, bytes: &[u8]) {
+        let lower = &mut self.end(side).lower;
+        if lower.losing {
+            return;
+        }
+        if !lower.cut {
+            lower.outbox.extend(bytes);
+        }
+        self.events.push(super::Event(side, What::Sent(bytes.len())));
+        self.lower_poll(side);
+    }
+
+    pub(super) fn lower_limit(&mut self, side: Side, high: usize, low: usize) {
+        let lower = &mut self.end(side).lower;
+        (lower.high, lower.low) = (high, low.min(high));
+        self.lower_poll(side);
+    }
+
+    pub(super) fn lower_close(&mut self, side: Side) {
+        let lower = &mut self.end(side).lower;
+        if !std::mem::replace(&mut lower.closing, true) {
+            self.events.push(super::Event(side, What::Closed));
+            self.lower_settle(side);
+        }
+    }
+
+    pub(super) fn lower_abort(&mut self, side: Side) {
+        if !self.end(side).lower.losing {
+            self.events.push(super::Event(side, What::Aborted));
+            self.tasks.push_back(Task::Reset(side.other()));
+        }
+        self.lower_fail(side);
+    }
+
+    // ---- the network
+
+    /// The connection is broken.
+    pub(super) fn lower_fail(&mut self, side: Side) {
+        self.end(side).broken = true;
+        self.end(side.other()).broken = true;
+        let lower = &mut self.end(side).lower;
+        lower.closing = true;
+        lower.outbox.clear();
+        self.lower_settle(side);
+    }
+
+    /// Bytes reach the other end; true when something happened.
+    pub(super) fn deliver(&mut self, from: Side, max: usize) -> bool {
+        let to = from.other();
+        let (reads, dead) = (self.end(to).lower.reads(), self.end(to).lower.closing);
+        let sender = &mut self.end(from).lower;
+        let n = max.min(sender.outbox.len());
+        if n > 0 && (reads || dead) {
+            let bytes: Vec<u8> = sender.outbox.drain(..n).collect();
+            if reads {
+                self.handle_bytes(to, &bytes);
+            }
+            self.lower_poll(from);
+            self.lower_settle(from);
+            return true;
+        }
+        let sender = &mut self.end(from).lower;
+        if reads && sender.ended && sender.outbox.is_empty() {
+            self.end(to).lower.end_told = true;
+            let at = At { side: to, level: 0 };
+            if self.handle_end(at).is_err() {
+                self.lower_abort(to);
+            } else if !self.end(to).layers[0].tls.keeps_open() {
+                self.lower_close(to);
+            }
+            return true;
+        }
+        false
+    }
+
+    fn handle_bytes(&mut self, to: Side, bytes: &[u8]) {
+        if self.handle_ciphertext(At { side: to, level: 0 }, bytes).is_err() {
+            self.lower_abort(to);
+        }
+    }
+
+    /// Nothing more comes from this end.
+    pub(super) fn lower_end(&mut self, side: Side) {
+        let lower = &mut self.end(side).lower;
+        lower.ended = true;
+        lower.cut = true;
+    }
+
+    pub(super) fn lower_lost(&mut self, side: Side) {
+        let lower = &mut self.end(side).lower;
+        assert!(!std::mem::replace(&mut lower.lost, true), "the stream below is lost twice");
+        (lower.ended, lower.cut) = (true, true);
+        self.handle_lost(At { side, level: 0 });
+    }
+
+    /// What is buffered may call for a pause of the connection above, or the end of one.
+    fn lower_poll(&mut self, side: Side) {
+        let lower = &mut self.end(side).lower;
+        let size = lower.outbox.len();
+        let at = At { side, level: 0 };
+        if !lower.paused && size > lower.high {
+            lower.paused = true;
+            self.handle_paused(at);
+        } else if lower.paused && size <= lower.low && !lower.losing {
+            lower.paused = false;
+            self.handle_unpaused(at);
+        }
+    }
+
+    fn lower_settle(&mut self, side: Side) {
+        let lower = &mut self.end(side).lower;
+        if lower.closing && lower.outbox.is_empty() && !std::mem::replace(&mut lower.losing, true) {
+            self.tasks.push_back(Task::LowerLost(side));
+        }
+    }
+}
