@@ -35,8 +35,8 @@ def plans(seed: int, count: int) -> list[Plan]:
 def follow(sock: socket.socket, context: ssl.SSLContext, plan: Plan, *, server_side: bool = False) -> bool:
     """Shake hands, send `MESSAGE`, have it back and end in an orderly way: did it go all the way?
 
-    It ends where the plan says. A server has the message first and sends it back. The socket is closed. AssertionError where what comes back is
-    something else; OSError where the other side fails a peer that has not broken off.
+    It ends where the plan says. A server has the message first and sends it back. The socket is closed. AssertionError
+    where what comes back is something else; OSError where the other side fails a peer that has not broken off.
     """
     wire = Wire(sock, context, server_side=server_side, limit=plan.limit)
     try:
