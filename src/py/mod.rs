@@ -58,6 +58,8 @@ mod tls_engine;
 #[deny(unsafe_code)]
 mod tls_io;
 #[deny(unsafe_code)]
+mod tls_lower;
+#[deny(unsafe_code)]
 mod watch;
 
 use pyo3::prelude::*;

@@ -16,88 +16,10 @@ use super::cell::GilCell;
 use super::chunk::{self, Chunk};
 use super::event_loop::LoopCore;
 use super::protocol::Protocol;
-use super::stream::StreamTransport;
 use super::tls_engine::Engine;
+use super::tls_lower::{Lower, has_it};
 use crate::core::records::Records;
 use crate::core::tls::Tls;
-
-/// Asyncio's high-water mark of a transport, bytes.
-const LOWER_HIGH: usize = 64 * 1024;
-
-/// The stream of ciphertext.
-#[derive(Debug)]
-pub enum Lower {
-    Stream(Py<StreamTransport>),
-    Other(Py<PyAny>),
-}
-
-impl Lower {
-    pub fn new(transport: &Bound<'_, PyAny>) -> Self {
-        match transport.cast_exact::<StreamTransport>() {
-            Ok(stream) => Self::Stream(stream.clone().unbind()),
-            Err(_) => Self::Other(transport.clone().unbind()),
-        }
-    }
-
-    pub fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Stream(stream) => Self::Stream(stream.clone_ref(py)),
-            Self::Other(transport) => Self::Other(transport.clone_ref(py)),
-        }
-    }
-
-    pub fn object(&self, py: Python<'_>) -> Py<PyAny> {
-        match self {
-            Self::Stream(stream) => stream.clone_ref(py).into_any(),
-            Self::Other(transport) => transport.clone_ref(py),
-        }
-    }
-
-    /// # Errors
-    /// What `write` raises.
-    pub fn write(&self, data: &Bound<'_, PyBytes>) -> PyResult<()> {
-        let py = data.py();
-        match self {
-            Self::Stream(stream) => StreamTransport::write_now(stream.bind(py), data.as_any()),
-            Self::Other(transport) => transport.bind(py).call_method1(intern!(py, "write"), (data,)).map(drop),
-        }
-    }
-
-    /// Bytes that it has buffered.
-    ///
-    /// # Errors
-    /// What `get_write_buffer_size` raises.
-    pub fn buffered(&self, py: Python<'_>) -> PyResult<usize> {
-        match self {
-            Self::Stream(stream) => Ok(stream.get().state.with(py, |state| state.machine.buffered())),
-            Self::Other(transport) => transport.bind(py).call_method0(intern!(py, "get_write_buffer_size"))?.extract(),
-        }
-    }
-
-    /// It has paused its protocol, and will tell when it takes more.
-    ///
-    /// # Errors
-    /// What the attribute raises.
-    pub fn is_write_paused(&self, py: Python<'_>) -> PyResult<bool> {
-        match self {
-            Self::Stream(stream) => Ok(stream.get().state.with(py, |state| state.machine.is_write_paused())),
-            // Of asyncio's transports. One that has no such attribute has paused nobody, for all that is known.
-            Self::Other(transport) => match transport.bind(py).getattr_opt(intern!(py, "_protocol_paused"))? {
-                Some(paused) => paused.is_truthy(),
-                None => Ok(false),
-            },
-        }
-    }
-
-    /// Gives it marks of writing that are no higher than those of the connection above.
-    ///
-    /// # Errors
-    /// What `set_write_buffer_limits` raises.
-    pub fn limit(&self, py: Python<'_>, high: usize, low: usize) -> PyResult<()> {
-        let marks = (high.min(LOWER_HIGH), low.min(LOWER_HIGH / 4));
-        self.object(py).bind(py).call_method1(intern!(py, "set_write_buffer_limits"), marks).map(drop)
-    }
-}
 
 /// What a TLS connection is made of.
 #[derive(Debug)]
@@ -360,8 +282,8 @@ impl TlsTransport {
             self.state.with(py, |state| (state.machine.buffered(), state.lower.as_ref().map(|lower| lower.object(py))));
         let Some(lower) = lower else { return Ok(ours) };
         // By its method: what waits there for the end of the turn only would be gone with asyncio.
-        let below: usize = lower.bind(py).call_method0(intern!(py, "get_write_buffer_size"))?.extract()?;
-        Ok(ours + below)
+        let below = has_it(py, lower.bind(py).call_method0(intern!(py, "get_write_buffer_size")))?;
+        Ok(ours + below.map_or(Ok(0), |below| below.extract::<usize>())?)
     }
 
     /// `(low, high)`, bytes.

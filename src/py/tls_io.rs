@@ -17,8 +17,9 @@ use pyo3::types::PyType;
 
 use super::errors::{passes_through, report};
 use super::protocol::Protocol;
-use super::tls::{Lower, TlsTransport};
+use super::tls::TlsTransport;
 use super::tls_engine::ssl_class;
+use super::tls_lower::Lower;
 use crate::core::tls::{Outcome, Phase, RecordEngine, Step};
 use crate::log_debug;
 
@@ -163,7 +164,7 @@ impl TlsTransport {
 
     // ---- the end
 
-    fn unwrap(slf: &Bound<'_, Self>) -> PyResult<()> {
+    fn shut_down(slf: &Bound<'_, Self>) -> PyResult<()> {
         match slf.get().engine.bind(slf.py()).shutdown() {
             Outcome::Done(()) => Self::step(slf, |state| state.machine.handle_unwrapped(true)),
             Outcome::Again => Self::step(slf, |state| state.machine.handle_unwrapped(false)),
@@ -295,7 +296,7 @@ impl TlsTransport {
             Self::step(slf, |state| state.machine.begin_unwrap())?;
         }
         if step.has(Step::UNWRAP) {
-            Self::unwrap(slf)?;
+            Self::shut_down(slf)?;
         }
         let told = if step.has(Step::EOF) { Self::deliver_eof(slf) } else { Ok(()) };
         if step.has(Step::CLOSE)
