@@ -17,7 +17,7 @@ macro_rules! step_flags {
                 self.0 == 0
             }
 
-            fn when(self, condition: bool) -> Self {
+            pub(super) fn when(self, condition: bool) -> Self {
                 if condition { self } else { Self::NONE }
             }
         }

@@ -24,7 +24,13 @@
 //!   is the beginning of a record needs the stream below for its rest, and so does a closing connection for the peer's
 //!   `close_notify`: neither counts.
 
+mod engine;
+mod step;
+
 use std::collections::VecDeque;
+
+pub use engine::{Outcome, RecordEngine};
+pub use step::{Admit, Step, Told};
 
 use super::flow::{Flow, LimitsError};
 use super::outbox::Outbox;
@@ -36,113 +42,6 @@ pub const WRITE_HIGH: usize = 512 * 1024;
 
 /// Asyncio's `constants.FLOW_CONTROL_HIGH_WATER_SSL_READ`, bytes.
 pub const READ_HIGH: usize = 256 * 1024;
-
-/// What a call of the engine came to.
-#[derive(Debug)]
-pub enum Outcome<T, E> {
-    Done(T),
-    /// It needs more ciphertext from the peer first.
-    Again,
-    Failed(E),
-}
-
-/// The cryptography of one connection. Not one call blocks; each may leave ciphertext to be taken.
-pub trait RecordEngine {
-    type Error;
-    /// Plaintext, or ciphertext to be sent.
-    type Bytes: AsRef<[u8]>;
-
-    /// Ciphertext came from the peer.
-    ///
-    /// # Errors
-    /// The engine's, of a kind that ends the connection.
-    fn feed(&self, ciphertext: &[u8]) -> Result<(), Self::Error>;
-
-    fn handshake(&self) -> Outcome<(), Self::Error>;
-
-    /// At most `max` bytes of plaintext; none is the peer's `close_notify`.
-    fn read(&self, max: usize) -> Outcome<Self::Bytes, Self::Error>;
-
-    /// Encrypts some of `plaintext`: how many bytes, at least one.
-    fn write(&self, plaintext: &[u8]) -> Outcome<usize, Self::Error>;
-
-    /// Sends `close_notify` and looks for the peer's.
-    fn shutdown(&self) -> Outcome<(), Self::Error>;
-
-    /// Ciphertext that was fed and not yet looked at, bytes.
-    ///
-    /// # Errors
-    /// As `feed`.
-    fn unread(&self) -> Result<usize, Self::Error>;
-
-    /// The ciphertext that is to be sent.
-    ///
-    /// # Errors
-    /// As `feed`.
-    fn take(&self) -> Result<Self::Bytes, Self::Error>;
-}
-
-/// What the caller has to do, in the order of the bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use]
-pub struct Step(u16);
-
-impl Step {
-    /// Neither time-out counts any more.
-    pub const UNWATCH: Self = Self(1);
-    /// Count the time of the handshake.
-    pub const WATCH_HANDSHAKE: Self = Self(1 << 1);
-    /// Count the time of the closing.
-    pub const WATCH_SHUTDOWN: Self = Self(1 << 2);
-    /// Call [`RecordEngine::handshake`], then [`Tls::handle_handshake`].
-    pub const HANDSHAKE: Self = Self(1 << 3);
-    /// Call `protocol.connection_made`.
-    pub const MADE: Self = Self(1 << 4);
-    /// The handshake succeeded: whoever waits for that is to be told.
-    pub const READY: Self = Self(1 << 5);
-    /// Decrypt and hand out what has arrived, then [`Tls::end_read`].
-    pub const READ: Self = Self(1 << 6);
-    /// Encrypt what is queued, then [`Tls::end_write`].
-    pub const WRITE: Self = Self(1 << 7);
-    /// Take ciphertext and hand it to the stream below, then [`Tls::handle_taken`].
-    pub const SEND: Self = Self(1 << 8);
-    /// What has arrived was handed out: [`Tls::begin_unwrap`].
-    pub const FLUSHED: Self = Self(1 << 9);
-    /// Call [`RecordEngine::shutdown`], then [`Tls::handle_unwrapped`].
-    pub const UNWRAP: Self = Self(1 << 10);
-    /// Call `protocol.eof_received`.
-    pub const EOF: Self = Self(1 << 11);
-    /// Close the stream below, which sends what it has first.
-    pub const CLOSE: Self = Self(1 << 12);
-    /// Abort the stream below.
-    pub const ABORT: Self = Self(1 << 13);
-    /// Drop [`Tls::take_discarded`] outside the borrow.
-    pub const DISCARD: Self = Self(1 << 14);
-    /// Schedule `protocol.connection_lost` for the next turn, never inline.
-    pub const LOSE: Self = Self(1 << 15);
-}
-
-step_flags!(Step);
-
-/// What flow control asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    Nothing,
-    Pause,
-    Resume,
-}
-
-/// What becomes of a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admit {
-    /// Encrypt it at once; what the engine does not take goes through [`Tls::enqueue_rest`].
-    Encrypt,
-    /// Hand it to [`Tls::enqueue`].
-    Queue,
-    /// The connection is closed: the data goes nowhere. `warn` from the sixth time on, or the fifth after the loss, as
-    /// asyncio does.
-    Drop { warn: bool },
-}
 
 /// Where the connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -327,7 +226,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
             Phase::Handshake => Step::HANDSHAKE,
             Phase::Wrapped => Step::READ,
             Phase::Flushing => Step::READ | Step::FLUSHED,
-            Phase::Shutdown => self.unwrap(),
+            Phase::Shutdown => self.shut_down(),
         }
     }
 
@@ -343,9 +242,9 @@ impl<C: AsRef<[u8]>> Tls<C> {
             }
             Phase::Flushing => {
                 self.phase = Phase::Shutdown;
-                Some(Step::WRITE.when(!self.backlog.is_empty()) | self.unwrap())
+                Some(Step::WRITE.when(!self.backlog.is_empty()) | self.shut_down())
             }
-            Phase::Shutdown => Some(self.unwrap()),
+            Phase::Shutdown => Some(self.shut_down()),
         }
     }
 
@@ -589,7 +488,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
             return Step::NONE;
         }
         self.phase = Phase::Shutdown;
-        self.unwrap()
+        self.shut_down()
     }
 
     /// Ends the connection now.
@@ -621,7 +520,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
         match self.phase {
             Phase::Wrapped => Step::READ,
             Phase::Flushing => self.flush(),
-            Phase::Shutdown => self.unwrap(),
+            Phase::Shutdown => self.shut_down(),
             Phase::Unwrapped | Phase::Handshake => Step::NONE,
         }
     }
@@ -653,7 +552,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
     }
 
     /// After the end of the stream below nobody answers `close_notify`, or reads it.
-    fn unwrap(&mut self) -> Step {
+    fn shut_down(&mut self) -> Step {
         if self.ended { self.handle_unwrapped(true) } else { Step::UNWRAP.when(!self.unwrapped) }
     }
 

@@ -432,7 +432,7 @@ impl Sim {
         }
     }
 
-    fn unwrap(&mut self, at: At) -> Run {
+    fn shut_down(&mut self, at: At) -> Run {
         match self.layer(at).engine.shutdown() {
             Outcome::Done(()) => self.step(at, |tls| tls.handle_unwrapped(true)),
             Outcome::Again => self.step(at, |tls| tls.handle_unwrapped(false)),
@@ -521,7 +521,7 @@ impl Sim {
             self.step(at, Tls::begin_unwrap)?;
         }
         if step.has(Step::UNWRAP) {
-            self.unwrap(at)?;
+            self.shut_down(at)?;
         }
         if step.has(Step::EOF) {
             self.deliver_eof(at)?;
