@@ -222,6 +222,42 @@ def test_a_transport_reads_on_after_its_protocol_raised_keyboard_interrupt(loop:
         close(loop, transport)
 
 
+@pytest.mark.skipif(not support.OURS, reason="asyncio fails an assertion in every turn from then on")
+@pytest.mark.parametrize("end", ["write_eof", "close"])
+def test_an_end_that_was_asked_for_comes_after_resume_writing_raised_keyboard_interrupt(loop: Loop, end: str) -> None:
+    """The outbox is empty by then."""
+    started: list[Any] = []
+
+    class Interrupted(asyncio.Protocol):
+        def __init__(self) -> None:
+            self.lost = loop.create_future()
+
+        def resume_writing(self) -> None:
+            raise KeyboardInterrupt
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self.lost.set_result(exc)
+
+    def fill() -> None:
+        transport.set_write_buffer_limits(high=0)
+        while not transport.get_write_buffer_size():
+            transport.write(b"x" * 10_000)
+        getattr(transport, end)()
+        started.append(peers.thread(peers.recv_all, theirs))
+
+    ours, theirs = peers.unix_pair()
+    with theirs:
+        protocol = Interrupted()
+        transport = connect(loop, protocol, ours)
+        loop.call_soon(fill)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+        loop.run_until_complete(asyncio.wait_for(asyncio.to_thread(started[0].result), support.TIMEOUT))
+        transport.close()
+        loop.run_until_complete(asyncio.wait_for(protocol.lost, support.TIMEOUT))
+        assert protocol.lost.result() is None
+
+
 def test_pausing_and_resuming_in_each_read_leaves_one_read_for_each_turn(loop: Loop) -> None:
     most = reads = 0
 
