@@ -8,7 +8,7 @@ SHELL := /bin/bash
 
 AREA =
 LOOPS = tokioloop asyncio
-TARGET = stream pipe interest turn datagram
+TARGET = stream pipe interest turn datagram tls
 SECONDS = 60
 BENCH = raw stream proto udp tls tls-handshake
 # The interpreter to use, a command. Empty: what .venv has, at first the newest of VERSIONS that is there.
@@ -16,7 +16,7 @@ PYTHON =
 VERSIONS = 3.13 3.12 3.11
 # `make test` runs on the main interpreter, then on these where they are installed.
 ALSO = 3.11
-# The tests of the suite itself: once is enough.
+# The tests of the suite itself: once is enough, as is stock asyncio beside tokioloop.
 META = spec/_meta
 VENV = .venv
 # The build for the main interpreter; another one's is beside it, or they would undo each other's.
@@ -53,7 +53,7 @@ test: lint test-core ## Run everything: lint, test-core, then tests/ and the sui
 	for version in $(ALSO); do \
 		[ "$$version" != "$$main" ] || continue; \
 		if python=$$(.ci/find-python --version $$version); then \
-			$(MAKE) --no-print-directory test-python META= VENV=.venv-$$version PYTHON="$$python" \
+			$(MAKE) --no-print-directory test-python META= LOOPS=tokioloop VENV=.venv-$$version PYTHON="$$python" \
 				CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/python-$$version; \
 		else \
 			echo "== Python $$version is not installed: not tested on it"; \
@@ -75,7 +75,7 @@ test-real: $(VENV)/.built-dev ## Test with real programs, PostgreSQL and Redis (
 test-python: $(VENV)/.built-dev
 	$(PY) -m pip install --quiet --group real
 	$(PY) -m pytest tests $(META)
-	$(PY) -m spec --loop tokioloop --loop asyncio
+	$(PY) -m spec $(foreach loop,$(LOOPS),--loop $(loop))
 	@echo "== tests and suite on $$($(PY) -c 'import platform; print(platform.python_implementation(), platform.python_version())'): passed"
 
 # A folder of its own: without linking there is little to share with a build, and much to invalidate.
