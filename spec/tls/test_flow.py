@@ -118,7 +118,7 @@ async def _paused_from_the_start(loop, side, version):
 
 @clause("tls.flow.end-waits-for-resume")
 @pytest.mark.parametrize("end", [["end"], ["cut"], ["end", "cut"]], ids="-".join)
-@pytest.mark.parametrize("data", [b"", b"last words", pattern(100_000)], ids=len)
+@pytest.mark.parametrize("data", [b"", pattern(100_000)], ids=len)
 @SIDES
 def test_the_peers_end_comes_behind_its_data_when_reading_is_resumed(loop, run, side, data, end):
     async def main():
@@ -135,7 +135,8 @@ def test_the_peers_end_comes_behind_its_data_when_reading_is_resumed(loop, run, 
             await turns(50)
             held = list(protocol.calls)
             transport.resume_reading()
-            await protocol.called("eof_received")
+            async with asyncio.timeout(2):
+                await protocol.called("eof_received")
             peer.cut()
             return held, bytes(protocol.data), await protocol.lost, protocol.calls
 
