@@ -207,6 +207,9 @@ async def connect(
         transport = await start(loop, protocol, ours, ours_context, side, **options)
         await shaking
     except BaseException:
+        with contextlib.suppress(OSError):
+            theirs.shutdown(socket.SHUT_RDWR)  # wakes the peer
+        await asyncio.wait([shaking])
         theirs.close()
         raise
     return transport, peer
