@@ -141,7 +141,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
     /// Plaintext is to be decrypted and handed out now.
     #[must_use]
     pub fn wants_read(&self) -> bool {
-        matches!(self.phase, Phase::Wrapped | Phase::Flushing) && !self.read_paused
+        matches!(self.phase, Phase::Wrapped | Phase::Flushing) && !self.read_paused && self.app == App::Made
     }
 
     /// Ciphertext may be handed to the stream below.
@@ -153,6 +153,12 @@ impl<C: AsRef<[u8]>> Tls<C> {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// It is closed, or closing because the stream below ended: what is written goes nowhere.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closed || matches!(self.phase, Phase::Flushing | Phase::Shutdown)
     }
 
     #[must_use]

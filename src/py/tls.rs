@@ -180,11 +180,11 @@ impl TlsTransport {
     /// True once it is closed, or the stream below is.
     fn is_closing(&self, py: Python<'_>) -> PyResult<bool> {
         let lower = self.state.with(py, |state| match &state.lower {
-            Some(lower) if !state.machine.is_closed() => Some(lower.clone_ref(py)),
+            Some(lower) if !state.machine.is_closing() => Some(lower.clone_ref(py)),
             _ => None,
         });
         match lower {
-            None => Ok(self.state.with(py, |state| state.machine.is_closed())),
+            None => Ok(self.state.with(py, |state| state.machine.is_closing())),
             Some(Lower::Stream(stream)) => Ok(stream.get().is_closing_now(py)),
             Some(Lower::Other(transport)) => transport.bind(py).call_method0(intern!(py, "is_closing"))?.is_truthy(),
         }
@@ -355,7 +355,7 @@ impl TlsTransport {
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let (life, lower) = self.state.with(py, |state| {
-            let life = match (state.machine.is_lost(), state.machine.is_closed()) {
+            let life = match (state.machine.is_lost(), state.machine.is_closing()) {
                 (true, _) => " closed",
                 (false, true) => " closing",
                 (false, false) => "",

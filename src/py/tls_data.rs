@@ -179,7 +179,14 @@ impl TlsTransport {
     fn fill_buffer<'py>(slf: &Bound<'py, Self>, protocol: &Protocol, found: &mut Yield<'py>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let engine = this.engine.bind(py);
-        let hint = engine.unread()?.into_pyobject(py)?.into_any();
+        let unread = engine.unread()?;
+        let pending = engine.pending()?;
+        let (tail, _more) = this.state.with(py, |state| (state.records.tail(), state.machine.begin_read()));
+        if unread <= tail && pending == 0 {
+            // No buffer is asked for in vain.
+            return Ok(());
+        }
+        let hint = (unread + pending).into_pyobject(py)?.into_any();
         let view = PyMemoryView::from(&protocol.call1(intern!(py, "get_buffer"), hint)?)?;
         let view = view.call_method1(intern!(py, "cast"), ("B",))?.cast_into::<PyMemoryView>()?;
         let size = view.len()?;
@@ -187,7 +194,6 @@ impl TlsTransport {
             return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
         }
         let mut filled = 0;
-        let _more = this.state.with(py, |state| state.machine.begin_read());
         while filled < size {
             match engine.read_into(&view, filled, size - filled) {
                 Outcome::Done(0) => found.closed = true,

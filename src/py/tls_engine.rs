@@ -86,6 +86,14 @@ impl<'py> Driven<'_, 'py> {
         self.engine.outgoing.bind(self.py).getattr(intern!(self.py, "pending"))?.extract()
     }
 
+    /// Plaintext of a record that was read in part, bytes.
+    ///
+    /// # Errors
+    /// What `pending` raises.
+    pub fn pending(self) -> PyResult<usize> {
+        self.engine.calls.bind(self.py).call_method0(intern!(self.py, "pending"))?.extract()
+    }
+
     /// Reads at most `max` bytes into a buffer of the user's, from `offset` on.
     pub fn read_into(self, buffer: &Bound<'py, PyMemoryView>, offset: usize, max: usize) -> Outcome<usize, PyErr> {
         outcome(self.py, self.try_read_into(buffer, offset, max))
