@@ -359,6 +359,55 @@ def test_close_while_data_waits_ends_the_connection(loop, run, kind):
     assert run(main()) == (b"", "connection_lost")
 
 
+@clause("tls.close.no-data-after")
+@pytest.mark.parametrize("end", ["close", "abort"])
+@SIDES
+def test_closing_in_data_received_makes_it_the_last_one(loop, run, side, end):
+    async def main():
+        protocol = Recorder(loop)
+        protocol.hooks["data_received"] = lambda _: getattr(protocol.transport, end)()
+        async with connected(loop, protocol, side, ssl_shutdown_timeout=0.2) as (_, peer):
+            sending = loop.create_task(aside(_sent, peer, pattern(2_000_000)))
+            await protocol.lost
+            await sending
+            return protocol.calls.count("data_received")
+
+    assert run(main()) == 1
+
+
+@clause("tls.close.no-update-after")
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_closing_in_buffer_updated_makes_it_the_last_one(loop, run, end):
+    async def main():
+        protocol = Buffered(loop, 10)
+        protocol.hooks["buffer_updated"] = lambda _: getattr(protocol.transport, end)()
+        async with connected(loop, protocol, ssl_shutdown_timeout=0.2) as (_, peer):
+            await aside(_sent, peer, pattern(100))
+            await protocol.lost
+            return protocol.calls.count("buffer_updated")
+
+    assert run(main()) == 1
+
+
+@clause("tls.close.resume-after")
+def test_resuming_after_close_delivers_nothing(loop, run):
+    async def main():
+        protocol = Recorder(loop)
+        async with connected(loop, protocol, ssl_shutdown_timeout=0.2) as (transport, peer):
+            transport.pause_reading()
+            await aside(peer.send, b"waits")
+            await turns(20)
+            transport.close()
+            transport.resume_reading()
+            transport.pause_reading()
+            transport.resume_reading()
+            await aside(_end_of, peer)
+            await protocol.lost
+            return bytes(protocol.data), protocol.calls[-1]
+
+    assert run(main()) == (b"", "connection_lost")
+
+
 @clause("tls.close.while-paused")
 def test_close_while_reading_is_paused_ends_like_any_other(loop, run):
     async def main():
@@ -495,3 +544,9 @@ def _end_of(peer):
     except OSError:
         return b""  # no close_notify
     return got
+
+
+def _sent(peer, data):
+    """Send what can be sent before the other side closes."""
+    with contextlib.suppress(OSError):
+        peer.sendall(data)
