@@ -7,8 +7,8 @@
 //! Invariants:
 //! - a protocol receives what the other one wrote, in order and once; where nothing broke, all of it, up to a `close`;
 //! - it sees `made (data | pause | resume)* eof? (pause | resume)* lost`, `made` after the handshake, nothing after `lost`;
-//! - after `abort`, or an exception of `data_received` or `eof_received`, it sees no data and no eof; `abort` sends no
-//!   `close_notify`;
+//! - after `abort`, or an exception of `data_received` or `eof_received`, it sees no data and no eof, unless that `abort` was
+//!   called in `pause_writing` or `resume_writing`; `abort` sends no `close_notify`;
 //! - no data while reading is paused, and none that arrived is left behind when it sees the end;
 //! - what was written before the handshake, or while the engine could not write, is sent in order and before a close;
 //!   `close_notify` is the last record;
@@ -25,25 +25,23 @@ mod driver;
 mod engine;
 mod lower;
 mod ops;
+mod user;
 
 use std::collections::VecDeque;
 
 use super::patterned;
-use driver::{At, Layer, Raised, Run, Timer};
+use driver::{At, Layer, Timer};
 use engine::EngineError;
 pub use engine::Said;
 use lower::Lower;
 pub use ops::{Event, Op, Reaction, Setup, Side, What};
+use user::User;
 
 use crate::core::records;
 use crate::core::tls::{Admit, Phase, RecordEngine};
 
-/// What a user writes in all, bytes: keeps runs short.
-const WRITTEN_MAX: u64 = 1 << 16;
 /// Rounds in which everything must come to rest.
 const ROUNDS_MAX: u32 = 1 << 17;
-/// Where the server's bytes begin in the pattern.
-const SERVER_FROM: u64 = 1 << 20;
 
 /// Carries out `ops` on two ends.
 ///
@@ -52,6 +50,12 @@ const SERVER_FROM: u64 = 1 << 20;
 #[must_use]
 pub fn run(setup: Setup, ops: &[Op]) -> Vec<Event> {
     let mut sim = Sim::new(setup);
+    if sim.setup.late {
+        // Their users have no other transport before.
+        for side in Side::BOTH {
+            sim.start(side);
+        }
+    }
     for &op in ops {
         sim.apply(op);
         sim.check();
@@ -69,33 +73,6 @@ enum Task {
     LowerLost(Side),
     /// The other end was aborted.
     Reset(Side),
-}
-
-#[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "a model is plain facts")]
-struct User {
-    reactions: VecDeque<Reaction>,
-    /// Bytes of the protocol's buffer; 0: it has none.
-    buffer: usize,
-    /// What the engine's user code writes.
-    inside: VecDeque<u32>,
-    written: u64,
-    received: u64,
-    made: bool,
-    eof: bool,
-    lost: bool,
-    paused: bool,
-    reading_paused: bool,
-    closed: bool,
-    /// Ended by `abort` or by an exception of a callback.
-    ended: bool,
-    /// No `close_notify` had gone out by then.
-    silent: bool,
-    dropped: u32,
-    /// The machine owes a `connection_lost`.
-    owed: bool,
-    /// What was written before a `close` that the other end has to see.
-    promised: Option<u64>,
 }
 
 /// One end.
@@ -122,11 +99,18 @@ struct Sim {
 
 impl Sim {
     fn new(setup: Setup) -> Self {
+        let setup = Setup { late: setup.late && setup.made && !setup.stacked, ..setup };
         let levels = if setup.stacked { 2 } else { 1 };
         let ends = Side::BOTH.map(|side| End {
             layers: (1..=levels).map(|level| Layer::new(setup, side, setup.made && level == levels)).collect(),
-            lower: Lower::default(),
-            user: User { made: setup.made, buffer: setup.buffers[side as usize].into(), ..User::default() },
+            lower: Lower::new(setup.late),
+            user: User {
+                made: setup.made,
+                paused: setup.late,
+                buffer: setup.buffers[side as usize].into(),
+                slow: setup.buffers[side as usize] > 0,
+                ..User::default()
+            },
             broken: false,
         });
         Self { setup, ends, tasks: VecDeque::new(), tainted: false, depth: 0, events: Vec::new() }
@@ -173,9 +157,12 @@ impl Sim {
             Op::ResumeReading(side) => self.resume_by_user(side),
             Op::SetLimits(side, high, low) => self.set_marks(side, high, low),
             Op::SetReadLimits(side, high, low) => self.set_read_marks(side, high, low),
-            Op::SetBuffer(side, size) => self.user(side).buffer = size.into(),
+            Op::SetBuffer(side, size) => {
+                self.user(side).buffer = size.into();
+                self.user(side).slow |= size > 0;
+            }
             Op::React(side, reaction) => self.user(side).reactions.push_back(reaction),
-            Op::WriteInside(side, len) => self.user(side).inside.push_back(len),
+            Op::Inside(side, reaction) => self.user(side).inside.push_back(reaction),
             Op::Say(side, said) => {
                 for at in self.all(side) {
                     if self.layer(at).tls.phase() == Phase::Wrapped && self.layer(at).engine.say(said) {
@@ -239,12 +226,14 @@ impl Sim {
         some
     }
 
-    /// Everything arrives, and whoever paused goes on.
-    fn settle(&mut self) {
+    /// Everything arrives; whoever paused goes on, if `resume`.
+    fn settle(&mut self, resume: bool) {
         for _ in 0..ROUNDS_MAX {
             let mut moved = self.run_turn();
             for side in Side::BOTH {
-                self.resume_by_user(side);
+                if resume {
+                    self.resume_by_user(side);
+                }
                 moved |= self.deliver(side, usize::MAX);
             }
             self.check();
@@ -260,7 +249,12 @@ impl Sim {
             self.user(side).reactions.clear();
             self.start(side);
         }
-        self.settle();
+        self.settle(false);
+        for side in Side::BOTH {
+            let over = self.user(side).closed && self.end(side).lower.end_told;
+            assert!(!over || self.end(side).lower.closing, "closed at both ends, and open");
+        }
+        self.settle(true);
         let open = |end: &End| !end.user.closed && !end.user.eof && !end.lower.cut;
         if !self.is_broken() && self.ends.iter().all(open) {
             let [client, server] = &self.ends;
@@ -271,7 +265,7 @@ impl Sim {
         }
         for side in Side::BOTH {
             self.close_by_user(side);
-            self.settle();
+            self.settle(true);
         }
         let broken = self.is_broken();
         if broken {
@@ -279,7 +273,7 @@ impl Sim {
                 for side in Side::BOTH {
                     self.apply(Op::Clock(side));
                 }
-                self.settle();
+                self.settle(true);
             }
         }
         for side in Side::BOTH {
@@ -287,15 +281,17 @@ impl Sim {
             let (made, owed, lost) = (self.user(side).made, self.user(side).owed, self.user(side).lost);
             assert_eq!(lost, owed, "made: {made}, and lost?");
             let promised = self.user(side).promised;
-            let peer = self.user(side.other());
-            if let Some(promised) = promised.filter(|_| !broken) {
+            let peer = &self.ends[side.other() as usize].user;
+            // A connection inside another is lost with it, whatever was not taken.
+            let dropped = self.setup.stacked && self.setup.quick != [false; 2] && peer.slow;
+            if let Some(promised) = promised.filter(|_| !broken && !dropped) {
                 assert_eq!((peer.received, peer.eof), (promised, true), "closed, but not all was received");
             }
             for op in [Op::Write(side, 1), Op::Close(side), Op::Abort(side), Op::PauseReading(side), Op::Turn] {
                 self.apply(op);
             }
             self.apply(Op::ResumeReading(side));
-            self.settle();
+            self.settle(true);
         }
     }
 
@@ -307,7 +303,7 @@ impl Sim {
                 self.check_one(at);
             }
             let lower = &self.ends[side as usize].lower;
-            let over = lower.losing || self.ends[side as usize].layers[0].tls.is_lost();
+            let over = lower.losing || !lower.started || self.ends[side as usize].layers[0].tls.is_lost();
             assert!(over || lower.paused == self.ends[side as usize].layers[0].tls.is_send_paused());
         }
     }
@@ -316,11 +312,14 @@ impl Sim {
         let resuming = self.tasks.contains(&Task::Resumed(at));
         let broken = self.end(at.side).lower.losing;
         let paused = self.is_paused_below(at);
+        let end_told = at.level == 0 && self.end(at.side).lower.end_told;
+        let started = self.end(at.side).lower.started;
+        let closed = self.user(at.side).closed;
         let top = (at == self.top(at.side)).then(|| (self.user(at.side).paused, self.user(at.side).closed));
         let Layer { tls, engine, timer, .. } = self.layer(at);
         let phase = tls.phase();
         if let Some((paused, closed)) = top {
-            assert!(tls.is_lost() || tls.is_write_paused() == paused);
+            assert!(!started || tls.is_lost() || tls.is_write_paused() == paused);
             assert!(!closed || tls.is_closed(), "closed, and not closing");
         }
         if tls.is_lost() {
@@ -332,7 +331,7 @@ impl Sim {
         if broken {
             return;
         }
-        let closing = matches!(phase, Phase::Flushing | Phase::Shutdown) && tls.is_closed();
+        let closing = phase == Phase::Shutdown || (phase == Phase::Flushing && closed && !end_told);
         assert!(!closing || *timer == Some(Timer::Shutdown), "a closing is timed");
         assert!(*timer != Some(Timer::Shutdown) || matches!(phase, Phase::Flushing | Phase::Shutdown));
         assert!(!tls.may_send() || engine.held() == 0, "{} bytes that nobody will send", engine.held());
@@ -350,8 +349,9 @@ impl Sim {
             assert!(resuming || !paused, "the stream below is paused, and nothing will resume it");
         }
         assert!(!paused || phase != Phase::Shutdown, "close_notify of the peer will never come");
+        let written = backlog > 0 && !engine.notify_received() && !end_told;
         assert!(
-            phase != Phase::Flushing || resuming || tls.keeps_open() || (closing && backlog > 0),
+            phase != Phase::Flushing || resuming || (tls.is_read_paused() && !closed) || written,
             "everything is handed out, and not closed"
         );
     }
@@ -411,171 +411,5 @@ impl Sim {
             _ => false,
         };
         assert!(excused || self.tainted, "{error:?}, though what came is what was sent");
-    }
-
-    // ---- the user calls the transport
-
-    fn write(&mut self, side: Side, len: u32) {
-        let from = self.user(side).written;
-        if len == 0 || from > WRITTEN_MAX {
-            return;
-        }
-        let bytes = patterned(from + if side == Side::Server { SERVER_FROM } else { 0 }, len as usize);
-        let at = self.top(side);
-        self.write_now(at, &bytes);
-    }
-
-    /// The engine runs user code.
-    fn write_inside(&mut self, at: At) {
-        if at == self.top(at.side)
-            && let Some(len) = self.user(at.side).inside.pop_front()
-        {
-            self.write(at.side, len);
-        }
-    }
-
-    fn close_by_user(&mut self, side: Side) {
-        let at = self.top(side);
-        let open = self.layer(at).tls.phase() == Phase::Wrapped && !self.user(side).eof;
-        let user = &mut self.ends[side as usize].user;
-        let (written, received) = (user.written, user.received);
-        let first = open && !user.closed;
-        user.closed = true;
-        let skips = self.setup.stacked && self.setup.quick != [false; 2];
-        let peer = self.user(side.other());
-        if peer.promised.is_some_and(|promised| received < promised) {
-            // Who closes need not receive.
-            peer.promised = None;
-        }
-        if first && !peer.closed && !peer.ended && !skips {
-            self.user(side).promised = Some(written);
-        }
-        self.close(at);
-    }
-
-    fn abort_by_user(&mut self, side: Side) {
-        let at = self.top(side);
-        let silent = !self.layer(at).engine.notify_sent();
-        let user = self.user(side);
-        (user.closed, user.ended) = (true, true);
-        user.silent |= silent;
-        self.abort(at);
-    }
-
-    fn pause_reading(&mut self, side: Side) {
-        self.user(side).reading_paused = true;
-        let at = self.top(side);
-        self.layer(at).tls.pause_reading();
-    }
-
-    fn resume_by_user(&mut self, side: Side) {
-        self.user(side).reading_paused = false;
-        let at = self.top(side);
-        self.resume_reading(at);
-    }
-
-    fn set_marks(&mut self, side: Side, high: u8, low: u8) {
-        let at = self.top(side);
-        self.set_limits(at, usize::from(high) * 16, usize::from(low) * 16);
-    }
-
-    fn set_read_marks(&mut self, side: Side, high: u8, low: u8) {
-        let at = self.top(side);
-        if self.layer(at).tls.set_read_limits(usize::from(high) * 4, usize::from(low) * 4).is_ok() {
-            self.tell_unread(at);
-        }
-    }
-
-    // ---- the protocol is called
-
-    fn connection_made(&mut self, side: Side) -> Run {
-        let at = self.top(side);
-        assert!(self.layer(at).engine.is_made(), "made before the handshake is over");
-        let user = self.user(side);
-        assert!(!std::mem::replace(&mut user.made, true) && !user.lost, "made twice");
-        self.events.push(Event(side, What::Made));
-        self.react(side)
-    }
-
-    fn data_received(&mut self, side: Side, bytes: &[u8]) -> Run {
-        let at = self.top(side);
-        assert!(self.layer(at).tls.wants_read(), "data out of turn");
-        let user = self.user(side);
-        assert!(user.made && !user.eof && !user.lost && !user.ended && !user.reading_paused, "data out of turn");
-        let from = user.received + if side == Side::Client { SERVER_FROM } else { 0 };
-        user.received += bytes.len() as u64;
-        assert_eq!(bytes, patterned(from, bytes.len()), "bytes were lost, repeated or moved");
-        let received = self.user(side).received;
-        assert!(received <= self.user(side.other()).written);
-        self.events.push(Event(side, What::Data(bytes.len())));
-        self.react_or_end(side)
-    }
-
-    fn eof_received(&mut self, side: Side) -> Run {
-        let at = self.top(side);
-        let left = self.layer(at).engine.has_plaintext();
-        let user = self.user(side);
-        assert!(user.made && !user.lost && !user.ended, "eof out of turn");
-        assert!(!std::mem::replace(&mut user.eof, true), "eof twice");
-        assert!(user.closed || !left, "eof before the last byte");
-        self.events.push(Event(side, What::Eof));
-        self.react_or_end(side)
-    }
-
-    fn pause_writing(&mut self, side: Side) {
-        let user = self.user(side);
-        assert!(user.made && !user.lost, "paused out of turn");
-        assert!(!std::mem::replace(&mut user.paused, true), "paused twice");
-        self.events.push(Event(side, What::Pause));
-        // Reported, and no more.
-        drop(self.react(side));
-    }
-
-    fn resume_writing(&mut self, side: Side) {
-        let user = self.user(side);
-        assert!(user.made && !user.lost, "resumed out of turn");
-        assert!(std::mem::replace(&mut user.paused, false), "resumed without a pause");
-        self.events.push(Event(side, What::Resume));
-        drop(self.react(side));
-    }
-
-    fn connection_lost(&mut self, side: Side) {
-        assert_eq!(self.depth, 0, "lost from within a callback");
-        let at = self.top(side);
-        let told = self.layer(at).engine.notify_sent();
-        let user = self.user(side);
-        assert!(user.made && user.owed && !std::mem::replace(&mut user.lost, true), "lost twice, or never made");
-        assert!(!user.silent || !told, "aborted, and yet close_notify was sent");
-        self.events.push(Event(side, What::Lost));
-        drop(self.react(side));
-    }
-
-    /// User code runs; fails when it raised.
-    fn react(&mut self, side: Side) -> Run {
-        let reaction = self.user(side).reactions.pop_front().unwrap_or(Reaction::Nothing);
-        self.depth += 1;
-        match reaction {
-            Reaction::Nothing | Reaction::Raise => {}
-            Reaction::Write(len) => self.write(side, len),
-            Reaction::WriteTwice(len) => {
-                self.write(side, len);
-                self.write(side, len);
-            }
-            Reaction::Close => self.close_by_user(side),
-            Reaction::Abort => self.abort_by_user(side),
-            Reaction::PauseReading => self.pause_reading(side),
-            Reaction::ResumeReading => self.resume_by_user(side),
-            Reaction::SetLimits(high, low) => self.set_marks(side, high, low),
-            Reaction::SetReadLimits(high, low) => self.set_read_marks(side, high, low),
-        }
-        self.depth -= 1;
-        if reaction == Reaction::Raise { Err(Raised) } else { Ok(()) }
-    }
-
-    /// User code runs whose exception is the end of the connection.
-    fn react_or_end(&mut self, side: Side) -> Run {
-        let result = self.react(side);
-        self.user(side).ended |= result.is_err();
-        result
     }
 }

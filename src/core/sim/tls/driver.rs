@@ -91,6 +91,14 @@ impl Sim {
     // ---- the stream below
 
     pub(super) fn handle_made(&mut self, at: At) -> Run {
+        let paused = match Self::below(at) {
+            None => self.end(at.side).lower.paused,
+            Some(outer) => self.tls(outer).is_write_paused(),
+        };
+        if paused {
+            let below = self.buffered_below(at);
+            self.tls(at).inherit_pause(below);
+        }
         self.step(at, Tls::handle_made)
     }
 
@@ -237,7 +245,11 @@ impl Sim {
             return found;
         }
         let size = self.buffer_size(at);
-        let _more = self.tls(at).begin_read();
+        let layer = self.layer(at);
+        let _more = layer.tls.begin_read();
+        if layer.engine.unread().unwrap_or_default() <= layer.records.tail() && layer.engine.pending() == 0 {
+            return found;
+        }
         while found.bytes.len() < size {
             match self.layer(at).engine.read(size - found.bytes.len()) {
                 Outcome::Done(bytes) if bytes.is_empty() => found.closed = true,
@@ -355,7 +367,7 @@ impl Sim {
     fn write_all(&mut self, at: At, data: &[u8]) -> (usize, Option<EngineError>) {
         let mut done = 0;
         while done < data.len() {
-            self.write_inside(at);
+            self.run_inside(at);
             match self.layer(at).engine.write(&data[done..data.len().min(done + RECORD)]) {
                 Outcome::Done(n) => done += n,
                 Outcome::Again => break,
@@ -404,7 +416,7 @@ impl Sim {
 
     fn buffered_below(&mut self, at: At) -> usize {
         match Self::below(at) {
-            None => self.end(at.side).lower.outbox.len(),
+            None => self.end(at.side).lower.buffered(),
             Some(outer) => self.tls(outer).buffered(),
         }
     }

@@ -71,6 +71,8 @@ struct State {
     notify_received: bool,
     /// A new handshake is under way, and the peer's turn.
     blocked: bool,
+    /// The next record is followed by such a handshake.
+    renews: bool,
     failed: Option<EngineError>,
 }
 
@@ -93,6 +95,7 @@ impl Engine {
             notify_sent: false,
             notify_received: false,
             blocked: false,
+            renews: false,
             failed: None,
         }))
     }
@@ -100,6 +103,11 @@ impl Engine {
     /// Ciphertext that is to be sent, bytes.
     pub fn held(&self) -> usize {
         self.0.borrow().outgoing.len()
+    }
+
+    /// Plaintext of a record that was read in part, bytes.
+    pub fn pending(&self) -> usize {
+        self.0.borrow().plain.len()
     }
 
     pub fn is_made(&self) -> bool {
@@ -151,6 +159,7 @@ impl Engine {
                 Said::Ticket => state.emit_control(HANDSHAKE, TICKET, 0),
                 Said::Update => state.emit_control(HANDSHAKE, UPDATE, 1),
                 Said::Ask => state.emit_control(HANDSHAKE, ASK, 0),
+                Said::Renew => state.renews = true,
                 Said::Nothing => state.emit(DATA, &[]),
             }
         }
@@ -166,6 +175,8 @@ pub enum Said {
     Update,
     /// The peer is to begin a new handshake.
     Ask,
+    /// Not now, but in the middle of the next write: a new handshake.
+    Renew,
     /// A record of data that has none.
     Nothing,
 }
@@ -351,6 +362,10 @@ impl State {
         }
         let n = plaintext.len().min(self.setup.fragment.into());
         self.emit(DATA, &plaintext[..n]);
+        if std::mem::take(&mut self.renews) {
+            self.emit_control(HANDSHAKE, HELLO, 0);
+            self.blocked = true;
+        }
         Outcome::Done(n)
     }
 

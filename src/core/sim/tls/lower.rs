@@ -14,6 +14,8 @@ use super::{Sim, Task};
 #[expect(clippy::struct_excessive_bools, reason = "a model is plain facts")]
 pub struct Lower {
     pub outbox: VecDeque<u8>,
+    /// Plain data in front of it, bytes.
+    pub plain: usize,
     high: usize,
     low: usize,
     /// The protocol above was told to pause.
@@ -29,13 +31,14 @@ pub struct Lower {
     /// What is sent does not arrive.
     pub cut: bool,
     /// The end of what the other side sends was told.
-    end_told: bool,
+    pub end_told: bool,
 }
 
 impl Default for Lower {
     fn default() -> Self {
         Self {
             outbox: VecDeque::new(),
+            plain: 0,
             high: 1024,
             low: 256,
             paused: false,
@@ -52,6 +55,16 @@ impl Default for Lower {
 }
 
 impl Lower {
+    /// Lets a protocol be paused that came before.
+    pub fn new(late: bool) -> Self {
+        let lower = Self::default();
+        if late { Self { plain: lower.high + 1, paused: true, ..lower } } else { lower }
+    }
+
+    pub fn buffered(&self) -> usize {
+        self.plain + self.outbox.len()
+    }
+
     fn reads(&self) -> bool {
         self.started && !self.closing && !self.read_paused && !self.end_told
     }
@@ -103,6 +116,7 @@ impl Sim {
         let lower = &mut self.end(side).lower;
         lower.closing = true;
         lower.outbox.clear();
+        lower.plain = 0;
         self.lower_settle(side);
     }
 
@@ -111,6 +125,12 @@ impl Sim {
         let to = from.other();
         let (reads, dead) = (self.end(to).lower.reads(), self.end(to).lower.closing);
         let sender = &mut self.end(from).lower;
+        let plain = max.min(sender.plain);
+        if plain > 0 {
+            sender.plain -= plain;
+            self.lower_poll(from);
+            return true;
+        }
         let n = max.min(sender.outbox.len());
         if n > 0 && (reads || dead) {
             let bytes: Vec<u8> = sender.outbox.drain(..n).collect();
@@ -122,7 +142,7 @@ impl Sim {
             return true;
         }
         let sender = &mut self.end(from).lower;
-        if reads && sender.ended && sender.outbox.is_empty() {
+        if reads && sender.ended && sender.buffered() == 0 {
             self.end(to).lower.end_told = true;
             let at = At { side: to, level: 0 };
             if self.handle_end(at).is_err() {
@@ -158,7 +178,7 @@ impl Sim {
     /// What is buffered may call for a pause of the connection above, or the end of one.
     fn lower_poll(&mut self, side: Side) {
         let lower = &mut self.end(side).lower;
-        let size = lower.outbox.len();
+        let size = lower.buffered();
         let at = At { side, level: 0 };
         if !lower.paused && size > lower.high {
             lower.paused = true;
@@ -171,7 +191,7 @@ impl Sim {
 
     fn lower_settle(&mut self, side: Side) {
         let lower = &mut self.end(side).lower;
-        if lower.closing && lower.outbox.is_empty() && !std::mem::replace(&mut lower.losing, true) {
+        if lower.closing && lower.buffered() == 0 && !std::mem::replace(&mut lower.losing, true) {
             self.tasks.push_back(Task::LowerLost(side));
         }
     }

@@ -29,6 +29,8 @@ pub struct Setup {
     pub stacked: bool,
     /// The protocols have their `connection_made` behind them.
     pub made: bool,
+    /// The streams below have more plain data to send than their high mark allows; only where they are `made` and not `stacked`.
+    pub late: bool,
     /// Flights of a handshake, at least 2; the client has the first.
     pub flights: u8,
     /// Plaintext that a record takes, bytes.
@@ -50,6 +52,7 @@ impl Default for Setup {
         Self {
             stacked: false,
             made: false,
+            late: false,
             flights: 3,
             fragment: 256,
             strict: false,
@@ -74,6 +77,7 @@ impl Setup {
         Self {
             stacked: has(0),
             made: more & 0x80 != 0,
+            late: more & 0x40 != 0,
             flights: 2 + more % 3,
             fragment: 1 + u16::from(fragment) * 2,
             strict: has(1),
@@ -148,8 +152,8 @@ pub enum Op {
     SetBuffer(Side, u16),
     /// Queues a reaction for the next callback.
     React(Side, Reaction),
-    /// User code that the engine runs in its next write writes so many bytes.
-    WriteInside(Side, u32),
+    /// Queues what user code does that the engine runs in its next write.
+    Inside(Side, Reaction),
     /// The engine of the user's connection sends a record of its own.
     Say(Side, Said),
     /// At most so many bytes reach the other end.
@@ -187,7 +191,8 @@ impl Decode for Op {
         let len = length([a, low, high]);
         match kind % 32 {
             0..=3 => Self::Write(side, len),
-            4 => Self::WriteInside(side, len),
+            4 if a & 0x40 == 0 => Self::Inside(side, Reaction::Write(len)),
+            4 => Self::Inside(side, Reaction::from_bytes([low, high, 0])),
             5 if a.is_multiple_of(2) => Self::Close(side),
             6 if a.is_multiple_of(4) => Self::Abort(side),
             5 | 6 => Self::PauseReading(side),
@@ -197,7 +202,9 @@ impl Decode for Op {
             11 if a.is_multiple_of(4) => Self::SetBuffer(side, u16::from(low)),
             11..=14 => Self::React(side, Reaction::from_bytes([a, low, high])),
             15 => Self::Bound(side, low, high),
-            16 => Self::Say(side, [Said::Ticket, Said::Update, Said::Ask, Said::Nothing][usize::from(a % 4)]),
+            16 => {
+                Self::Say(side, [Said::Ticket, Said::Update, Said::Ask, Said::Renew, Said::Nothing][usize::from(a % 5)])
+            }
             17 => match a % 16 {
                 0 => Self::Cut(side),
                 1 => Self::Reset,
