@@ -184,7 +184,7 @@ def test_system_exit_and_keyboard_interrupt_leave_run_forever(loop, run, name, k
 @pytest.mark.parametrize("size", [1, 7, 4096, RECORD, 1_000_000])
 @SIDES
 def test_a_buffered_protocol_gets_the_data_whole_whatever_its_buffer(loop, run, side, size):
-    data = pattern(20_000 if size < 10 else 1_000_003)
+    data = pattern(5_000 if size < 10 else 1_000_003)
 
     async def main():
         protocol = Buffered(loop, size)
