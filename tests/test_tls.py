@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import gc
+import ssl
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -11,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from spec.tls import certificates, peer
+from spec._kit import peers
+from spec.tls import certificates, helpers, peer
 from tests import support
 
 pytestmark = pytest.mark.timeout(60)
@@ -63,6 +66,7 @@ class Bare(asyncio.Transport):
         self.other: Any = None
         self.waiting: list[bytes] = []
         self.paused = self.closed = False
+        self.broken: Exception | None = None
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self.protocol = protocol
@@ -87,6 +91,8 @@ class Bare(asyncio.Transport):
                 protocol.data_received(data)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.broken is not None:
+            raise self.broken
         for at in range(0, len(data), 1000):
             self.other.waiting.append(bytes(data[at : at + 1000]))
         self.other.pump()
@@ -96,7 +102,13 @@ class Bare(asyncio.Transport):
             self.closed = True
             self.loop.call_soon(self.protocol.connection_lost, None)
 
-    abort = close
+    def abort(self) -> None:
+        self._force_close(None)
+
+    def _force_close(self, exc: Exception | None) -> None:
+        if not self.closed:
+            self.closed = True
+            self.loop.call_soon(self.protocol.connection_lost, exc)
 
 
 async def over_bare_streams(loop: Loop) -> tuple[Recorder, Recorder]:
@@ -141,5 +153,80 @@ def test_a_stream_below_that_has_no_marks_and_tells_no_sizes_carries_tls(loop: L
         assert await asyncio.wait_for(server.over, 15) is None
         assert await asyncio.wait_for(client.over, 15) is None
         assert bytes(server.data) == b"x" * 100_000
+
+    loop.run_until_complete(main())
+
+
+def test_a_stream_below_whose_write_raises_ends_the_connection(loop: Loop) -> None:
+    # Nothing of it is the writer's fault, and without that record the peer cannot make sense of the next one.
+    async def main() -> None:
+        client, server = await over_bare_streams(loop)
+        client.transport._ssl_protocol._transport.broken = OSError("out of order")
+        client.transport.write(b"lost")
+        client.transport.write(b"lost, too")
+        exc = await asyncio.wait_for(client.over, 15)
+        assert isinstance(exc, OSError) and str(exc) == "out of order"
+        server.transport.abort()
+        await asyncio.wait_for(server.over, 15)
+        assert not server.data
+
+    loop.run_until_complete(main())
+
+
+def test_an_interrupt_while_a_record_is_encrypted_neither_loses_nor_repeats_it(loop: Loop) -> None:
+    context = certificates.client()
+    interrupts: list[int] = []
+
+    def on_record(*_: Any) -> None:
+        # As with a signal, OpenSSL has encrypted the record when Python raises.
+        if interrupts and not interrupts.pop(0):
+            raise KeyboardInterrupt
+
+    data = bytes(range(256)) * 400
+
+    async def main(addr: Any) -> bytes:
+        reader, writer = await asyncio.open_connection(*addr, ssl=context, server_hostname=certificates.NAME)
+        interrupts.extend([1, 1, 1, 0])
+        with pytest.raises(KeyboardInterrupt):
+            writer.write(data)
+        writer.write(data[::-1])
+        got = await asyncio.wait_for(reader.readexactly(2 * len(data)), 15)
+        writer.close()
+        await writer.wait_closed()
+        return got
+
+    context._msg_callback = on_record  # type: ignore[attr-defined]
+    with peer.serve(certificates.server(), peer.echo) as addr:
+        assert loop.run_until_complete(main(addr)) == data + data[::-1]
+
+
+def test_a_failed_upgrade_leaves_no_cycle(loop: Loop) -> None:
+    async def main(addr: Any) -> weakref.ref[Any]:
+        transport, _ = await loop.create_connection(asyncio.Protocol, *addr)
+        context = certificates.client()
+        try:
+            await loop.start_tls(transport, asyncio.Protocol(), context, server_hostname="other.example")
+        except ssl.SSLError:
+            return weakref.ref(context)
+        raise AssertionError("the name was none of the certificate's")
+
+    gc.collect()
+    gc.disable()
+    try:
+        with peers.serve(lambda sock: peer.refusal(sock, certificates.server(), server_side=True)) as addr:
+            held = loop.run_until_complete(main(addr))
+            loop.run_until_complete(asyncio.wait_for(helpers.until(lambda: held() is None), 10))
+    finally:
+        gc.enable()
+
+
+def test_writelines_takes_what_has_bytes(loop: Loop) -> None:
+    async def main() -> None:
+        client, server = await over_bare_streams(loop)
+        client.transport.writelines([b"a", bytearray(b"b"), memoryview(b"c"), array.array("B", b"d"), b""])
+        client.transport.close()
+        await asyncio.wait_for(server.over, 15)
+        assert bytes(server.data) == b"abcd"
+        await asyncio.wait_for(client.over, 15)
 
     loop.run_until_complete(main())

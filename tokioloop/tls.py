@@ -164,6 +164,8 @@ class TlsMixin(_Base):
             lower.close()
             made.cancel()
             resumed.cancel()
+            # Its exception's traceback holds this frame, which shall not hold it.
+            del waiter, tls
             raise
         return tls._app_transport
 

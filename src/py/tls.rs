@@ -249,7 +249,8 @@ impl TlsTransport {
     /// Raises as `write`, before anything is written.
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.writelines>
     fn writelines(slf: &Bound<'_, Self>, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let chunks = list_of_data.try_iter()?.map(|data| bytes_to_write(&data?)).collect::<PyResult<Vec<_>>>()?;
+        let chunks =
+            list_of_data.try_iter()?.map(|data| chunk::bytes_of_buffer(&data?)).collect::<PyResult<Vec<_>>>()?;
         Self::guard(slf, || {
             let mut chunks = chunks.into_iter().filter(|chunk| !chunk.as_bytes().is_empty());
             chunks.try_for_each(|chunk| Self::write_now(slf, chunk))

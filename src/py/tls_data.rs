@@ -238,10 +238,9 @@ impl TlsTransport {
             Told::Pause => intern!(py, "pause_reading"),
             Told::Resume => intern!(py, "resume_reading"),
         };
-        match slf.get().lower(py) {
-            Some(lower) => lower.object(py).bind(py).call_method0(method).map(drop),
-            None => Ok(()),
-        }
+        let Some(lower) = slf.get().lower(py) else { return Ok(()) };
+        let told = lower.object(py).bind(py).call_method0(method).map(drop);
+        told.or_else(|error| Self::fatal(slf, error, TLS_ERROR))
     }
 
     // ---- writing
@@ -253,8 +252,13 @@ impl TlsTransport {
                 if !this.state.with(py, |state| state.machine.begin_write()) {
                     return Self::queue(slf, data);
                 }
-                let (done, error) = this.engine.bind(py).write_all(&data);
-                if done < data.as_bytes().len() && error.is_none() {
+                let (mut done, error) = this.engine.bind(py).write_all(&data);
+                let passes = error.as_ref().is_some_and(|error| passes_through(py, error));
+                if passes {
+                    // The connection lives on, and Python looks for signals when OpenSSL has taken a part.
+                    done += RECORD;
+                }
+                if done < data.as_bytes().len() && (passes || error.is_none()) {
                     Self::step(slf, |state| state.machine.enqueue_rest(Chunk::from(data), done))?;
                 }
                 let step = this.state.with(py, |state| state.machine.end_write());
@@ -292,7 +296,13 @@ impl TlsTransport {
             });
             let Some(front) = front else { break };
             match engine.write_all(&front) {
-                (_, Some(error)) => failure = Some(error),
+                (_, Some(error)) => {
+                    if passes_through(py, &error) {
+                        let n = front.as_bytes().len();
+                        this.state.with(py, |state| state.machine.handle_written(n));
+                    }
+                    failure = Some(error);
+                }
                 (0, None) => {}
                 (n, None) => {
                     this.state.with(py, |state| state.machine.handle_written(n));
@@ -320,7 +330,8 @@ impl TlsTransport {
         if let Some(lower) = &lower {
             let bytes = engine.take()?;
             if !bytes.as_bytes().is_empty() {
-                lower.write(&bytes)?;
+                // Without it all that follows would be garbage to the peer.
+                lower.write(&bytes).or_else(|error| Self::fatal(slf, error, TLS_ERROR))?;
             }
         }
         // The stream below may have asked for a pause, and the user written.
