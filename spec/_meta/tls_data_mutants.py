@@ -1,0 +1,351 @@
+"""Loops with one defect each in what TLS does after the handshake: the standard library's, broken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import ssl
+from asyncio import sslproto
+
+STOCK = sslproto.SSLProtocol
+HANDSHAKE, WRAPPED = sslproto.SSLProtocolState.DO_HANDSHAKE, sslproto.SSLProtocolState.WRAPPED
+EOF = sslproto.AppProtocolState.STATE_EOF
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Uses `protocol` for TLS, everywhere: a mutant has a process of its own."""
+
+    protocol = STOCK
+
+    def __init__(self):
+        super().__init__()
+        sslproto.SSLProtocol = self.protocol
+
+
+class _OneRecord(STOCK):
+    def _do_read__copied(self):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            chunk = self._sslobj.read(self.max_size)
+            if chunk:
+                self._app_protocol.data_received(chunk)
+            else:
+                self._call_eof_received()
+                self._start_shutdown()
+
+
+class SpecOneRecord(_Loop):
+    """Delivers one record for each segment, and looks for the others when more comes."""
+
+    protocol = _OneRecord
+
+
+class _OneBuffer(STOCK):
+    def _do_read__buffered(self):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            buffer = self._app_protocol_get_buffer(-1)
+            count = self._sslobj.read(len(buffer), buffer)
+            if count:
+                self._app_protocol_buffer_updated(count)
+            else:
+                self._call_eof_received()
+                self._start_shutdown()
+
+
+class SpecOneBuffer(_Loop):
+    """Fills one buffer for each segment, and leaves what does not fit until more comes."""
+
+    protocol = _OneBuffer
+
+
+class _Deferred(STOCK):
+    def _write_appdata(self, list_of_data):
+        self._loop.call_soon(super()._write_appdata, list(list_of_data))
+
+
+class SpecDeferred(_Loop):
+    """Keeps what is written, uncopied, for the next iteration."""
+
+    protocol = _Deferred
+
+
+class _Unstoppable(STOCK):
+    def _do_read(self):
+        paused, self._app_reading_paused = self._app_reading_paused, False
+        super()._do_read()
+        self._app_reading_paused = self._app_reading_paused or paused
+
+
+class SpecUnstoppable(_Loop):
+    """Delivers while reading is paused."""
+
+    protocol = _Unstoppable
+
+
+class _Inline(STOCK):
+    def _resume_reading(self):
+        self._app_reading_paused = False
+        self._do_read()
+
+
+class SpecInlineResume(_Loop):
+    """Delivers what waited from within resume_reading(), where nothing can pause it again."""
+
+    protocol = _Inline
+
+
+class _Bottomless(STOCK):
+    def _control_ssl_reading(self):
+        pass
+
+
+class SpecBottomless(_Loop):
+    """Takes everything from the peer while the protocol has reading paused."""
+
+    protocol = _Bottomless
+
+
+class _Unlimited(STOCK):
+    def _control_app_writing(self):
+        pass
+
+
+class SpecUnlimited(_Loop):
+    """Never pauses who writes."""
+
+    protocol = _Unlimited
+
+
+class _HalfDuplex(STOCK):
+    def _do_read(self):
+        if not self._app_writing_paused:
+            super()._do_read()
+
+
+class SpecHalfDuplex(_Loop):
+    """Does not read while writing is paused."""
+
+    protocol = _HalfDuplex
+
+
+class _Rash(STOCK):
+    def eof_received(self):
+        self._app_reading_paused = False
+        return super().eof_received()
+
+
+class SpecRash(_Loop):
+    """Lets the end through while reading is paused."""
+
+    protocol = _Rash
+
+
+class _Rude(STOCK):
+    def _start_shutdown(self):
+        if self._state is WRAPPED:
+            self._transport.close()
+
+
+class SpecRude(_Loop):
+    """Closes without close_notify."""
+
+    protocol = _Rude
+
+
+class _Hasty(STOCK):
+    def _do_shutdown(self):
+        super()._do_shutdown()
+        if self._transport is not None:
+            self._transport.close()
+
+
+class SpecHastyClose(_Loop):
+    """Does not wait for the peer's close_notify."""
+
+    protocol = _Hasty
+
+
+class _Endless(STOCK):
+    def _check_shutdown_timeout(self):
+        pass
+
+
+class SpecEndless(_Loop):
+    """Waits for the peer's close_notify for ever."""
+
+    protocol = _Endless
+
+
+class _Eager(STOCK):
+    def _check_shutdown_timeout(self):
+        self._transport._force_close(None)
+
+    def _on_shutdown_complete(self, shutdown_exc):
+        self._shutdown_timeout_handle = None  # still due
+        super()._on_shutdown_complete(shutdown_exc)
+
+
+class SpecStillDue(_Loop):
+    """Leaves the time-out of a shutdown running, and tells nobody that it has passed."""
+
+    protocol = _Eager
+
+
+class _Polite(STOCK):
+    def _abort(self, *args):
+        with contextlib.suppress(ssl.SSLError):
+            self._sslobj.unwrap()
+        self._process_outgoing()
+        super()._abort(*args)
+
+
+class SpecPolite(_Loop):
+    """Sends close_notify behind what abort() cuts off."""
+
+    protocol = _Polite
+
+
+class _Persistent(STOCK):
+    def _start_shutdown(self):
+        if self._app_state is not EOF:
+            super()._start_shutdown()
+
+
+class SpecPersistent(_Loop):
+    """Stays open behind the peer's close_notify."""
+
+    protocol = _Persistent
+
+
+class _Numb(STOCK):
+    def eof_received(self):
+        return True
+
+
+class SpecNumb(_Loop):
+    """Takes no notice of a stream that ends without close_notify."""
+
+    protocol = _Numb
+
+
+class _Mute(STOCK):
+    def _call_eof_received(self):
+        pass
+
+
+class SpecMute(_Loop):
+    """Does not tell the protocol of the end."""
+
+    protocol = _Mute
+
+
+class _Lenient(STOCK):
+    def _fatal_error(self, exc, message="Fatal error on transport"):
+        if not isinstance(exc, ssl.SSLError):
+            super()._fatal_error(exc, message)
+
+
+class SpecLenient(_Loop):
+    """Goes on behind a record that is not authentic."""
+
+    protocol = _Lenient
+
+
+class _Alarmed(STOCK):
+    def _fatal_error(self, exc, message="Fatal error on transport"):
+        super()._fatal_error(exc, message)
+        if isinstance(exc, ssl.SSLError):
+            self._loop.call_exception_handler({"message": message, "exception": exc})
+
+
+class SpecAlarmed(_Loop):
+    """Reports what is the peer's doing."""
+
+    protocol = _Alarmed
+
+
+class _Forgiving(STOCK):
+    def _fatal_error(self, exc, message="Fatal error on transport"):
+        if isinstance(exc, OSError):
+            super()._fatal_error(exc, message)
+        else:
+            self._loop.call_exception_handler({"message": message, "exception": exc})
+
+
+class SpecForgiving(_Loop):
+    """Goes on behind an exception of the protocol."""
+
+    protocol = _Forgiving
+
+
+class _Double(STOCK):
+    def connection_lost(self, exc):
+        protocol = self._app_protocol
+        super().connection_lost(exc)
+        self._loop.call_soon(protocol.connection_lost, exc)
+
+
+class SpecDouble(_Loop):
+    """Calls connection_lost() twice."""
+
+    protocol = _Double
+
+
+class _Strange(STOCK):
+    def connection_lost(self, exc):
+        contextvars.Context().run(super().connection_lost, exc)
+
+
+class SpecStrange(_Loop):
+    """Calls connection_lost() in an empty context."""
+
+    protocol = _Strange
+
+
+_kept = []
+
+
+class _Hoarding(STOCK):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        _kept.append(self)
+
+
+class SpecHoarding(_Loop):
+    """Keeps every connection that it has had."""
+
+    protocol = _Hoarding
+
+
+class _Attentive(STOCK):
+    def connection_lost(self, exc):
+        super().connection_lost(exc)
+        _kept.append((self._app_transport, self._sslobj))
+
+
+class SpecAttentive(_Loop):
+    """Keeps the SSL object of every connection that it has had."""
+
+    protocol = _Attentive
+
+
+class _Clinging(STOCK):
+    def eof_received(self):
+        if self._state is HANDSHAKE:
+            return True
+        return super().eof_received()
+
+
+class SpecClinging(_Loop):
+    """Keeps the socket of a peer that ended its side in the handshake."""
+
+    protocol = _Clinging
+
+
+class SpecUnrestored(_Loop):
+    """Leaves a transport over which a file was sent paused."""
+
+    async def _sendfile_fallback(self, transport, file, offset, count):
+        sent = await super()._sendfile_fallback(transport, file, offset, count)
+        transport.pause_reading()
+        return sent
