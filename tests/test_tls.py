@@ -230,3 +230,17 @@ def test_writelines_takes_what_has_bytes(loop: Loop) -> None:
         await asyncio.wait_for(client.over, 15)
 
     loop.run_until_complete(main())
+
+
+def test_closing_with_data_unread_is_an_end_without_an_error(loop: Loop) -> None:
+    # Asyncio has OpenSSL complain of data behind its own close_notify, which came before it.
+    async def main() -> None:
+        client, server = await over_bare_streams(loop)
+        client.transport.pause_reading()
+        server.transport.write(b"unread" * 1000)
+        client.transport.close()
+        assert await asyncio.wait_for(client.over, 15) is None
+        assert await asyncio.wait_for(server.over, 15) is None
+        assert not client.data
+
+    loop.run_until_complete(main())

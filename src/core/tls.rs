@@ -16,8 +16,8 @@
 //!   code run by a step may call straight back.
 //! - `connection_made` comes after the handshake, once; `connection_lost` comes once and only after `connection_made`.
 //! - What was written before the handshake ended is encrypted after it, in order; what is written after `close` is dropped.
-//! - `close` first hands out what has arrived, then sends `close_notify` and waits for the peer's, no longer than the time-out
-//!   allows: that counts until the stream below is lost, as a peer that reads nothing could hold it for ever.
+//! - `close` drops what has arrived and was not handed out, sends `close_notify` and waits for the peer's, no longer than the
+//!   time-out allows: that counts until the stream below is lost, as a peer that reads nothing could hold it for ever.
 //! - The peer's `close_notify`, and the end of the stream below without one, are `eof_received`, once, and then a close.
 //! - What counts against the user's marks is all that the kernel has not taken, what the stream below has buffered, too.
 //! - Nothing is decrypted while reading is paused; ciphertext then piles up to a mark, and the stream below is paused. What
@@ -50,7 +50,7 @@ pub enum Phase {
     Unwrapped,
     Handshake,
     Wrapped,
-    /// Closing: what has arrived is handed out, then `close_notify` goes out.
+    /// Closing: what has arrived is handed out, or dropped after `close`, then `close_notify` goes out.
     Flushing,
     /// `close_notify` is out, or need not be.
     Shutdown,
@@ -138,10 +138,17 @@ impl<C: AsRef<[u8]>> Tls<C> {
         self.phase
     }
 
-    /// Plaintext is to be decrypted and handed out now.
+    /// Plaintext is to be decrypted now.
     #[must_use]
     pub fn wants_read(&self) -> bool {
-        matches!(self.phase, Phase::Wrapped | Phase::Flushing) && !self.read_paused && self.app == App::Made
+        let open = matches!(self.phase, Phase::Wrapped | Phase::Flushing) && self.app == App::Made;
+        open && (self.closed || !self.read_paused)
+    }
+
+    /// What is decrypted is handed out, not dropped.
+    #[must_use]
+    pub fn hands_out(&self) -> bool {
+        !self.closed
     }
 
     /// Ciphertext may be handed to the stream below.
@@ -471,7 +478,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
         }
     }
 
-    /// Closes the connection: hands out what has arrived, then sends `close_notify`. In the handshake: aborts.
+    /// Closes the connection: drops what has arrived, then sends `close_notify`. In the handshake: aborts.
     pub fn close(&mut self) -> Step {
         let again = std::mem::replace(&mut self.closed, true);
         match self.phase {

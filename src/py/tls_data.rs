@@ -131,13 +131,16 @@ impl TlsTransport {
     fn hand_out<'py>(slf: &Bound<'py, Self>, mut found: Yield<'py>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let Some(protocol) = this.protocol_ref(py) else { return Ok(()) };
-        if protocol.buffered {
+        let hands_out = this.state.with(py, |state| state.machine.hands_out());
+        if protocol.buffered && hands_out {
             found = Self::fill(slf, &protocol)?;
         } else {
             if !found.is_over() && this.state.with(py, |state| state.machine.wants_read()) {
                 Self::decrypt(slf, &mut found);
             }
-            if let Some(bytes) = found.take(py)? {
+            if let Some(bytes) = found.take(py)?
+                && hands_out
+            {
                 Self::deliver(slf, &protocol, bytes).or_else(|error| Self::callback_failed(slf, error))?;
             }
         }

@@ -144,7 +144,9 @@ impl Sim {
 
     pub(super) fn handle_lost(&mut self, at: At) {
         self.note_lost(at);
+        let unwritten = self.tls(at).backlog().next().is_some();
         let step = self.tls(at).handle_lost();
+        assert!(step.has(Step::DISCARD) || !unwritten, "chunks are dropped within the machine");
         self.run_plain(at, step);
     }
 
@@ -207,13 +209,14 @@ impl Sim {
     }
 
     fn hand_out(&mut self, at: At, mut found: Yield) -> Run {
-        if self.buffer_size(at) > 0 {
+        let hands_out = self.tls(at).hands_out();
+        if self.buffer_size(at) > 0 && hands_out {
             found = self.fill(at);
         } else {
             if !found.is_over() && self.tls(at).wants_read() {
                 self.decrypt(at, &mut found);
             }
-            if !found.bytes.is_empty() && self.deliver_plaintext(at, &found.bytes).is_err() {
+            if hands_out && !found.bytes.is_empty() && self.deliver_plaintext(at, &found.bytes).is_err() {
                 self.fatal(at);
             }
         }
