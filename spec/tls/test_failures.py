@@ -412,6 +412,7 @@ def test_nothing_keeps_the_protocol_of_a_handshake_that_failed(loop, run, server
             for _ in range(3):
                 await aside(lambda: peer.refusal(dial(addr), certificates.client()))
             await until(lambda: len(loop_tasks(loop)) == 1)
+            await turns(5)
             return look()
 
     async def attempt(addr):
