@@ -245,6 +245,9 @@ proptest! {
             // Never more than that: the engine would not be asked for what is whole.
             prop_assert!(records.tail() <= fed - last);
             prop_assert!(fed > whole || records.tail() == fed - last);
+            // What is no record is the engine's to refuse.
+            let strayed = fed >= whole + 5 && !(20..=24).contains(&garbage[0]);
+            prop_assert!(!strayed || records.tail() == 0);
         }
     }
 }

@@ -12,7 +12,8 @@
 //! - no data while reading is paused, and none that arrived is left behind when it sees the end;
 //! - what was written before the handshake, or while the engine could not write, is sent in order and before a close;
 //!   `close_notify` is the last record;
-//! - `pause` and `resume` alternate; a protocol that is not paused has at most its high mark buffered; nothing stays in the
+//! - `pause` and `resume` alternate; a protocol that is not paused has at most its high mark buffered, with what the
+//!   stream below has if that is paused, which then gets nothing more; nothing stays in the
 //!   engine that the stream below would take;
 //! - where reading is not paused, no whole record waits, unless the next turn takes it, and the stream below is not paused;
 //!   where it is, the stream below is paused as soon as more ciphertext waits than its mark allows;
@@ -188,7 +189,7 @@ impl Sim {
             }
             Op::Garbage(side, len) => {
                 let lower = &mut self.end(side).lower;
-                if !lower.losing && !lower.cut {
+                if lower.started && !lower.losing && !lower.cut {
                     lower.outbox.extend(patterned(len.into(), len.into()));
                     self.tainted = true;
                 }
@@ -251,8 +252,10 @@ impl Sim {
         }
         self.settle(false);
         for side in Side::BOTH {
-            let over = self.user(side).closed && self.end(side).lower.end_told;
-            assert!(!over || self.end(side).lower.closing, "closed at both ends, and open");
+            let closed = self.user(side).closed;
+            let lower = &self.end(side).lower;
+            let over = closed && lower.end_told && !lower.paused;
+            assert!(!over || lower.closing, "closed at both ends, and open");
         }
         self.settle(true);
         let open = |end: &End| !end.user.closed && !end.user.eof && !end.lower.cut;
@@ -312,6 +315,8 @@ impl Sim {
         let resuming = self.tasks.contains(&Task::Resumed(at));
         let broken = self.end(at.side).lower.losing;
         let paused = self.is_paused_below(at);
+        let lower = &self.end(at.side).lower;
+        let below = if at.level == 0 && lower.paused { lower.buffered() } else { 0 };
         let end_told = at.level == 0 && self.end(at.side).lower.end_told;
         let started = self.end(at.side).lower.started;
         let closed = self.user(at.side).closed;
@@ -338,8 +343,9 @@ impl Sim {
         let backlog: usize = tls.backlog().map(<[u8]>::len).sum();
         assert_eq!(tls.buffered(), backlog + engine.held());
         let (low, high) = tls.limits();
-        let fits = tls.buffered() <= high || phase == Phase::Handshake || phase == Phase::Unwrapped;
-        assert!(fits || tls.is_write_paused(), "{} buffered and not paused", tls.buffered());
+        let in_all = tls.buffered() + below;
+        let fits = in_all <= high || phase == Phase::Handshake || phase == Phase::Unwrapped;
+        assert!(fits || tls.is_write_paused(), "{in_all} buffered and not paused");
         let goes_on = tls.is_send_paused() || tls.buffered() > low;
         assert!(!tls.is_write_paused() || goes_on, "{} buffered and not resumed", tls.buffered());
         let blocked = engine.is_blocked() || !matches!(phase, Phase::Wrapped | Phase::Flushing);

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use super::driver::At;
 use super::ops::{Side, What};
 use super::{Sim, Task};
+use crate::core::tls::Phase;
 
 /// One end's stream.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Lower {
     pub cut: bool,
     /// The end of what the other side sends was told.
     pub end_told: bool,
+    /// It was broken, or aborted.
+    pub failed: bool,
 }
 
 impl Default for Lower {
@@ -50,6 +53,7 @@ impl Default for Lower {
             ended: false,
             cut: false,
             end_told: false,
+            failed: false,
         }
     }
 }
@@ -78,6 +82,7 @@ impl Sim {
         if lower.losing {
             return;
         }
+        assert!(!lower.paused, "more is sent than was asked for");
         if !lower.cut {
             lower.outbox.extend(bytes);
         }
@@ -114,7 +119,7 @@ impl Sim {
         self.end(side).broken = true;
         self.end(side.other()).broken = true;
         let lower = &mut self.end(side).lower;
-        lower.closing = true;
+        (lower.closing, lower.failed) = (true, true);
         lower.outbox.clear();
         lower.plain = 0;
         self.lower_settle(side);
@@ -145,7 +150,9 @@ impl Sim {
         if reads && sender.ended && sender.buffered() == 0 {
             self.end(to).lower.end_told = true;
             let at = At { side: to, level: 0 };
-            if self.handle_end(at).is_err() {
+            let raised = self.handle_end(at).is_err();
+            assert!(self.layer(at).tls.phase() != Phase::Handshake, "the handshake goes on without a peer");
+            if raised {
                 self.lower_abort(to);
             } else if !self.end(to).layers[0].tls.keeps_open() {
                 self.lower_close(to);

@@ -172,8 +172,11 @@ impl Sim {
         assert_eq!(self.depth, 0, "lost from within a callback");
         let at = self.top(side);
         let told = self.layer(at).engine.notify_sent();
+        let lower = &self.end(side).lower;
+        let ended = at.level == 0 && lower.end_told && !lower.failed;
         let user = self.user(side);
         assert!(user.made && user.owed && !std::mem::replace(&mut user.lost, true), "lost twice, or never made");
+        assert!(user.eof || !ended, "the stream below ended, and the protocol does not know");
         assert!(!user.silent || !told, "aborted, and yet close_notify was sent");
         self.events.push(Event(side, What::Lost));
         drop(self.react(side));
