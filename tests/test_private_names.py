@@ -102,6 +102,8 @@ NEEDED = {
     "asyncio.transports:_FlowControlMixin._protocol_paused": "loop.sendfile asks whether to wait",
     "asyncio.transports:_FlowControlMixin._loop": "asyncio's own code asks transports for their loop",
     "asyncio.transports:BaseTransport._extra": "asyncio's own code adds to what get_extra_info tells",
+    "asyncio.streams:StreamReader._buffer": "start_tls takes the hello that was read ahead",
+    "asyncio.streams:StreamReaderProtocol._stream_reader": "the same",
     "asyncio:Future._asyncio_future_blocking": "how a task knows that a future is awaited, not yielded",
     # Subprocesses.
     f"{BASE}._make_subprocess_transport": "transports of subprocess_exec and subprocess_shell",

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from spec._kit import peers
+from spec.tls import certificates, peer
 from tests import support
 
 pytestmark = pytest.mark.timeout(60)
@@ -439,3 +440,28 @@ def test_a_server_whose_socket_was_closed_lets_go_of_its_factory(loop: Loop) -> 
     turns(loop, 2)
     gc.collect()
     assert seen() is None
+
+
+@pytest.mark.skipif(not support.OURS, reason="asyncio loses what was read ahead before CPython 3.14.4 (gh-142352)")
+def test_start_tls_begins_with_what_the_reader_has_read_of_the_handshake(loop: Loop) -> None:
+    """spec/tls has it, too, for the versions of CPython that do so."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = await reader.readline()
+        await writer.start_tls(certificates.server())
+        writer.write(line + await reader.readline())
+        writer.close()
+
+    def talk(addr: Any) -> bytes:
+        with socket.create_connection(addr, peers.TIMEOUT) as sock:
+            wire = peer.Wire(sock, certificates.client())
+            sock.sendall(b"PROXY\n" + wire.hello())
+            wire.handshake()
+            wire.send(b"ping\n")
+            return wire.recv()
+
+    async def main() -> bytes:
+        async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+            return await asyncio.to_thread(talk, server.sockets[0].getsockname())
+
+    assert loop.run_until_complete(asyncio.wait_for(main(), support.TIMEOUT)) == b"PROXY\nping\n"

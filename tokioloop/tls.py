@@ -50,6 +50,19 @@ def _calls(ssl_object: Any) -> Any:
     return getattr(ssl_object, "_sslobj", ssl_object) if own else ssl_object
 
 
+def _read_ahead(protocol: asyncio.BaseProtocol) -> bytes:
+    """Take from a reader what it has read and nobody asked for: the beginning of the handshake.
+
+    Source: CPython base_events.py, BaseEventLoop.start_tls, since 3.14.4 (gh-142352).
+    """
+    reader: Any = getattr(protocol, "_stream_reader", None)
+    if not isinstance(protocol, asyncio.StreamReaderProtocol) or reader is None:
+        return b""
+    data = bytes(reader._buffer)
+    reader._buffer.clear()
+    return data
+
+
 class TlsMixin(_Base):
     """TLS connections."""
 
@@ -156,14 +169,16 @@ class TlsMixin(_Base):
         # Nothing may come to the new protocol before its connection_made().
         lower.pause_reading()
         lower.set_protocol(tls)
-        made = self.call_soon(tls.connection_made, lower)
-        resumed = self.call_soon(lower.resume_reading)
+        scheduled = [self.call_soon(tls.connection_made, lower)]
+        if early := _read_ahead(protocol) if server_side else b"":
+            scheduled.append(self.call_soon(tls.data_received, early))
+        scheduled.append(self.call_soon(lower.resume_reading))
         try:
             await waiter
         except BaseException:
             lower.close()
-            made.cancel()
-            resumed.cancel()
+            for handle in scheduled:
+                handle.cancel()
             # Its exception's traceback holds this frame, which shall not hold it.
             del waiter, tls
             raise

@@ -500,3 +500,28 @@ def test_a_stream_writer_upgrades_the_connection_of_a_client(loop, run):
 
     with peers.serve(talk) as addr:
         assert run(main(addr)) == ([b"go\n", b"ping\n"], False)
+
+
+@clause("tls.start-tls.read-ahead")
+def test_a_hello_that_came_with_the_last_plain_line_is_part_of_the_handshake(loop, run):
+    """As behind a proxy that says first for whom it speaks."""
+
+    async def handle(reader, writer):
+        line = await reader.readline()
+        await writer.start_tls(certificates.server())
+        writer.write(line + await reader.readline())
+        writer.close()
+
+    def talk(addr):
+        with dial(addr) as sock:
+            wire = peer.Wire(sock, certificates.client())
+            sock.sendall(b"PROXY\n" + wire.hello())
+            wire.handshake()
+            wire.send(b"ping\n")
+            return wire.recv()
+
+    async def main():
+        async with await asyncio.start_server(handle, LOCALHOST, 0) as server:
+            return await aside(talk, server.sockets[0].getsockname())
+
+    assert run(main()) == b"PROXY\nping\n"
