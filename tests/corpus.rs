@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use tokioloop::core::sim::{Decode, datagram, interest, stream, turn};
+use tokioloop::core::sim::{Decode, datagram, interest, stream, tls, turn};
 use tokioloop::core::stream::Policy;
 
 /// Runs the corpus of `target`; a missing or empty corpus is a failure.
@@ -52,4 +52,12 @@ fn the_turn_corpus_keeps_the_invariants() {
 #[test]
 fn the_datagram_corpus_keeps_the_invariants() {
     run_corpus("datagram", |bytes| drop(datagram::run(&datagram::Op::decode(bytes))));
+}
+
+#[test]
+fn the_tls_corpus_keeps_the_invariants() {
+    run_corpus("tls", |bytes| {
+        let (setup, ops) = tls::Setup::decode(bytes);
+        drop(tls::run(setup, &ops));
+    });
 }

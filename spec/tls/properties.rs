@@ -209,6 +209,20 @@ proptest! {
     }
 
     #[test]
+    fn a_close_that_waits_for_the_peer_ends_with_it(setup in setups(), len in 1_u32..2000, paused: bool) {
+        let mut ops = handshake();
+        ops.extend([Op::Say(Side::Server, Said::Ask), Op::Deliver(Side::Server, 9999), Op::Write(Side::Client, len)]);
+        if paused {
+            ops.push(Op::PauseReading(Side::Client));
+        }
+        ops.extend([Op::Close(Side::Client), Op::Cut(Side::Server), Op::Deliver(Side::Server, 1), Op::Turn]);
+        let events = run(Setup { stacked: false, made: false, ..setup }, &ops);
+        let client: Vec<_> = events.iter().filter(|event| event.0 == Side::Client).map(|event| event.1).collect();
+        prop_assert!(client.contains(&What::Eof) && client.contains(&What::Lost));
+        prop_assert!(!client.contains(&What::Failed));
+    }
+
+    #[test]
     fn an_upgrade_that_does_not_complete_loses_the_protocol_once(
         flights in 2_u8..5, arrive in 0_u32..100, end in prop_oneof![Just(Op::Reset), Just(Op::Cut(Side::Server)), Just(Op::Clock(Side::Client)), Just(Op::Garbage(Side::Server, 40)), Just(Op::Abort(Side::Client)), Just(Op::Close(Side::Client))],
     ) {

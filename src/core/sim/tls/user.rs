@@ -59,8 +59,10 @@ impl Sim {
         if at == self.top(at.side)
             && let Some(reaction) = self.user(at.side).inside.pop_front()
         {
-            // What it raises is the engine's.
+            // What it raises is the engine's; as to an `abort`, see `react_in_flow`.
+            let ended = self.user(at.side).ended;
             drop(self.run_reaction(at.side, reaction));
+            self.user(at.side).ended = ended;
         }
     }
 
