@@ -5,6 +5,8 @@ from __future__ import annotations
 import array
 import asyncio
 import gc
+import random
+import socket
 import ssl
 import warnings
 import weakref
@@ -242,5 +244,135 @@ def test_closing_with_data_unread_is_an_end_without_an_error(loop: Loop) -> None
         assert await asyncio.wait_for(client.over, 15) is None
         assert await asyncio.wait_for(server.over, 15) is None
         assert not client.data
+
+    loop.run_until_complete(main())
+
+
+def test_a_panic_in_the_stream_below_ends_that_connection_only(loop: Loop) -> None:
+    if not support.OURS:
+        pytest.skip("panics are of Rust's")
+    import tokioloop._tokioloop as extension
+
+    panic_next_event: Any = getattr(extension, "panic_next_event", None)
+    if panic_next_event is None:
+        pytest.skip("this build has no failpoints (make build has; a release has not)")
+    contexts: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: contexts.append(context))
+
+    async def connect(addr: Any) -> Recorder:
+        _, protocol = await loop.create_connection(
+            lambda: Recorder(loop), *addr, ssl=certificates.client(), server_hostname=certificates.NAME
+        )
+        return protocol
+
+    async def main(addr: Any) -> None:
+        hit, spared = await connect(addr), await connect(addr)
+        panic_next_event(hit.transport._ssl_protocol._transport)
+        hit.transport.write(b"what comes back")
+        assert isinstance(await asyncio.wait_for(hit.over, 15), RuntimeError)
+        spared.transport.write(b"still there")
+        await asyncio.wait_for(helpers.until(lambda: bytes(spared.data) == b"still there"), 15)
+        spared.transport.close()
+        assert await asyncio.wait_for(spared.over, 15) is None
+        assert not hit.data
+
+    with peer.serve(certificates.server(), peer.echo) as addr:
+        loop.run_until_complete(main(addr))
+    (context,) = contexts
+    assert isinstance(context["exception"], RuntimeError)
+
+
+class Restless(Recorder):
+    """Writes, pauses, resumes and changes its marks at random, from within its callbacks, too."""
+
+    def __init__(self, loop: Loop, dice: random.Random) -> None:
+        super().__init__(loop)
+        self.loop = loop
+        self.dice = dice
+        self.written = 0
+        self.calm = False
+        self.paused = False
+
+    def act(self) -> None:
+        if self.calm:
+            return
+        match self.dice.randrange(6):
+            case 0:
+                self.transport.pause_reading()
+                self.paused = True
+                self.loop.call_soon(self.resume)
+            case 1:
+                self.resume()
+            case 2:
+                self.transport.set_write_buffer_limits(self.dice.choice([0, 10, 1000, 100_000]))
+            case 3:
+                self.transport.set_read_buffer_limits(self.dice.choice([1, 100, 20_000, 300_000]))
+            case _:
+                for _ in range(self.dice.randrange(4)):
+                    n = self.dice.choice([1, 100, 16_384, 16_385, 70_000])
+                    self.transport.write(pattern(self.written, n))
+                    self.written += n
+
+    def resume(self) -> None:
+        self.paused = False
+        self.transport.resume_reading()
+
+    def act_now_and_then(self) -> None:
+        if self.dice.random() < 0.3:
+            self.act()
+
+    def data_received(self, data: bytes) -> None:
+        assert not self.paused
+        assert bytes(data) == pattern(len(self.data), len(data))
+        super().data_received(data)
+        self.act_now_and_then()
+
+    def pause_writing(self) -> None:
+        self.told.append("pause")
+        self.act_now_and_then()
+
+    def resume_writing(self) -> None:
+        self.told.append("resume")
+        self.act_now_and_then()
+
+
+def pattern(start: int, n: int) -> bytes:
+    """Bytes that tell where in the stream they are, by a period that no record has."""
+    period = bytes(at % 251 for at in range(251))
+    return (period * (n // 251 + 2))[start % 251 : start % 251 + n]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("layers", [1, 2])
+def test_what_callbacks_do_in_any_order_loses_nothing(loop: Loop, seed: int, layers: int) -> None:
+    dice = random.Random(seed)
+
+    async def main() -> None:
+        lower = []
+        for sock in socket.socketpair():
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, dice.choice([2_000, 200_000]))
+            lower.append((await loop.create_connection(asyncio.Protocol, sock=sock))[0])
+        for _ in range(layers):
+            client, server = Restless(loop, dice), Restless(loop, dice)
+            client.transport, server.transport = lower = await asyncio.gather(
+                loop.start_tls(lower[0], client, certificates.client(), server_hostname=certificates.NAME),
+                loop.start_tls(lower[1], server, certificates.server(), server_side=True),
+            )
+        for _ in range(30):
+            dice.choice([client, server]).act()
+            await asyncio.sleep(0)
+        client.calm = server.calm = True
+        client.resume()
+        server.resume()
+        ends = [(client, server), (server, client)]
+        arrived = helpers.until(lambda: all(len(one.data) == other.written for one, other in ends))
+        await asyncio.wait_for(arrived, 15)
+        client.transport.close()
+        assert await asyncio.wait_for(server.over, 15) is None
+        assert await asyncio.wait_for(client.over, 15) is None
+        for protocol in (client, server):
+            turns = [told for told in protocol.told if told in ("pause", "resume")]
+            assert turns == ["pause", "resume"] * (len(turns) // 2)
 
     loop.run_until_complete(main())
