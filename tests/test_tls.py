@@ -304,14 +304,15 @@ class Restless(Recorder):
             case 1:
                 self.resume()
             case 2:
-                self.transport.set_write_buffer_limits(self.dice.choice([0, 10, 1000, 100_000]))
+                self.transport.set_write_buffer_limits(self.dice.choice([1, 10, 1000, 100_000]))
             case 3:
                 self.transport.set_read_buffer_limits(self.dice.choice([1, 100, 20_000, 300_000]))
             case _:
                 for _ in range(self.dice.randrange(4)):
                     n = self.dice.choice([1, 100, 16_384, 16_385, 70_000])
-                    self.transport.write(pattern(self.written, n))
-                    self.written += n
+                    # First: a write may pause, and that may write.
+                    start, self.written = self.written, self.written + n
+                    self.transport.write(pattern(start, n))
 
     def resume(self) -> None:
         self.paused = False
