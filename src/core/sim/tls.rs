@@ -9,7 +9,7 @@
 //! - it sees `made (data | pause | resume)* eof? (pause | resume)* lost`, `made` after the handshake, nothing after `lost`;
 //! - after `abort`, or an exception of `data_received` or `eof_received`, it sees no data and no eof, unless that `abort` was
 //!   called in `pause_writing` or `resume_writing`, or by what the engine runs; `abort` sends no `close_notify`;
-//! - no data while reading is paused, and none that arrived is left behind when it sees the end;
+//! - no data while reading is paused or after `close`, and none that arrived is left behind when it sees the end;
 //! - what was written before the handshake, or while the engine could not write, is sent in order and before a close;
 //!   `close_notify` is the last record;
 //! - `pause` and `resume` alternate; a protocol that is not paused has at most its high mark buffered, with what the

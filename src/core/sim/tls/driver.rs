@@ -448,6 +448,9 @@ impl Sim {
     }
 
     fn shut_down(&mut self, at: At) -> Run {
+        let engine = &self.layer(at).engine;
+        let left = !engine.notify_sent() && engine.has_plaintext();
+        assert!(!left, "data that arrived before close_notify was sent would be an error behind it");
         match self.layer(at).engine.shutdown() {
             Outcome::Done(()) => self.step(at, |tls| tls.handle_unwrapped(true)),
             Outcome::Again => self.step(at, |tls| tls.handle_unwrapped(false)),

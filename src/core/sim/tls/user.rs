@@ -133,7 +133,8 @@ impl Sim {
         let at = self.top(side);
         assert!(self.layer(at).tls.wants_read(), "data out of turn");
         let user = self.user(side);
-        assert!(user.made && !user.eof && !user.lost && !user.ended && !user.reading_paused, "data out of turn");
+        assert!(user.made && !user.eof && !user.lost && !user.ended, "data out of turn");
+        assert!(!user.closed && !user.reading_paused, "data after close, or while reading is paused");
         let from = user.received + if side == Side::Client { SERVER_FROM } else { 0 };
         user.received += bytes.len() as u64;
         assert_eq!(bytes, patterned(from, bytes.len()), "bytes were lost, repeated or moved");
