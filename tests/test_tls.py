@@ -377,3 +377,38 @@ def test_what_callbacks_do_in_any_order_loses_nothing(loop: Loop, seed: int, lay
             assert turns == ["pause", "resume"] * (len(turns) // 2)
 
     loop.run_until_complete(main())
+
+
+def test_a_huge_write_costs_no_memory_once_it_is_sent(loop: Loop) -> None:
+    size = 32_000_000
+
+    def drain(tls: ssl.SSLSocket) -> None:
+        left = size
+        while left:
+            left -= len(tls.recv(65536))
+        tls.sendall(b"k")
+        assert not tls.recv(1)
+
+    async def main(addr: Any) -> list[int]:
+        protocols = [Recorder(loop) for _ in range(4)]
+        used = []
+        for protocol in protocols:
+            await loop.create_connection(
+                lambda protocol=protocol: protocol,  # type: ignore[misc]
+                *addr,
+                ssl=certificates.client(),
+                server_hostname=certificates.NAME,
+            )
+            protocol.transport.write(bytes(size))
+            answered = helpers.until(lambda protocol=protocol: bytes(protocol.data) == b"k")  # type: ignore[misc]
+            await asyncio.wait_for(answered, 15)
+            used.append(support.rss())
+        for protocol in protocols:
+            protocol.transport.close()
+            await asyncio.wait_for(protocol.over, 15)
+        return used
+
+    with peer.serve(certificates.server(), drain) as addr:
+        used = loop.run_until_complete(main(addr))
+    # The allocator keeps some for the next.
+    assert used[-1] - used[0] < 2 * size

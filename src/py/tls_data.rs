@@ -8,13 +8,19 @@ use pyo3::types::{PyBytes, PyMemoryView};
 use super::chunk::Chunk;
 use super::errors::passes_through;
 use super::protocol::Protocol;
+use super::stream::StreamTransport;
 use super::tls::TlsTransport;
 use super::tls_engine::RECORD;
 use super::tls_io::TLS_ERROR;
-use crate::core::tls::{Admit, Outcome, RecordEngine, Step, Told};
+use super::tls_lower::Lower;
+use crate::core::tls::{Admit, Outcome, Phase, RecordEngine, Step, Told};
 
 /// Ciphertext is fed in parts of this many bytes, so that the engine's buffers stay small.
 const PART: usize = 2 * RECORD;
+
+/// Of a longer write, parts of this many bytes are handed to the stream below one by one: the engine's buffer never gets
+/// smaller, so that one huge write would cost its size for as long as the connection lives.
+const SLICE: usize = 64 * RECORD;
 
 /// What one pass over the ciphertext yielded.
 #[derive(Default)]
@@ -255,13 +261,9 @@ impl TlsTransport {
                 if !this.state.with(py, |state| state.machine.begin_write()) {
                     return Self::queue(slf, data);
                 }
-                let (mut done, error) = this.engine.bind(py).write_all(&data);
-                let passes = error.as_ref().is_some_and(|error| passes_through(py, error));
-                if passes {
-                    // The connection lives on, and Python looks for signals when OpenSSL has taken a part.
-                    done += RECORD;
-                }
-                if done < data.as_bytes().len() && (passes || error.is_none()) {
+                let (done, error) = Self::encrypt_at_once(slf, &data);
+                let lives = error.as_ref().is_none_or(|error| passes_through(py, error));
+                if done < data.as_bytes().len() && lives {
                     Self::step(slf, |state| state.machine.enqueue_rest(Chunk::from(data), done))?;
                 }
                 let step = this.state.with(py, |state| state.machine.end_write());
@@ -278,6 +280,43 @@ impl TlsTransport {
             Admit::Drop { warn: false } => Ok(()),
             Admit::Drop { warn: true } => this.owner.bind(py).call_method0(intern!(py, "_warn_closed_tls")).map(drop),
         }
+    }
+
+    /// Encrypts a write: up to where, and what ended it early.
+    fn encrypt_at_once<'py>(slf: &Bound<'py, Self>, data: &Bound<'py, PyBytes>) -> (usize, Option<PyErr>) {
+        let (py, this, len) = (slf.py(), slf.get(), data.as_bytes().len());
+        let engine = this.engine.bind(py);
+        let sliced = len > SLICE
+            && this.state.with(py, |state| state.machine.may_send() && matches!(state.lower, Some(Lower::Stream(_))));
+        let mut done = 0;
+        loop {
+            let end = if sliced { len.min(done + SLICE) } else { len };
+            let (reached, error) = if sliced { engine.write_part(data, done, end) } else { engine.write_all(data) };
+            done = reached;
+            if error.as_ref().is_some_and(|error| passes_through(py, error)) {
+                // The connection lives on, and Python looks for signals when OpenSSL has taken a part.
+                return (done + RECORD, error);
+            }
+            if error.is_some() || done < end || done == len {
+                return (done, error);
+            }
+            match Self::send_slice(slf) {
+                Ok(true) => {}
+                Ok(false) => return (len, None),
+                Err(error) => return (done, Some(error)),
+            }
+        }
+    }
+
+    /// Hands over the ciphertext of a part of a write: false when there is nobody any more to take the rest.
+    fn send_slice(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let (py, this) = (slf.py(), slf.get());
+        let Some(Lower::Stream(stream)) = this.lower(py) else { return Ok(false) };
+        let bytes = this.engine.bind(py).take()?;
+        let sent = StreamTransport::write_now(stream.bind(py), bytes.as_any());
+        sent.or_else(|error| Self::fatal(slf, error, TLS_ERROR))?;
+        let open = this.state.with(py, |state| matches!(state.machine.phase(), Phase::Wrapped | Phase::Flushing));
+        Ok(open && !stream.get().is_closing_now(py))
     }
 
     fn queue(slf: &Bound<'_, Self>, data: Bound<'_, PyBytes>) -> PyResult<()> {

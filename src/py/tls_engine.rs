@@ -109,23 +109,23 @@ impl<'py> Driven<'_, 'py> {
         let len = data.as_bytes().len();
         if len <= RECORD {
             return match outcome(self.py, self.write_object(data.as_any())) {
-                Outcome::Done(n) if n < len => self.write_rest(data, n),
+                Outcome::Done(n) if n < len => self.write_part(data, n, len),
                 Outcome::Done(n) => (n, None),
                 Outcome::Again => (0, None),
                 Outcome::Failed(error) => (0, Some(error)),
             };
         }
-        self.write_rest(data, 0)
+        self.write_part(data, 0, len)
     }
 
-    fn write_rest(self, data: &Bound<'py, PyBytes>, mut done: usize) -> (usize, Option<PyErr>) {
-        let len = data.as_bytes().len();
+    /// Encrypts what of `data` is between `done` and `end`, as much as the engine takes: up to where, and what ended it early.
+    pub fn write_part(self, data: &Bound<'py, PyBytes>, mut done: usize, end: usize) -> (usize, Option<PyErr>) {
         let view = match PyMemoryView::from(data.as_any()) {
             Ok(view) => view,
             Err(error) => return (done, Some(error)),
         };
-        while done < len {
-            let part = part(&view, done, len.min(done + RECORD));
+        while done < end {
+            let part = part(&view, done, end.min(done + RECORD));
             match outcome(self.py, part.and_then(|part| self.write_object(&part))) {
                 Outcome::Done(n) => done += n,
                 Outcome::Again => break,
