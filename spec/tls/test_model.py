@@ -142,7 +142,7 @@ async def play(loop, side, version, operations, end, reads_late):
         await program.step(*operation)
     if end not in ("abort", "close at once"):
         await program.step("resume", None)
-        while len(program.received) < len(program.sent):
+        while len(program.received) < len(program.sent) and "connection_lost" not in program.history:
             await turns(1)
     told = len(program.history)
     match end:
