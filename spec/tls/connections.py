@@ -39,6 +39,7 @@ class Peer(Wire):
         super().__init__(sock, context, **options)
         self._engine = threading.RLock()
         self._wire = threading.Lock()
+        self._decrypted = b""
 
     def run(self, operation: Callable[..., Any], *args: Any, hold: bool = False) -> Any:
         """As that of `Wire`, with the engine to itself."""
@@ -100,15 +101,29 @@ class Peer(Wire):
         for start in range(0, len(data), 16 * RECORD):
             self.send(data[start : start + 16 * RECORD])
 
+    def recv(self, size: int = 65536) -> bytes:
+        """As that of `Wire`."""
+        try:
+            return bytes(self.run(self._read, size))
+        except ssl.SSLZeroReturnError:
+            return b""
+
+    def _read(self, size: int) -> bytes:
+        data, self._decrypted = self._decrypted[:size], self._decrypted[size:]
+        return data or self.tls.read(size)
+
     def end(self) -> None:
         """Send close_notify; the other side's is not waited for."""
-        with contextlib.suppress(ssl.SSLWantReadError), self._engine:
-            self.tls.unwrap()
-        self.flush()
+        with self._wire:
+            self.sock.sendall(self.farewell())
 
     def farewell(self) -> bytes:
         """The records of close_notify, not sent."""
         with self._engine:
+            # OpenSSL gives up on a connection where data comes up while it looks for the other side's close_notify.
+            with contextlib.suppress(ssl.SSLError):
+                while data := self.tls.read(262144):
+                    self._decrypted += data
             with contextlib.suppress(ssl.SSLWantReadError):
                 self.tls.unwrap()
             return self.outgoing.read()

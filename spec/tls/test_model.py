@@ -52,17 +52,25 @@ class Program:
         self.sent = bytearray()
         self.paused = False
         self.salt = 0
+        self.lost = loop.create_future()
         self.protocol = self.fresh_protocol(0)
         self.segments = queue.SimpleQueue()
 
     def fresh_protocol(self, size):
         """A Protocol, or a BufferedProtocol with a buffer of `size` bytes."""
         protocol = Buffered(self.loop, size) if size else Recorder(self.loop)
-        for name in ("connection_made", "eof_received", "pause_writing", "resume_writing", "connection_lost"):
+        for name in ("connection_made", "eof_received", "pause_writing", "resume_writing"):
             protocol.hooks[name] = lambda *_, name=name: self.history.append(name)
+        protocol.hooks["connection_lost"] = self.lose
         protocol.hooks["data_received"] = self.deliver
         protocol.hooks["buffer_updated"] = lambda nbytes: self.deliver(bytes(protocol.buffer[:nbytes]))
         return protocol
+
+    def lose(self, reason):
+        """The connection is lost."""
+        self.history.append("connection_lost")
+        if not self.lost.done():
+            self.lost.set_result(reason)
 
     def deliver(self, data):
         """Data came to a protocol."""
@@ -142,7 +150,7 @@ async def play(loop, side, version, operations, end, reads_late):
         await program.step(*operation)
     if end not in ("abort", "close at once"):
         await program.step("resume", None)
-        while len(program.received) < len(program.sent) and "connection_lost" not in program.history:
+        while len(program.received) < len(program.sent) and not program.lost.done():
             await turns(1)
     told = len(program.history)
     match end:
@@ -166,7 +174,7 @@ async def play(loop, side, version, operations, end, reads_late):
         if clean:
             await aside(_quietly, peer.end)
     got, clean = await receiving
-    reason = await program.protocol.lost
+    reason = await program.lost
     await turns()
     await sending
     peer.cut()
