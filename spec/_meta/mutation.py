@@ -47,7 +47,8 @@ class Mutation:
             for mutant, caught in self.caught_by.items()
             for test in (*caught, self.harmless)
         ]
-        options = ["-q", f"--spec-timeout={self.patience}", f"--spec-json={results}"]
+        # The same examples each time: a mutant must not escape by luck.
+        options = ["-q", "--hypothesis-seed=0", f"--spec-timeout={self.patience}", f"--spec-json={results}"]
         command = [sys.executable, "-m", "pytest", *options, *loops, *tests]
         run = subprocess.run(command, cwd=_SPEC.parent, capture_output=True, text=True, timeout=240, check=False)
         assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout + run.stderr

@@ -69,6 +69,7 @@ def test_offset_and_count_say_which_part_is_sent(loop, run, way, offset, count, 
 @given(st.integers(0, 3000), st.integers(0, 3500), st.none() | st.integers(1, 3500))
 @example(0, 0, None)
 @example(0, 5, 10)
+@example(3000, 5, 10)
 def test_any_part_of_any_file_is_the_slice_of_its_content(loop, run, size, offset, count):
     content = pattern(size)
     wanted = content[offset:] if count is None else content[offset : offset + count]
