@@ -50,7 +50,7 @@ class Mutation:
         # The same examples each time: a mutant must not escape by luck.
         options = ["-q", "--hypothesis-seed=0", f"--spec-timeout={self.patience}", f"--spec-json={results}"]
         command = [sys.executable, "-m", "pytest", *options, *loops, *tests]
-        run = subprocess.run(command, cwd=_SPEC.parent, capture_output=True, text=True, timeout=240, check=False)
+        run = subprocess.run(command, cwd=_SPEC.parent, capture_output=True, text=True, timeout=590, check=False)
         assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout + run.stderr
         document = json.loads(results.read_text(encoding="utf-8"))
         return {test["id"].removeprefix("spec/"): test["outcome"] for test in document["tests"]}

@@ -92,7 +92,7 @@ def test_every_mutant_is_listed():
     assert sorted(CAUGHT_BY) == MUTATION.classes()
 
 
-@pytest.mark.timeout(250)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("mutant", "test"), MUTATION.pairs())
 def test_a_mutant_fails_the_test_that_forbids_what_it_does(outcomes, mutant, test):
     assert outcomes[test.format(mutant)] == "failed"
