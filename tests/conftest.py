@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests import support
 
 # It knows the options in pyproject.toml that are the suite's.
 pytest_plugins = ("spec._kit.plugin",)
@@ -16,6 +19,14 @@ pytest_plugins = ("spec._kit.plugin",)
 ROOT = Path(__file__).resolve().parent.parent
 
 RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def loop() -> Iterator[Any]:
+    """A loop that lives through the test."""
+    loop = support.new_loop()
+    yield loop
+    loop.close()
 
 
 @pytest.fixture

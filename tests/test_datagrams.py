@@ -11,7 +11,6 @@ import subprocess
 import sys
 import warnings
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +46,6 @@ class Recorder(asyncio.DatagramProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.append(exc)
-
-
-@pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """A loop that lives through the test."""
-    loop = support.new_loop()
-    yield loop
-    loop.close()
 
 
 def opened(loop: asyncio.AbstractEventLoop, **options: Any) -> Recorder:

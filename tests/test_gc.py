@@ -30,14 +30,6 @@ class Canary:
     knot: Any = None
 
 
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    """A loop that lives through the test."""
-    loop = support.new_loop()
-    yield loop
-    loop.close()
-
-
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
     """What is dropped open warns, as it should; that is no concern here. The collector runs when a test says so."""

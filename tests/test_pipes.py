@@ -12,7 +12,6 @@ import subprocess
 import sys
 import warnings
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,13 +22,6 @@ pytestmark = pytest.mark.timeout(60)
 
 Loop = asyncio.AbstractEventLoop
 WAYS = ["read", "write"]
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = support.new_loop()
-    yield loop
-    loop.close()
 
 
 class Knot(asyncio.Protocol):

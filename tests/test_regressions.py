@@ -10,7 +10,6 @@ import gc
 import socket
 import sys
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,13 +21,6 @@ from tests import support
 pytestmark = pytest.mark.timeout(60)
 
 Loop = asyncio.AbstractEventLoop
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = support.new_loop()
-    yield loop
-    loop.close()
 
 
 def turns(loop: Loop, n: int = 20) -> None:

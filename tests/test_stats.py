@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Self
 
 import pytest
@@ -30,13 +30,6 @@ tokioloop = pytest.importorskip("tokioloop")
 
 Stats = dict[str, Any]
 COUNTS = ("turns", "callbacks", "looks", "parks")
-
-
-@pytest.fixture
-def loop() -> Iterator[Any]:
-    loop = support.new_loop()
-    yield loop
-    loop.close()
 
 
 def endpoints(loop: Any, *kinds: str) -> list[Stats]:

@@ -8,7 +8,6 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,13 +17,6 @@ from tests import support
 pytestmark = pytest.mark.timeout(60)
 
 Loop = asyncio.AbstractEventLoop
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = support.new_loop()
-    yield loop
-    loop.close()
 
 
 async def echo_once(text: bytes) -> bytes:

@@ -10,7 +10,6 @@ import socket
 import ssl
 import warnings
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,14 +21,6 @@ from tests import support
 pytestmark = pytest.mark.timeout(60)
 
 Loop = asyncio.AbstractEventLoop
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    """A loop that lives through the test."""
-    loop = support.new_loop()
-    yield loop
-    loop.close()
 
 
 class Recorder(asyncio.Protocol):

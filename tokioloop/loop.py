@@ -132,8 +132,11 @@ class TokioLoop(
         extra: dict[str, Any] | None = None,
         server: Any = None,
     ) -> asyncio.Transport:
-        private = self._private_socket is not None and self._private_socket() is sock
-        return self._make_stream(sock, protocol, waiter, extra, server, private)
+        return self._make_stream(sock, protocol, waiter, extra, server, self._is_private(sock))
+
+    def _is_private(self, sock: socket.socket) -> bool:
+        """Whether nobody but the loop has the socket."""
+        return self._private_socket is not None and self._private_socket() is sock
 
     @functools.wraps(asyncio.BaseEventLoop.create_datagram_endpoint)
     async def create_datagram_endpoint(  # type: ignore[override]

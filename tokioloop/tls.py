@@ -16,7 +16,6 @@ from ._tokioloop import TlsProtocol, TlsTransport
 
 if TYPE_CHECKING:
     import socket
-    import weakref
     from collections.abc import Callable
 
     from ._tokioloop import LoopCore as _Base
@@ -69,9 +68,9 @@ class TlsMixin(_Base):
     __slots__ = ()
 
     if TYPE_CHECKING:
-        # In a slot of TokioLoop.
-        _private_socket: weakref.ref[socket.socket] | None
         _debug: bool
+
+        def _is_private(self, sock: socket.socket) -> bool: ...
 
         def call_exception_handler(self, context: dict[str, Any]) -> None: ...  # noqa: D102
 
@@ -126,8 +125,7 @@ class TlsMixin(_Base):
         tls = self._make_tls(
             protocol, sslcontext, waiter, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
         )
-        private = private or (self._private_socket is not None and self._private_socket() is rawsock)
-        self._make_stream(rawsock, tls, None, extra, server, private)
+        self._make_stream(rawsock, tls, None, extra, server, private or self._is_private(rawsock))
         return tls._app_transport
 
     async def start_tls(

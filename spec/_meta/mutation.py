@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import pytest
 
@@ -54,3 +55,31 @@ class Mutation:
         assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout + run.stderr
         document = json.loads(results.read_text(encoding="utf-8"))
         return {test["id"].removeprefix("spec/"): test["outcome"] for test in document["tests"]}
+
+
+class MutationTests:
+    """What is tested of each module of mutants: a subclass says in `mutation` which."""
+
+    mutation: ClassVar[Mutation]
+
+    @pytest.fixture(scope="class")
+    def outcomes(self, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+        """Outcomes by test: all mutants meet all their tests in one run."""
+        return self.mutation.outcomes(tmp_path_factory.mktemp("mutants"))
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Make one test of each mutant with each test that it fails."""
+        if "mutant" in metafunc.fixturenames:
+            metafunc.parametrize(("mutant", "test"), self.mutation.pairs())
+
+    def test_every_mutant_is_listed(self) -> None:
+        """No mutant goes untried."""
+        assert sorted(self.mutation.caught_by) == self.mutation.classes()
+
+    @pytest.mark.timeout(600)
+    def test_a_mutant_fails_the_test_that_forbids_what_it_does(
+        self, outcomes: dict[str, str], mutant: str, test: str
+    ) -> None:
+        """It fails that test, and passes the harmless one."""
+        assert outcomes[test.format(mutant)] == "failed"
+        assert outcomes[self.mutation.harmless.format(mutant)] == "passed"

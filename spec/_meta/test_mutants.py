@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from spec._meta import mutants
-from spec._meta.mutation import Mutation
+from spec._meta.mutation import Mutation, MutationTests
 
 CAUGHT_BY = {
     "SpecEarly": ["timers/test_deadlines.py::test_no_timer_is_early[{}-call_at]"],
@@ -22,20 +20,7 @@ CAUGHT_BY = {
 }
 # What none of them breaks: a mutant that fails everything shows nothing.
 HARMLESS = "callbacks/test_tasks.py::test_name_and_context_reach_the_task[{}]"
-MUTATION = Mutation(mutants, CAUGHT_BY, HARMLESS, patience=2)
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory) -> dict[str, str]:
-    return MUTATION.outcomes(tmp_path_factory.mktemp("mutants"))
-
-
-def test_every_mutant_is_listed():
-    assert sorted(CAUGHT_BY) == MUTATION.classes()
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(("mutant", "test"), MUTATION.pairs())
-def test_a_mutant_fails_the_test_that_forbids_what_it_does(outcomes, mutant, test):
-    assert outcomes[test.format(mutant)] == "failed"
-    assert outcomes[HARMLESS.format(mutant)] == "passed"
+class TestMutants(MutationTests):
+    mutation = Mutation(mutants, CAUGHT_BY, HARMLESS, patience=2)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from spec._meta import tls_mutants
-from spec._meta.mutation import Mutation
+from spec._meta.mutation import Mutation, MutationTests
 
 HANDSHAKE = "tls/test_handshake.py::test_"
 FAILURES = "tls/test_failures.py::test_"
@@ -80,20 +78,7 @@ CAUGHT_BY = {
 }
 # What none of them breaks: a mutant that fails everything shows nothing.
 HARMLESS = HANDSHAKE + "a_server_shakes_hands_by_the_version_that_the_client_speaks[{}-TLSv1.3]"
-MUTATION = Mutation(tls_mutants, CAUGHT_BY, HARMLESS, patience=3)
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory) -> dict[str, str]:
-    return MUTATION.outcomes(tmp_path_factory.mktemp("mutants"))
-
-
-def test_every_mutant_is_listed():
-    assert sorted(CAUGHT_BY) == MUTATION.classes()
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(("mutant", "test"), MUTATION.pairs())
-def test_a_mutant_fails_the_test_that_forbids_what_it_does(outcomes, mutant, test):
-    assert outcomes[test.format(mutant)] == "failed"
-    assert outcomes[HARMLESS.format(mutant)] == "passed"
+class TestMutants(MutationTests):
+    mutation = Mutation(tls_mutants, CAUGHT_BY, HARMLESS, patience=3)

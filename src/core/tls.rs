@@ -348,15 +348,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
             Phase::Wrapped | Phase::Flushing => unread.saturating_sub(RECORD_MAX),
             Phase::Unwrapped | Phase::Handshake | Phase::Shutdown => 0,
         };
-        if self.lost {
-            Told::Nothing
-        } else if self.read_flow.handle_grown(unread) {
-            Told::Pause
-        } else if self.read_flow.handle_shrunk(unread) {
-            Told::Resume
-        } else {
-            Told::Nothing
-        }
+        if self.lost { Told::Nothing } else { Told::by(&mut self.read_flow, unread) }
     }
 
     /// The protocol's buffer is full: [`Tls::handle_resumed`] is to be called in the next turn, so that others get theirs
@@ -376,7 +368,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
         if matches!(self.phase, Phase::Wrapped | Phase::Flushing) { self.tell_eof() } else { Step::NONE }
     }
 
-    /// A write of the engine begins; false while one is under way.
+    /// A write of the queue begins; false while one is under way.
     #[must_use]
     pub fn begin_write(&mut self) -> bool {
         !std::mem::replace(&mut self.writing, true)
@@ -428,10 +420,13 @@ impl<C: AsRef<[u8]>> Tls<C> {
 
     // ---- the user wants
 
-    /// A write is about to be made.
+    /// A write is about to be made; one that is to be encrypted at once has begun, until [`Tls::end_write`].
     pub fn admit(&mut self) -> Admit {
         match self.phase {
-            Phase::Wrapped if self.backlog.is_empty() && !self.writing => Admit::Encrypt,
+            Phase::Wrapped if self.backlog.is_empty() && !self.writing => {
+                self.writing = true;
+                Admit::Encrypt
+            }
             Phase::Wrapped | Phase::Handshake => Admit::Queue,
             Phase::Unwrapped if !self.closed && !self.lost => Admit::Queue,
             Phase::Unwrapped | Phase::Flushing | Phase::Shutdown => {
@@ -467,15 +462,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
     /// What is buffered may call for a pause of the user's protocol, or the end of one.
     pub fn poll_buffered(&mut self) -> Told {
         let size = self.buffered() + self.below;
-        if self.lost || self.app == App::Init {
-            Told::Nothing
-        } else if self.flow.handle_grown(size) {
-            Told::Pause
-        } else if self.flow.handle_shrunk(size) {
-            Told::Resume
-        } else {
-            Told::Nothing
-        }
+        if self.lost || self.app == App::Init { Told::Nothing } else { Told::by(&mut self.flow, size) }
     }
 
     /// Closes the connection: drops what has arrived, then sends `close_notify`. In the handshake: aborts.

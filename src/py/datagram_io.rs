@@ -28,6 +28,7 @@ use super::slots::Endpoint;
 use super::stats::{Counters, Kind};
 use super::stream::{address_or_none, transport_socket};
 use super::tables::{Entry, Life};
+use super::waiter::settle;
 use crate::core::datagram::{BATCH, Datagram, Policy, Step};
 use crate::core::fault::Fault;
 use crate::io::datagram::Family;
@@ -208,10 +209,7 @@ impl DatagramTransport {
         let step = this.state.with(py, |state| state.machine.handle_open());
         Self::run_step(slf, step)?;
         if let Some(waiter) = waiter {
-            let waiter = waiter.bind(py);
-            if !waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
-                waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
-            }
+            settle(waiter.bind(py), None)?;
         }
         result
     }

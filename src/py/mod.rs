@@ -60,6 +60,8 @@ mod tls_io;
 #[deny(unsafe_code)]
 mod tls_lower;
 #[deny(unsafe_code)]
+mod waiter;
+#[deny(unsafe_code)]
 mod watch;
 
 use pyo3::prelude::*;

@@ -20,6 +20,7 @@ use super::slots::Endpoint;
 use super::stream::StreamTransport;
 use super::tables::{Entry, Io, Life};
 use super::threadsafe::ThreadSafeHandle;
+use super::waiter::settle;
 use super::watch::Party;
 use crate::core::interest::{Dir, Keep};
 use crate::core::time::Time;
@@ -191,10 +192,7 @@ fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
     Party::end_stale(stale, py)?;
     for party in woken {
         if let Party::Waiter(future) = party {
-            let future = future.bind(py);
-            if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
-                future.call_method1(intern!(py, "set_result"), (py.None(),))?;
-            }
+            settle(future.bind(py), None)?;
         }
     }
     match error {

@@ -19,6 +19,7 @@ use super::slots::Endpoint;
 use super::stream::{State, StreamTransport};
 use super::tables::Entry;
 use super::tls::TlsTransport;
+use super::waiter::settle;
 use crate::core::fault::Fault;
 use crate::core::stream::Step;
 use crate::io::endpoint::{self, Kind};
@@ -116,10 +117,7 @@ impl StreamTransport {
         let step = this.state.with(py, |state| state.machine.handle_open());
         result = result.and(Self::run_step(slf, step));
         if let Some(waiter) = waiter {
-            let waiter = waiter.bind(py);
-            if !waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
-                waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
-            }
+            settle(waiter.bind(py), None)?;
         }
         result
     }
@@ -364,12 +362,10 @@ impl StreamTransport {
         drop((endpoint, rest));
         let mut result = sock.map_or(Ok(()), |sock| sock.bind(py).call_method0(intern!(py, "close")).map(drop));
         for (waiter, error) in [(waiter, None), (drain_waiter, error)] {
-            let Some(waiter) = waiter.as_ref().map(|waiter| waiter.bind(py)) else { continue };
-            if !waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
-                let closed = || pyo3::exceptions::PyConnectionError::new_err("Connection is closed by peer");
-                let error = error.map_or_else(closed, |error| error.clone_ref(py));
-                waiter.call_method1(intern!(py, "set_exception"), (error.value(py),))?;
-            }
+            let Some(waiter) = waiter else { continue };
+            let closed = || pyo3::exceptions::PyConnectionError::new_err("Connection is closed by peer");
+            let error = error.map_or_else(closed, |error| error.clone_ref(py));
+            settle(waiter.bind(py), Some(&error))?;
         }
         if let Some(server) = server {
             let owner = this.owner.bind(py);
@@ -442,10 +438,9 @@ impl StreamTransport {
         let told = if step.has(Step::EOF) { Self::deliver_eof(slf) } else { Ok(()) };
         if step.has(Step::DRAINED)
             && let Some(waiter) = this.state.with(py, |state| state.drain_waiter.take())
-            // Cancelled, its task has not run yet.
-            && !waiter.bind(py).call_method0(intern!(py, "done"))?.is_truthy()?
         {
-            waiter.bind(py).call_method1(intern!(py, "set_result"), (py.None(),))?;
+            // Cancelled, its task has not run yet.
+            settle(waiter.bind(py), None)?;
         }
         let shutdown = if step.has(Step::SHUTDOWN) {
             this.live_fd(py).and_then(endpoint::shutdown_write).map_err(|error| io_error(py, &error))

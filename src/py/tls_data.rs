@@ -258,9 +258,6 @@ impl TlsTransport {
         let (py, this) = (slf.py(), slf.get());
         match this.state.with(py, |state| state.machine.admit()) {
             Admit::Encrypt => {
-                if !this.state.with(py, |state| state.machine.begin_write()) {
-                    return Self::queue(slf, data);
-                }
                 let (done, error) = Self::encrypt_at_once(slf, &data);
                 let lives = error.as_ref().is_none_or(|error| passes_through(py, error));
                 if done < data.as_bytes().len() && lives {

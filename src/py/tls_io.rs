@@ -20,6 +20,7 @@ use super::protocol::Protocol;
 use super::tls::TlsTransport;
 use super::tls_engine::ssl_class;
 use super::tls_lower::Lower;
+use super::waiter::settle;
 use crate::core::tls::{Outcome, Phase, RecordEngine, Step};
 use crate::log_debug;
 
@@ -151,15 +152,7 @@ impl TlsTransport {
 
     /// Tells who waits for the handshake.
     fn wake(py: Python<'_>, waiter: Option<&Py<PyAny>>, error: Option<&PyErr>) -> PyResult<()> {
-        let Some(waiter) = waiter.map(|waiter| waiter.bind(py)) else { return Ok(()) };
-        if waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
-            return Ok(());
-        }
-        match error {
-            Some(error) => waiter.call_method1(intern!(py, "set_exception"), (error.value(py),)),
-            None => waiter.call_method1(intern!(py, "set_result"), (py.None(),)),
-        }
-        .map(drop)
+        waiter.map_or(Ok(()), |waiter| settle(waiter.bind(py), error))
     }
 
     // ---- the end

@@ -1,5 +1,7 @@
 //! What the TLS machine answers.
 
+use crate::core::flow::Flow;
+
 /// What the caller has to do, in the order of the bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
@@ -48,6 +50,19 @@ pub enum Told {
     Nothing,
     Pause,
     Resume,
+}
+
+impl Told {
+    /// What a buffer of this size calls for.
+    pub(super) fn by(flow: &mut Flow, size: usize) -> Self {
+        if flow.handle_grown(size) {
+            Self::Pause
+        } else if flow.handle_shrunk(size) {
+            Self::Resume
+        } else {
+            Self::Nothing
+        }
+    }
 }
 
 /// What becomes of a write.

@@ -317,9 +317,6 @@ impl Sim {
         self.note_admitted(at, data.len(), admitted);
         match admitted {
             Admit::Encrypt => {
-                if !self.tls(at).begin_write() {
-                    return self.queue(at, data);
-                }
                 let (done, error) = self.write_all(at, data);
                 if done < data.len() && error.is_none() {
                     let step = self.tls(at).enqueue_rest(data.to_vec(), done);
