@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import socket
 import warnings
 import weakref
@@ -336,6 +337,43 @@ def test_the_last_reference_to_an_idle_lost_transport_closes_its_socket(loop: Lo
         assert peer.recv(1) == b"", "the other side sees the end"
 
 
+class Failing(asyncio.Protocol):
+    """Holds its transport, and fails; its exception's traceback holds it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        asyncio.get_running_loop().stop()
+        raise ValueError("of data_received()")
+
+
+def test_a_run_that_ends_in_a_failing_callback_leaves_no_descriptor() -> None:
+    def stop_while_data_is_received() -> None:
+        with support.running() as loop:
+            loop.set_exception_handler(lambda _loop, _context: None)
+            ours, theirs = peers.pair()
+            with theirs:
+                loop.run_until_complete(loop.create_connection(Failing, sock=ours))
+                theirs.sendall(b"x")
+                loop.run_forever()
+
+    before = support.fds()
+    for _ in range(20):
+        stop_while_data_is_received()
+    gc.collect()
+    assert support.fds() == before
+
+
+def test_a_transport_shows_the_collector_the_exception_that_ends_it(loop: Loop) -> None:
+    protocol, peer = loop.run_until_complete(connected())
+    with peer:
+        error = ValueError("told when the connection is lost")
+        protocol.transport._force_close(error)  # type: ignore[attr-defined]
+        assert reaches(protocol.transport, error) or not support.OURS, "stock keeps it with a scheduled call"
+        run_once(loop)
+
+
 @pytest.mark.parametrize("state", ["closed", "open, its loop closed", "open, its loop dropped"])
 def test_a_server_tied_to_its_factory_is_collected(state: str) -> None:
     loop = support.new_loop()
@@ -462,3 +500,42 @@ def test_a_cancelled_accept_or_connect_is_collected(loop: Loop, name: str) -> No
         del main
         run_once(loop)
         assert died(dead)
+
+
+# ---- all of them, by their sources
+
+SOURCES = support.PROJECT / "src" / "py"
+STRUCT = re.compile(
+    r"(?P<attributes>(?:#\[[^\n]*\n)*)(?:pub )?(?:struct|enum) (?P<name>\w+)[^{(;\n]* \{\n(?P<body>.*?)\n\}",
+    re.DOTALL,
+)
+TRAVERSAL = re.compile(r"^( *)(?:pub )?fn (?:__)?traverse(?:__)?\(.*?\n\1\}\n", re.DOTALL | re.MULTILINE)
+#: Beside `bytes`, a lock: it refers to nothing.
+HOLD_NOTHING = {("threadsafe", "Run")}
+FIELD = re.compile(r"^    (?:pub )?(\w+)(?:: |\()(.*?)\)?,$", re.MULTILINE)
+
+
+def test_every_object_that_a_class_of_ours_keeps_is_shown_to_the_collector() -> None:
+    """By its sources: each field that may hold an object, in a class or below one, is named in a traversal."""
+    sources = {path.stem: re.sub(r" *//[^\n]*", "", path.read_text()) for path in SOURCES.glob("*.rs")}
+    structs = {(file, found["name"]): found for file, text in sources.items() for found in STRUCT.finditer(text)}
+    queue = [key for key, found in structs.items() if "#[pyclass" in found["attributes"]]
+    assert {"LoopCore", "StreamTransport", "Handle", "SockOperation"} <= {name for _, name in queue}
+    traversed = "".join(found[0] for text in sources.values() for found in TRAVERSAL.finditer(text))
+    seen, missing = set(queue), []
+    while queue:
+        file, name = queue.pop()
+        for field, kind in FIELD.findall(structs[file, name]["body"]):
+            assert "PyErr" not in kind, f"{file} {name}.{field}: the collector cannot be shown a PyErr"
+            if (
+                "Py<" in kind.replace("Py<PyBytes>", "")
+                and (file, name) not in HOLD_NOTHING
+                and not re.search(rf"\b{field}\b", traversed)
+            ):
+                missing.append(f"{file} {name}.{field}: {kind}")
+            for other in re.findall(r"\w+", re.sub(r"Py<\w+>", "", kind)):
+                here = (file, other) in structs
+                below = [key for key in structs if key[1] == other and (key[0] == file or not here)]
+                queue += [key for key in below if key not in seen]
+                seen |= set(below)
+    assert not missing, "\n".join(missing)

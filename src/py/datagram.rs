@@ -7,7 +7,7 @@ use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBaseException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
@@ -79,7 +79,7 @@ pub struct State {
     /// The context of every callback of the protocol.
     pub context: Option<Py<PyAny>>,
     /// The exception for `connection_lost`.
-    pub error: Option<PyErr>,
+    pub error: Option<Py<PyBaseException>>,
     pub peers: Peers,
     /// What a batch brings, from a sender who is new on: on its way to the machine.
     pub arrivals: Vec<Arrival>,
@@ -416,6 +416,9 @@ impl DatagramTransport {
         let Some(state) = self.state.traversed() else { return Ok(()) };
         let objects = [&state.sock, &state.fileno, &state.protocol, &state.address, &state.waiter, &state.context];
         objects.into_iter().flatten().try_for_each(|object| visit.call(object))?;
+        if let Some(error) = &state.error {
+            visit.call(error)?;
+        }
         if let Some(extra) = &state.extra {
             visit.call(extra)?;
         }
@@ -428,7 +431,7 @@ impl DatagramTransport {
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        self.abandon(py);
+        ffi::finalize(py, || self.abandon(py));
         let rest = self.state.with(py, |state| {
             // Without its machine's contents nothing refers to user objects any more.
             let step = state.machine.fail(Fault::Closed);
@@ -442,6 +445,6 @@ impl DatagramTransport {
 impl Drop for DatagramTransport {
     fn drop(&mut self) {
         // Without an interpreter there is nobody to warn, and the socket goes with the process.
-        let _finalizing = Python::try_attach(|py| self.abandon(py));
+        let _finalizing = Python::try_attach(|py| ffi::finalize(py, || self.abandon(py)));
     }
 }

@@ -403,7 +403,9 @@ impl DatagramTransport {
     pub fn handle_lost(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let fault = this.state.with(py, |state| state.machine.fault());
-        let error = this.state.with(py, |state| state.error.take()).or_else(|| fault_error(py, fault));
+        let kept = this.state.with(py, |state| state.error.take());
+        let error = kept.map(|kept| PyErr::from_value(kept.into_bound(py).into_any()));
+        let error = error.or_else(|| fault_error(py, fault));
         log_debug!("lost fd={} {}", this.fd, error.as_ref().map_or_else(String::new, ToString::to_string));
         let arg = match &error {
             Some(error) => error.value(py).clone().into_any(),
@@ -531,6 +533,7 @@ impl DatagramTransport {
 
     /// Closes at once; `connection_lost` gets the exception.
     fn fail_with(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        let error = error.into_value(slf.py());
         // Lost before: the exception is dropped outside the borrow, as it may hold anything.
         let (step, _unwanted) = slf.get().state.with(slf.py(), |state| {
             let step = state.machine.fail(Fault::User);
@@ -544,7 +547,7 @@ impl DatagramTransport {
     /// # Errors
     /// Only what passes through.
     pub fn panicked(slf: &Bound<'_, Self>, payload: &(dyn Any + Send)) -> PyResult<()> {
-        let error = super::run::panic_error(payload);
+        let error = super::errors::panic_error(payload);
         slf.get().report(slf, super::errors::PANIC, &error)?;
         Self::fail_with(slf, error)
     }
@@ -560,14 +563,15 @@ impl DatagramTransport {
     }
 
     /// The transport goes with its socket open: says so, as asyncio does, and closes it.
-    pub fn abandon(&self, py: Python<'_>) {
+    ///
+    /// # Errors
+    /// As [`close_unclosed`].
+    pub fn abandon(&self, py: Python<'_>) -> PyResult<()> {
         self.orphan(py);
         let (sock, rest) = self
             .state
             .with(py, |state| (state.sock.take(), (state.fileno.take(), state.protocol.take(), state.context.take())));
         drop(rest);
-        let Some(sock) = sock else { return };
-        let message = format!("unclosed transport <DatagramTransport fd={}>", self.fd);
-        close_unclosed(sock.bind(py), message);
+        sock.map_or(Ok(()), |sock| close_unclosed(sock.bind(py), &format!("DatagramTransport fd={}", self.fd)))
     }
 }

@@ -1,5 +1,6 @@
 //! Exceptions: of the operating system, of user code, of bugs.
 
+use std::any::Any;
 use std::ffi::CString;
 use std::io;
 
@@ -42,31 +43,47 @@ pub fn fault_error(py: Python<'_>, fault: Fault) -> Option<PyErr> {
 /// What a caught panic is called.
 pub const PANIC: &str = "internal error in tokioloop (a panic was caught)";
 
+/// The exception for a caught panic.
+pub fn panic_error(payload: &(dyn Any + Send)) -> PyErr {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+    PyRuntimeError::new_err(format!("{PANIC}: {text}"))
+}
+
 /// `SystemExit` and `KeyboardInterrupt` pass through the loop; everything else is handled.
 pub fn passes_through(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<KeyboardInterrupt>(py) || error.is_instance_of::<SystemExit>(py)
 }
 
-/// A transport goes with its socket or pipe open: warns of it, as asyncio does, and closes it.
+/// A transport goes unclosed: warns of it, as asyncio does.
+///
+/// # Errors
+/// The warning, where a filter makes it an exception.
+pub fn warn_unclosed(py: Python<'_>, what: &str) -> PyResult<()> {
+    let message = CString::new(format!("unclosed transport <{what}>"))?;
+    PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &message, 1)
+}
+
+/// A transport goes with its socket or pipe open: warns of it, and closes it whatever becomes of the warning.
 ///
 /// This may happen while the interpreter ends, when nothing can be imported any more.
-pub fn close_unclosed(sock: &Bound<'_, PyAny>, message: String) {
+///
+/// # Errors
+/// The warning's, or what closing raises.
+pub fn close_unclosed(sock: &Bound<'_, PyAny>, what: &str) -> PyResult<()> {
     let py = sock.py();
-    let closed = CString::new(message)
-        .map_err(PyErr::from)
-        .and_then(|message| PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &message, 1))
-        .and_then(|()| {
-            // The collector may have emptied the socket object: its base class needs none of what is gone.
-            let class = socket_class(py)?;
-            if sock.is_instance(class)? {
-                class.call_method1(intern!(py, "close"), (sock,))
-            } else {
-                sock.call_method0(intern!(py, "close"))
-            }
-        });
+    let warned = warn_unclosed(py, what);
+    // The collector may have emptied the socket object: its base class needs none of what is gone.
+    let class = socket_class(py)?;
+    let closed = if sock.is_instance(class)? {
+        class.call_method1(intern!(py, "close"), (sock,))
+    } else {
+        sock.call_method0(intern!(py, "close"))
+    };
     if let Err(error) = closed {
         error.write_unraisable(py, Some(sock));
     }
+    warned
 }
 
 /// `_socket.socket`. The module asks for it once while it is imported, so that it is there to the end.

@@ -513,6 +513,9 @@ impl LoopCore {
         if let Some(corked) = self.corked.traversed() {
             corked.iter().try_for_each(|endpoint| endpoint.traverse(&visit))?;
         }
+        if let Some(pool) = self.pool.traversed() {
+            pool.iter().try_for_each(|handle| visit.call(handle))?;
+        }
         if let Some(kwargs) = self.future_kwargs.traversed().as_deref().and_then(Option::as_ref) {
             visit.call(kwargs)?;
         }

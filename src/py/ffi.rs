@@ -74,6 +74,36 @@ pub fn in_context<R>(py: Python<'_>, context: &Py<PyAny>, f: impl FnOnce() -> Py
     result
 }
 
+/// Runs the end of an object, which may be user code's, and keeps an exception that is on its way through this thread.
+///
+/// `tp_dealloc` runs wherever the last reference goes, so also while CPython unwinds: code that Python runs then must not
+/// meet the exception, and must leave it as it was (`Objects/typeobject.c`, `slot_tp_finalize`, keeps it likewise). Nobody
+/// is there to be told what `f` raises, so it goes to `sys.unraisablehook`.
+pub fn finalize(py: Python<'_>, f: impl FnOnce() -> PyResult<()>) {
+    struct Pending([*mut ffi::PyObject; 3]);
+    impl Drop for Pending {
+        fn drop(&mut self) {
+            let [class, value, trace] = self.0;
+            #[allow(deprecated)] // its successor came with CPython 3.12
+            // SAFETY: what was fetched below, owned, goes back once; the thread has the GIL, as `finalize` has its token.
+            unsafe {
+                ffi::PyErr_Restore(class, value, trace);
+            }
+        }
+    }
+    let mut pending = Pending([std::ptr::null_mut(); 3]);
+    let [class, value, trace] = &mut pending.0;
+    #[allow(deprecated)] // its successor came with CPython 3.12
+    // SAFETY: three live places, filled with owned references or nulls. `PyErr::take` would panic on a panic's exception.
+    unsafe {
+        ffi::PyErr_Fetch(class, value, trace);
+    }
+    let result = catch_unwind(AssertUnwindSafe(f));
+    if let Err(error) = result.unwrap_or_else(|payload| Err(super::errors::panic_error(payload.as_ref()))) {
+        error.write_unraisable(py, None);
+    }
+}
+
 /// A `bytes` copy of a bytes-like object, contiguous or not.
 ///
 /// # Errors

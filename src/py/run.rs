@@ -12,7 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::datagram::DatagramTransport;
-use super::errors::{PANIC, io_error, passes_through, report};
+use super::errors::{PANIC, io_error, panic_error, passes_through, report};
 use super::event_loop::{LoopCore, now};
 use super::ffi::unless_ended;
 use super::handle::{Body, Call, Handle};
@@ -258,13 +258,6 @@ fn run_entry(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
             panicked(slf, stream.as_ref().map(|stream| stream.bind(py)), payload.as_ref())
         }
     }
-}
-
-/// The exception for a caught panic.
-pub fn panic_error(payload: &(dyn Any + Send)) -> PyErr {
-    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
-    PyRuntimeError::new_err(format!("{PANIC}: {text}"))
 }
 
 /// Reports a caught panic and closes the connection it happened on.

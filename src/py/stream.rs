@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -45,7 +45,7 @@ pub struct State {
     /// The context of every callback of the protocol.
     pub context: Option<Py<PyAny>>,
     /// The exception for `connection_lost`.
-    pub error: Option<PyErr>,
+    pub error: Option<Py<PyBaseException>>,
     /// A read waits in the ready queue.
     pub read_queued: bool,
     pub failpoint: bool,
@@ -488,6 +488,9 @@ impl StreamTransport {
         let Some(state) = self.state.traversed() else { return Ok(()) };
         let objects = [&state.sock, &state.fileno, &state.server, &state.waiter, &state.drain_waiter, &state.context];
         objects.into_iter().flatten().try_for_each(|object| visit.call(object))?;
+        if let Some(error) = &state.error {
+            visit.call(error)?;
+        }
         if let Some(protocol) = &state.protocol {
             protocol.traverse(&visit)?;
         }
@@ -498,7 +501,7 @@ impl StreamTransport {
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        self.abandon(py);
+        ffi::finalize(py, || self.abandon(py));
         let rest = self
             .state
             .with(py, |state| (state.extra.take(), state.waiter.take(), state.drain_waiter.take(), state.error.take()));
@@ -509,6 +512,6 @@ impl StreamTransport {
 impl Drop for StreamTransport {
     fn drop(&mut self) {
         // Without an interpreter there is nobody to warn, and the socket goes with the process.
-        let _finalizing = Python::try_attach(|py| self.abandon(py));
+        let _finalizing = Python::try_attach(|py| ffi::finalize(py, || self.abandon(py)));
     }
 }

@@ -327,7 +327,9 @@ impl StreamTransport {
     pub fn handle_lost(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let fault = this.state.with(py, |state| state.machine.fault());
-        let error = this.state.with(py, |state| state.error.take()).or_else(|| fault_error(py, fault));
+        let kept = this.state.with(py, |state| state.error.take());
+        let error = kept.map(|kept| PyErr::from_value(kept.into_bound(py).into_any()));
+        let error = error.or_else(|| fault_error(py, fault));
         log_debug!("lost fd={} {}", this.fd, error.as_ref().map_or_else(String::new, ToString::to_string));
         let mut result = Ok(());
         if let Some(Callee { protocol, context }) = this.callee(py) {
@@ -554,6 +556,7 @@ impl StreamTransport {
     /// Only what passes through.
     pub fn fail_with(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
+        let error = error.into_value(py);
         // Lost before: the exception is dropped outside the borrow, as it may hold anything.
         let (step, _unwanted) = this.state.with(py, |state| {
             let step = state.machine.fail(Fault::User);
@@ -573,15 +576,16 @@ impl StreamTransport {
     }
 
     /// The transport goes with its socket open: says so, as asyncio does, and closes it.
-    pub fn abandon(&self, py: Python<'_>) {
+    ///
+    /// # Errors
+    /// As [`close_unclosed`].
+    pub fn abandon(&self, py: Python<'_>) -> PyResult<()> {
         let ours = self.owns_fd(py);
         let (sock, rest) = self.state.with(py, |state| {
             state.release(ours);
             (state.sock.take(), (state.fileno.take(), state.protocol.take(), state.context.take(), state.server.take()))
         });
         drop(rest);
-        let Some(sock) = sock else { return };
-        let message = format!("unclosed transport <{} fd={}>", self.name(py), self.fd);
-        close_unclosed(sock.bind(py), message);
+        sock.map_or(Ok(()), |sock| close_unclosed(sock.bind(py), &format!("{} fd={}", self.name(py), self.fd)))
     }
 }

@@ -6,7 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::{PyNotImplementedError, PyResourceWarning, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBaseException, PyNotImplementedError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyType};
@@ -14,7 +14,9 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
 use super::chunk::{self, Chunk};
+use super::errors::warn_unclosed;
 use super::event_loop::LoopCore;
+use super::ffi;
 use super::protocol::Protocol;
 use super::tls_engine::Engine;
 use super::tls_lower::{Lower, has_it};
@@ -36,7 +38,7 @@ pub struct State {
     pub timer: Option<Py<PyAny>>,
     pub extra: Option<Py<PyDict>>,
     /// What `connection_lost` gets.
-    pub error: Option<PyErr>,
+    pub error: Option<Py<PyBaseException>>,
 }
 
 /// How long each closing part of a connection may take, seconds; as the user gave them.
@@ -373,6 +375,8 @@ impl TlsTransport {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.owner)?;
         self.engine.traverse(&visit)?;
+        visit.call(&self.timeouts.handshake)?;
+        visit.call(&self.timeouts.shutdown)?;
         let Some(state) = self.state.traversed() else { return Ok(()) };
         [&state.waiter, &state.timer].into_iter().flatten().try_for_each(|object| visit.call(object))?;
         match &state.lower {
@@ -389,11 +393,14 @@ impl TlsTransport {
         if let Some(extra) = &state.extra {
             visit.call(extra)?;
         }
+        if let Some(error) = &state.error {
+            visit.call(error)?;
+        }
         Ok(())
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        self.abandon(py);
+        ffi::finalize(py, || self.abandon(py));
         let rest = self.state.with(py, |state| {
             let told = (state.waiter.take(), state.timer.take(), state.error.take());
             (told, state.lower.take(), state.protocol.take(), state.below.take(), state.extra.take())
@@ -404,23 +411,24 @@ impl TlsTransport {
 
 impl TlsTransport {
     /// The transport goes and was not closed: says so, as asyncio does. The stream below closes itself.
-    fn abandon(&self, py: Python<'_>) {
+    ///
+    /// # Errors
+    /// The warning, where a filter makes it an exception.
+    fn abandon(&self, py: Python<'_>) -> PyResult<()> {
         let unclosed = self.state.with(py, |state| !state.machine.is_closed() && state.lower.is_some());
-        if unclosed {
-            // Nothing is carried out any more: only the mark of the end is wanted.
-            let _step = self.state.with(py, |state| state.machine.handle_lost());
-            let warned = PyErr::warn(py, &py.get_type::<PyResourceWarning>(), c"unclosed transport <TlsTransport>", 1);
-            if let Err(error) = warned {
-                error.write_unraisable(py, None);
-            }
+        if !unclosed {
+            return Ok(());
         }
+        // Nothing is carried out any more: only the mark of the end is wanted.
+        let _step = self.state.with(py, |state| state.machine.handle_lost());
+        warn_unclosed(py, "TlsTransport")
     }
 }
 
 impl Drop for TlsTransport {
     fn drop(&mut self) {
         // Without an interpreter there is nobody to warn.
-        let _finalizing = Python::try_attach(|py| self.abandon(py));
+        let _finalizing = Python::try_attach(|py| ffi::finalize(py, || self.abandon(py)));
     }
 }
 

@@ -69,7 +69,7 @@ impl TlsTransport {
 
     pub fn handle_lost(slf: &Bound<'_, Self>, exc: &Bound<'_, PyAny>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
-        let error = (!exc.is_none()).then(|| PyErr::from_value(exc.clone()));
+        let error = (!exc.is_none()).then(|| PyErr::from_value(exc.clone()).into_value(py));
         let (step, old) =
             this.state.with(py, |state| (state.machine.handle_lost(), std::mem::replace(&mut state.error, error)));
         drop(old);
@@ -78,6 +78,7 @@ impl TlsTransport {
             (state.waiter.take(), state.error.take(), (state.lower.take(), state.protocol.take(), state.below.take()))
         });
         drop(rest);
+        let error = error.map(|error| PyErr::from_value(error.into_bound(py).into_any()));
         result.and(Self::wake(py, waiter.as_ref(), error.as_ref()))
     }
 
@@ -227,7 +228,7 @@ impl TlsTransport {
     /// # Errors
     /// Only what passes through.
     pub fn panicked(slf: &Bound<'_, Self>, payload: &(dyn Any + Send)) -> PyResult<()> {
-        let error = super::run::panic_error(payload);
+        let error = super::errors::panic_error(payload);
         let result = Self::report(slf, super::errors::PANIC, &error);
         result.and(Self::abort_lower(slf, Some(error)))
     }
@@ -307,8 +308,7 @@ impl TlsTransport {
             && let Some(protocol) = this.protocol_ref(py)
         {
             let lost = protocol.object.bind(py).getattr(intern!(py, "connection_lost"))?;
-            let error = this.state.with(py, |state| state.error.as_ref().map(|error| error.clone_ref(py)));
-            let exc = error.map(|error| error.into_value(py));
+            let exc = this.state.with(py, |state| state.error.as_ref().map(|error| error.clone_ref(py)));
             this.owner.bind(py).call_method1(intern!(py, "call_soon"), (lost, exc))?;
         }
         told
