@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 monotonic_resolution: float = time.get_clock_info("monotonic").resolution
 """Resolution of `time.monotonic()`, in seconds, as the platform states it."""
+
+
+async def turns_until(happened: Callable[[], object], most: int = 50) -> int:
+    """Give up the turn by `asyncio.sleep(0)` until `happened()` is true: how many turns that took, `most` at most."""
+    for turns in range(most):
+        if happened():
+            return turns
+        await asyncio.sleep(0)
+    return most
 
 
 class Recorder:

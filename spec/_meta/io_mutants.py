@@ -21,6 +21,26 @@ class SpecEdge(asyncio.SelectorEventLoop):
         super().__init__(_EdgeSelector())
 
 
+class _LateSelector(selectors.DefaultSelector):
+    """Leaves out looks that would not wait, up to 15 in a row."""
+
+    skipped = 0
+
+    def select(self, timeout=None):
+        if timeout == 0 and self.skipped < 15:
+            self.skipped += 1
+            return []
+        self.skipped = 0
+        return super().select(timeout)
+
+
+class SpecLate(asyncio.SelectorEventLoop):
+    """Looks at I/O in every sixteenth turn only while callbacks are ready."""
+
+    def __init__(self):
+        super().__init__(_LateSelector())
+
+
 class SpecEager(asyncio.SelectorEventLoop):
     """Calls a reader when it is added, ready or not."""
 

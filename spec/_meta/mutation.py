@@ -63,9 +63,10 @@ class MutationTests:
     mutation: ClassVar[Mutation]
 
     @pytest.fixture(scope="class")
-    def outcomes(self, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    @classmethod
+    def outcomes(cls, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         """Outcomes by test: all mutants meet all their tests in one run."""
-        return self.mutation.outcomes(tmp_path_factory.mktemp("mutants"))
+        return cls.mutation.outcomes(tmp_path_factory.mktemp("mutants"))
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Make one test of each mutant with each test that it fails."""

@@ -10,7 +10,7 @@ use tokioloop::core::ready::Ready;
 use tokioloop::core::sim::Decode;
 use tokioloop::core::sim::turn::{Event, Op, When, Work, run};
 use tokioloop::core::time::Time;
-use tokioloop::core::turn::{LOOK_SECS, LOOK_TICKS, Turn, Wait};
+use tokioloop::core::turn::{Wait, plan};
 
 fn config() -> ProptestConfig {
     let persistence = FileFailurePersistence::WithSource("regressions");
@@ -67,47 +67,19 @@ proptest! {
     }
 
     #[test]
-    fn a_chain_of_callbacks_is_interrupted_by_a_look_within_sixteen_turns_and_fifty_microseconds(
-        durations in vec(0_u32..20_000, 1..400),
-    ) {
-        let mut turn = Turn::new();
-        let (mut now, mut looked, mut ticks) = (1e6, f64::NEG_INFINITY, LOOK_TICKS);
-        for nanos in durations {
-            match turn.plan(true, false, false, None, Time::from_secs(now)) {
-                Wait::Skip => {
-                    ticks += 1;
-                    prop_assert!(ticks <= LOOK_TICKS && now - looked < LOOK_SECS);
-                }
-                Wait::Poll => {
-                    prop_assert!(ticks == LOOK_TICKS || now - looked >= LOOK_SECS, "a look that was not due");
-                    turn.looked(Time::from_secs(now));
-                    (looked, ticks) = (now, 1);
-                }
-                Wait::Park(_) => prop_assert!(false, "parked with callbacks ready"),
-            }
-            now += f64::from(nanos) * 1e-9;
-        }
+    fn a_turn_finds_what_was_ready_when_it_began_however_long_a_chain_runs(before in 0_u8..40, after in 1_u8..40) {
+        let events = run(&[Op::CallSoon(Work::Chain), Op::Turns(before), Op::IoReady, Op::Turns(after)]);
+        let mut planned = events.iter().enumerate().filter(|(_, event)| matches!(event, Event::Planned(_)));
+        let (began, _) = planned.nth(before.into()).expect("a turn per turn");
+        prop_assert_eq!(&events[began..began + 2], [Event::Planned(Wait::Poll), Event::Io]);
     }
 
     #[test]
-    fn a_loop_parks_only_when_it_has_nothing_to_do(
-        ready in any::<bool>(), io in any::<bool>(), stopping in any::<bool>(), delay in proptest::option::of(-9_i32..9),
-    ) {
-        let mut turn = Turn::new();
-        turn.looked(Time::at(100));
+    fn a_loop_waits_only_when_it_has_nothing_to_do(busy in any::<bool>(), delay in proptest::option::of(-9_i32..9)) {
         let deadline = delay.map(|delay| Time::at(100 + delay));
         let due = delay.is_some_and(|delay| delay <= 0);
-        let wait = turn.plan(ready, io, stopping, deadline, Time::at(100));
-        let expected = if stopping {
-            Wait::Poll
-        } else if ready {
-            Wait::Skip
-        } else if io || due {
-            Wait::Poll
-        } else {
-            Wait::Park(deadline)
-        };
-        prop_assert_eq!(wait, expected);
+        let expected = if busy || due { Wait::Poll } else { Wait::Park(deadline) };
+        prop_assert_eq!(plan(busy, deadline, Time::at(100)), expected);
     }
 }
 
@@ -130,7 +102,7 @@ fn transcript_of_an_exception_that_leaves_the_turn() {
 
 #[test]
 fn transcript_of_a_reader_that_waits_behind_a_chain() {
-    insta::assert_snapshot!(transcript(&[Op::CallSoon(Work::Chain), TURN, Op::IoReady, Op::Turns(17)]));
+    insta::assert_snapshot!(transcript(&[Op::CallSoon(Work::Chain), TURN, Op::IoReady, Op::Turns(2)]));
 }
 
 #[test]

@@ -12,7 +12,7 @@ import tty
 
 import pytest
 
-from spec._kit import clause
+from spec._kit import clause, timing
 from spec._kit.contracts.recording import Recorder, pattern
 from spec._kit.contracts.stream import aside, turns
 from spec.pipes.makers import End, file, pipe, reading
@@ -34,6 +34,45 @@ def test_the_end_closes_the_transport_whatever_eof_received_answers(loop, run, a
         return reason, protocol.calls, transport.is_closing(), transport.get_extra_info("pipe").closed
 
     assert run(main()) == (None, ["connection_made", "eof_received", "connection_lost"], True, True)
+
+
+@clause("pipes.read.data-there")
+@pytest.mark.parametrize("turns_before", [0, 1, 7, 20])
+def test_data_that_waited_is_received_in_the_first_turn(loop, run, turns_before):
+    async def main():
+        ours, theirs = pipe()
+        os.write(theirs, b"data")
+        await turns(turns_before)
+        protocol = Recorder(loop)
+        transport, _ = await loop.connect_read_pipe(lambda: protocol, file(ours, "rb"))
+        took = await timing.turns_until(lambda: protocol.data)
+        transport.close()
+        await protocol.lost
+        os.close(theirs)
+        return took
+
+    assert run(main()) <= 1
+
+
+@clause("pipes.read.data-there")
+def test_data_that_waited_outruns_a_close_by_the_end_of_an_older_connection(loop, run):
+    """A relay does that: the connection that it copies to has ended, so it closes the pipe that it copies from."""
+
+    async def main():
+        ours, theirs = pipe()
+        from_pipe = Recorder(loop)
+        connection = Recorder(loop, connection_lost=lambda _exc: from_pipe.transport.close())
+        near, far = socket.socketpair()
+        await loop.create_connection(lambda: connection, sock=near)
+        os.write(theirs, b"data")
+        await loop.connect_read_pipe(lambda: from_pipe, file(ours, "rb"))
+        connection.transport.close()
+        await from_pipe.lost
+        far.close()
+        os.close(theirs)
+        return bytes(from_pipe.data)
+
+    assert run(main()) == b"data"
 
 
 @clause("pipes.read.end-of-last-writer")

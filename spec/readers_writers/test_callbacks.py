@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
-from spec._kit import clause, peers
-from spec.readers_writers.helpers import SETTLE, drain, fill, pair
+from spec._kit import clause, peers, timing
+from spec.readers_writers.helpers import SETTLE, drain, fill, pair, pipe
 
 VAR = contextvars.ContextVar("VAR", default="outside")
 CHAIN_LIMIT = 16
@@ -242,6 +245,75 @@ def test_readers_that_are_always_ready_starve_nobody(loop):
     assert len(chain) == 20
     assert len(timers) == 3
     assert min(calls.values()) > 0
+
+
+def by_a_thread(fd):
+    with peers.thread(os.write, fd, b"x"):
+        pass
+
+
+def by_a_process(fd):
+    subprocess.run([sys.executable, "-S", "-c", f"import os; os.write({fd}, b'x')"], pass_fds=[fd], check=True)
+
+
+WAYS = {"itself": lambda fd: os.write(fd, b"x"), "a thread": by_a_thread, "a process": by_a_process}
+
+
+@clause("readers_writers.order.found-by-the-next-iteration")
+@pytest.mark.parametrize("turns_before", [0, 1, 7, 20])
+@pytest.mark.parametrize("by", WAYS)
+def test_a_reader_is_called_in_the_iteration_behind_the_one_that_made_it_ready(loop, run, by, turns_before):
+    async def main():
+        with pipe() as (reading, writing):
+            seen = []
+            loop.add_reader(reading, seen.append, "called")
+            await timing.turns_until(lambda: False, turns_before)
+            assert seen == []
+            WAYS[by](writing)
+            took = await timing.turns_until(lambda: seen)
+            loop.remove_reader(reading)
+            return took
+
+    assert run(main()) <= 2
+
+
+@clause("readers_writers.order.found-by-the-next-iteration")
+@pytest.mark.parametrize("what", ["reader", "writer", "reader of an eventfd"])
+def test_a_watcher_of_what_is_ready_is_called_in_the_iteration_behind_the_one_that_set_it(loop, run, what):
+    if what.endswith("eventfd") and not hasattr(os, "eventfd"):
+        pytest.skip("no eventfd here")
+
+    async def main(fd):
+        seen = []
+        await timing.turns_until(lambda: False, 20)
+        (loop.add_writer if what == "writer" else loop.add_reader)(fd, seen.append, "called")
+        took = await timing.turns_until(lambda: seen)
+        (loop.remove_writer if what == "writer" else loop.remove_reader)(fd)
+        return took
+
+    with pair() as (ours, theirs):
+        theirs.send(b"x")
+        fd = os.eventfd(1, os.EFD_NONBLOCK) if what.endswith("eventfd") else os.dup(ours.fileno())
+        try:
+            assert run(main(fd)) <= 2
+        finally:
+            os.close(fd)
+
+
+@clause("readers_writers.order.found-by-the-next-iteration")
+def test_a_future_that_a_ready_watcher_sets_is_done_before_an_older_chain_gets_four_turns(loop, run):
+    async def main():
+        with pair() as (ours, theirs):
+            theirs.send(b"x")
+            ready = loop.create_future()
+            loop.add_reader(ours.fileno(), lambda: ready.done() or ready.set_result(None))
+            waiting = loop.create_task(asyncio.wait_for(ready, 10))
+            took = await timing.turns_until(waiting.done)
+            loop.remove_reader(ours.fileno())
+            await waiting
+            return took
+
+    assert run(main()) <= 4
 
 
 @clause("readers_writers.order.queued-callbacks-first")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import mmap
 import os
+import select
 import socket
 import time
 
 import pytest
 
-from spec._kit import clause, peers
-from spec.readers_writers.helpers import pair, pipe
-from spec.sockets.helpers import Late, pattern, turns
+from spec._kit import clause, peers, timing
+from spec.readers_writers.helpers import drain, fill, pair, pipe
+from spec.sockets.helpers import Late, pattern, skip_unless_implemented, turns
 
 PAIRS = pytest.mark.parametrize("make", [peers.pair, peers.unix_pair], ids=["tcp", "unix"])
 
@@ -72,6 +74,85 @@ def test_what_can_be_done_at_once_lets_no_other_callback_run(loop, run, operatio
         assert ran == ["ran"]
 
     run(main())
+
+
+@clause("sockets.recv.asks-each-time")
+@pytest.mark.parametrize("operation", ["recv", "recv_into", "recvfrom", "recvfrom_into"])
+@PAIRS
+def test_what_came_since_a_receive_emptied_the_socket_lets_no_other_callback_run(loop, run, make, operation):
+    skip_unless_implemented(loop, operation)
+    args = (bytearray(100),) if operation.endswith("into") else (100,)
+    ran = []
+
+    async def receive(ours):
+        return await getattr(loop, f"sock_{operation}")(ours, *args)
+
+    async def main(ours, theirs):
+        waiting = loop.create_task(receive(ours))
+        await turns()
+        theirs.send(b"first")
+        await waiting
+        for _ in range(20):
+            theirs.send(b"next")
+            select.select([ours], [], [], 15)
+            loop.call_soon(ran.append, "ran")
+            await receive(ours)
+            assert ran == []
+            await turns()
+            ran.clear()
+
+    ours, theirs = make()
+    with ours, theirs:
+        run(main(ours, theirs))
+
+
+@clause("sockets.recv.asks-each-time")
+def test_room_that_came_since_a_send_filled_the_socket_lets_no_other_callback_run(loop, run):
+    ran = []
+
+    async def main():
+        with pair() as (ours, theirs):
+            sending = loop.create_task(loop.sock_sendall(ours, b"x" * 4_000_000))
+            await turns()
+            sending.cancel()
+            await asyncio.wait([sending])
+            drain(theirs)
+            loop.call_soon(ran.append, "ran")
+            await loop.sock_sendall(ours, b"x")
+            assert ran == []
+
+    run(main())
+
+
+@clause("sockets.recv.found-by-the-next-iteration")
+@pytest.mark.parametrize("operation", ["recv", "accept", "sendall"])
+@pytest.mark.parametrize("turns_before", [1, 7, 20])
+def test_a_waiting_operation_ends_in_the_second_iteration_behind_the_event(loop, run, operation, turns_before):
+    async def main():
+        with pair() as (ours, theirs), peers.listener() as listener, contextlib.ExitStack() as clients:
+            wait = {
+                "recv": lambda: loop.sock_recv(ours, 5),
+                "accept": lambda: loop.sock_accept(listener),
+                "sendall": lambda: loop.sock_sendall(ours, b"x"),
+            }[operation]
+            if operation == "sendall":
+                fill(ours)
+            waiting = loop.create_task(wait())
+            await turns(turns_before)
+            assert not waiting.done()
+            if operation == "recv":
+                theirs.send(b"x")
+            elif operation == "accept":
+                clients.enter_context(socket.create_connection(listener.getsockname(), 15))
+            else:
+                drain(theirs)
+            took = await timing.turns_until(waiting.done)
+            result = await waiting
+            if operation == "accept":
+                result[0].close()
+            return took
+
+    assert run(main()) <= 3
 
 
 @clause("sockets.recv.at-most-n")

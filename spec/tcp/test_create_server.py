@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from spec._kit import clause, peers
+from spec._kit import clause, peers, timing
 from spec._kit.contracts.recording import Recorder
 from spec._kit.contracts.stream import aside, drain, turns
 from spec.tcp.serving import LOCALHOST, Echo, connect, exchange
@@ -92,6 +92,47 @@ def test_a_host_that_does_not_resolve_raises_gaierror(loop, run):
             await loop.create_server(Echo, "no-such-host.invalid", 0)
 
     run(main())
+
+
+@clause("tcp.server.client-waiting")
+def test_a_client_that_waited_has_its_transport_three_turns_later(loop, run):
+    async def main(sock):
+        made = []
+
+        def factory():
+            made.append(Recorder(loop))
+            return made[-1]
+
+        await turns(20)
+        with socket.create_connection(sock.getsockname(), peers.TIMEOUT):
+            server = await loop.create_server(factory, sock=sock)
+            took = await timing.turns_until(lambda: made and made[0].calls)
+            server.close()
+        await made[0].lost
+        return took
+
+    assert run(main(peers.listener())) <= 3
+
+
+@clause("tcp.server.between-runs")
+def test_what_clients_did_between_runs_is_found_by_the_first_turns_of_the_next(loop, tick):
+    made = []
+
+    def factory():
+        made.append(Recorder(loop))
+        return made[-1]
+
+    server = loop.run_until_complete(loop.create_server(factory, LOCALHOST, 0))
+    for n in range(1, 21):
+        with socket.create_connection(server.sockets[0].getsockname(), peers.TIMEOUT) as client:
+            tick(3)
+            assert len(made) == n
+            client.sendall(b"data")
+            tick()
+            assert made[-1].data == b"data"
+        tick(2)
+        assert made[-1].calls[-2:] == ["eof_received", "connection_lost"]
+    server.close()
 
 
 @clause("tcp.server.sock")

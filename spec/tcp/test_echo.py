@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from spec._kit import clause, peers
+from spec._kit import clause, peers, timing
 from spec._kit.contracts.recording import BufferedRecorder, Recorder, pattern
 from spec._kit.contracts.stream import aside, turns
 
@@ -151,6 +151,52 @@ def test_client_and_server_of_one_loop_talk_to_each_other(loop, run, size):
         return bytes(protocol.data)
 
     assert run(main()) == pattern(size)
+
+
+@clause("tcp.echo.both-ends-in-step")
+@pytest.mark.parametrize("turns_before", [0, 1, 7, 20])
+def test_what_one_end_writes_the_other_end_has_two_turns_later(loop, run, turns_before):
+    async def main():
+        ours, theirs = Recorder(loop), Recorder(loop)
+        server = await loop.create_server(lambda: theirs, "127.0.0.1", 0)
+        await loop.create_connection(lambda: ours, *server.sockets[0].getsockname())
+        await timing.turns_until(lambda: theirs.calls)
+        took = []
+        for sender, receiver in ((ours, theirs), (theirs, ours)):
+            await turns(turns_before)
+            sender.transport.write(b"data")
+            took.append(await timing.turns_until(lambda receiver=receiver: receiver.data))
+        ours.transport.close()
+        took.append(await timing.turns_until(lambda: "eof_received" in theirs.calls) - 1)
+        await theirs.lost
+        server.close()
+        return took
+
+    # One more for the end: a socket is closed in the iteration behind close().
+    assert max(run(main())) <= 2
+
+
+@clause("tcp.connect.server-knows")
+def test_the_server_of_the_loop_has_been_told_of_a_connection_once_it_is_made(loop, run):
+    async def main():
+        theirs = []
+
+        def made():
+            theirs.append(Recorder(loop))
+            return theirs[-1]
+
+        server = await loop.create_server(made, "127.0.0.1", 0)
+        told = []
+        for _ in range(10):
+            ours = Recorder(loop)
+            await loop.create_connection(lambda ours=ours: ours, *server.sockets[0].getsockname())
+            told.append(len(theirs) == len(told) + 1 and theirs[-1].calls == ["connection_made"])
+            ours.transport.close()
+            await theirs[-1].lost
+        server.close()
+        return told
+
+    assert run(main()) == [True] * 10
 
 
 @clause("tcp.echo.pressure")

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from spec._kit import clause, peers
+from spec._kit import clause, peers, timing
 from spec._kit.contracts.stream import aside, turns
 from spec.udp.recording import LOCALHOST, Datagrams, endpoint, far_end, name_of, numbered, receive
 
@@ -45,6 +45,25 @@ def test_an_idle_endpoint_waits_for_a_datagram_that_comes_late(loop, run):
 
     with far_end() as far:
         assert run(main(far)) == ([b"late"], ["connection_made", "datagram_received"])
+
+
+@clause("udp.receive.found-by-the-next-iteration")
+@pytest.mark.parametrize("turns_before", [0, 1, 7, 20])
+def test_a_datagram_is_received_in_the_turn_behind_the_one_it_came_in(loop, run, turns_before):
+    async def main():
+        ours, theirs = peers.unix_pair(socket.SOCK_DGRAM)
+        with theirs:
+            ours.setblocking(False)
+            theirs.send(b"first")
+            await turns(turns_before)
+            async with endpoint(loop, sock=ours) as protocol:
+                took = [await timing.turns_until(lambda: protocol.data) + 1]
+                await turns(turns_before)
+                theirs.send(b"second")
+                took.append(await timing.turns_until(lambda: len(protocol.data) == 2))
+                return took
+
+    assert max(run(main())) <= 2
 
 
 @clause("udp.receive.boundaries")

@@ -4,8 +4,8 @@
 //! interest share it:
 //! - *watchers* (`add_reader`, `add_writer`): level-triggered. The callback fires on every look while the fd is ready,
 //!   and never before it is. Registered level-triggered, exactly in the directions watched.
-//! - *waiters* (`sock_*`): one wake-up each. Registered edge-triggered in both directions and left registered, so that a
-//!   ping-pong costs no `epoll_ctl`. An edge is remembered (`ready`) until a call found the socket drained.
+//! - *waiters* (`sock_*`): one wake-up each, after a call that found nothing. Registered edge-triggered in both directions
+//!   and left registered, so that a ping-pong costs no `epoll_ctl`. An edge that came before the wait wakes it for nothing.
 //!
 //! While an fd has a watcher its registration is level-triggered, and the directions of its waiters are added. Going
 //! back to edge-triggered re-arms the fd: epoll reports what is ready at once (`epoll_ctl(2)`, `EPOLL_CTL_MOD`), so no
@@ -82,10 +82,6 @@ struct Entry<W> {
     generation: u32,
     watchers: [Option<W>; 2],
     waiters: [VecDeque<(u32, W)>; 2],
-    /// The socket may be ready: an edge came, or nobody has looked yet.
-    ready: [bool; 2],
-    /// The peer hung up or sent urgent data, or there is an error: a short read does not drain it.
-    hangup: bool,
     /// A `sock_*` operation used it: keep it registered.
     edge: bool,
     kernel: Registration,
@@ -97,8 +93,6 @@ impl<W> Entry<W> {
             generation,
             watchers: [None, None],
             waiters: [VecDeque::new(), VecDeque::new()],
-            ready: [true, true],
-            hangup: false,
             edge: false,
             kernel: Registration::Absent,
         }
@@ -123,10 +117,6 @@ impl<W> Entry<W> {
             (_, Registration::Absent) => Change::Delete,
             (_, is) => Change::Modify(is),
         };
-        if change != Change::Keep && wanted == Registration::Edge {
-            // Edges were not remembered until now.
-            self.ready = [true, true];
-        }
         self.kernel = wanted;
         change
     }
@@ -184,12 +174,6 @@ impl<W> Interest<W> {
     #[must_use]
     pub fn registration(&self, fd: u32) -> Registration {
         self.entry(fd).map_or(Registration::Absent, |entry| entry.kernel)
-    }
-
-    /// A `sock_*` call in this direction would block for sure.
-    #[must_use]
-    pub fn is_blocked(&self, fd: u32, dir: Dir) -> bool {
-        self.entry(fd).is_some_and(|entry| entry.kernel == Registration::Edge && !entry.ready[dir as usize])
     }
 
     /// There must be another look before the loop may sleep.
@@ -297,34 +281,18 @@ impl<W> Interest<W> {
         (change, stale)
     }
 
-    /// A call in this direction found nothing.
-    pub fn handle_blocked(&mut self, fd: u32, dir: Dir) {
-        if let Some(entry) = self.entry_mut(fd) {
-            entry.ready[dir as usize] = false;
-        }
-    }
-
-    /// A call took all there was: the next edge tells when there is more.
-    pub fn handle_drained(&mut self, fd: u32) {
-        if let Some(entry) = self.entry_mut(fd) {
-            entry.ready[Dir::Read as usize] = entry.hangup;
-        }
-    }
-
     /// The kernel reports `fd` as ready to `read` and to `write` (an error or a hang-up makes it both, as the `selectors`
-    /// module has it). `hangup`: the peer closed or sent urgent data, or there is an error, so from now on a short read does not drain it.
-    pub fn handle_event(&mut self, fd: u32, generation: u32, read: bool, write: bool, hangup: bool) -> Fired<W> {
+    /// module has it).
+    pub fn handle_event(&mut self, fd: u32, generation: u32, read: bool, write: bool) -> Fired<W> {
         let Some(entry) = self.entry_mut(fd) else { return Fired::nobody() };
         if entry.generation != generation {
             return Fired::nobody();
         }
-        entry.hangup |= hangup;
         let mut fired = Fired::nobody();
         for (dir, ready) in [(Dir::Read, read), (Dir::Write, write)] {
             if !ready {
                 continue;
             }
-            entry.ready[dir as usize] = true;
             fired.woken.extend(entry.waiters[dir as usize].drain(..).map(|(_, waiter)| waiter));
             let watched = entry.watchers[dir as usize].is_some();
             match dir {

@@ -80,23 +80,17 @@ impl SockOp {
         self.total = total;
     }
 
-    /// The awaiting task runs. `known_blocked`: the socket is known not to be ready (its last call drained it and no
-    /// edge came since), so a call would be wasted.
+    /// The awaiting task runs: the call is made, whatever the last one found. What came since then is the task's without
+    /// giving up its turn, as in asyncio.
     ///
     /// # Errors
     /// [`Reused`] after it ended.
-    pub fn poll(&mut self, known_blocked: bool) -> Result<Next, Reused> {
-        match self.phase {
-            Phase::Done => Err(Reused),
-            _ if known_blocked => {
-                self.phase = Phase::Waiting;
-                Ok(Next::Wait(self.dir))
-            }
-            _ => {
-                self.phase = Phase::Trying;
-                Ok(Next::Try)
-            }
+    pub fn poll(&mut self) -> Result<Next, Reused> {
+        if self.phase == Phase::Done {
+            return Err(Reused);
         }
+        self.phase = Phase::Trying;
+        Ok(Next::Try)
     }
 
     /// The call would block.
@@ -132,18 +126,18 @@ mod tests {
     fn sendall_goes_on_until_all_is_moved() {
         let mut op = SockOp::new(Dir::Write);
         op.set_total(10);
-        assert_eq!(op.poll(false), Ok(Next::Try));
+        assert_eq!(op.poll(), Ok(Next::Try));
         assert_eq!(op.handle_progress(4), Next::Try);
         assert_eq!(op.handle_blocked(), Next::Wait(Dir::Write));
-        assert_eq!(op.poll(false), Ok(Next::Try));
+        assert_eq!(op.poll(), Ok(Next::Try));
         assert_eq!(op.handle_progress(6), Next::Finish);
-        assert_eq!(op.poll(false), Err(Reused));
+        assert_eq!(op.poll(), Err(Reused));
     }
 
     #[test]
     fn an_operation_cancelled_while_waiting_takes_its_wait_back() {
         let mut op = SockOp::new(Dir::Read);
-        assert_eq!(op.poll(true), Ok(Next::Wait(Dir::Read)));
+        assert_eq!((op.poll(), op.handle_blocked()), (Ok(Next::Try), Next::Wait(Dir::Read)));
         assert!(op.handle_ended());
         assert!(!op.handle_ended());
     }

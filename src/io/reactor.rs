@@ -38,8 +38,6 @@ pub struct UserEvent {
     pub generation: u32,
     pub read: bool,
     pub write: bool,
-    /// The peer hung up, or sent urgent data, or there is an error.
-    pub hangup: bool,
 }
 
 /// What parks: separate from the rest, as a park lets other Python threads run.
@@ -232,7 +230,6 @@ impl Reactor {
         let n = sys::epoll_poll(epoll.as_fd(), |bits, data| {
             let [read_bit, write_bit] = [libc::EPOLLIN, libc::EPOLLOUT].map(i32::cast_unsigned);
             let read_only = (libc::EPOLLRDHUP | libc::EPOLLPRI).cast_unsigned();
-            let splits = read_only | (libc::EPOLLHUP | libc::EPOLLERR).cast_unsigned();
             #[allow(clippy::cast_possible_truncation)] // two halves of 32 bits each
             events.push(UserEvent {
                 fd: data as u32,
@@ -240,7 +237,6 @@ impl Reactor {
                 // As `selectors` has it: everything that is not plainly the other direction.
                 read: bits & !write_bit != 0,
                 write: bits & !(read_bit | read_only) != 0,
-                hangup: bits & splits != 0,
             });
         })?;
         Ok(n == sys::EPOLL_BATCH)

@@ -339,8 +339,6 @@ impl LoopCore {
         server: Option<&Bound<'_, PyAny>>,
         private: bool,
     ) -> PyResult<Py<StreamTransport>> {
-        // The other end may be for a server of this loop to accept, before the caller goes on.
-        slf.get().sched.with(slf.py(), |sched| sched.turn.look_next());
         StreamTransport::create(slf, Parts { file: sock, protocol, waiter, extra }, server, private)
     }
 

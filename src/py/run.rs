@@ -24,7 +24,7 @@ use super::waiter::settle;
 use super::watch::Party;
 use crate::core::interest::{Dir, Keep};
 use crate::core::time::Time;
-use crate::core::turn::{Turn, Wait};
+use crate::core::turn::{Wait, plan};
 use crate::io::reactor::{Parker, USER_SLOT};
 use crate::io::source;
 use crate::io::sys::monotonic_nanos;
@@ -38,8 +38,6 @@ pub fn run(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
     this.check_open()?;
     let parker = this.io.with(py, |io| io.reactor.as_ref().map(|reactor| Arc::clone(reactor.parker())));
     let Some(parker) = parker else { return Err(PyRuntimeError::new_err("Event loop is closed")) };
-    // A run begins with a look, however little time has passed since the last one ended.
-    this.sched.with(py, |sched| sched.turn = Turn::new());
     let result = loop {
         let result = unless_ended(|| turn(slf, &parker));
         if result.is_err() || this.is_stopping() {
@@ -59,47 +57,27 @@ pub fn run(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
 }
 
 fn turn(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
-    let (py, this) = (slf.py(), slf.get());
-    this.begin_turn();
-    let stopping = this.is_stopping();
-    let skip = this.sched.with(py, |sched| {
-        let (ready, timers) = (!sched.ready.is_empty(), !sched.timers.is_empty());
-        let skip = sched.turn.skip_unclocked(ready, timers, stopping);
-        if skip {
-            sched.ready.begin();
-        }
-        skip
-    });
-    if !skip {
-        prepare(slf, parker, stopping)?;
-    }
+    slf.get().begin_turn();
+    prepare(slf, parker)?;
     let result = run_snapshot(slf);
     let flushed = flush_corked(slf);
     result.and(flushed)
 }
 
 /// The first part of a turn: look or park as planned, queue due timers, fix the snapshot.
-fn prepare(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, stopping: bool) -> PyResult<()> {
+fn prepare(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
-    let timed = this.sched.with(py, |sched| sched.turn.wants_time(!sched.ready.is_empty(), !sched.timers.is_empty()));
-    let mut moment = if timed { LoopCore::clock(slf)? } else { Time::PAST };
-    if timed && !this.own_clock {
-        this.stats.note(moment);
-    }
-    let pending = this.io.with(py, |io| io.interest.io_pending());
-    let wait = this.sched.with(py, |sched| {
-        let next = sched.timers.next_deadline();
-        sched.turn.plan(!sched.ready.is_empty(), pending, stopping, next, moment)
-    });
-    if wait != Wait::Skip {
-        look(slf, parker, wait, moment)?;
-        if this.sched.with(py, |sched| !sched.timers.is_empty() || sched.turn.is_careful()) {
-            moment = LoopCore::clock(slf)?;
-            this.sched.with(py, |sched| sched.turn.looked(moment));
-        } else {
-            this.sched.with(py, |sched| sched.turn.looked_untimed());
-        }
-    }
+    let (ready, timed) = this.sched.with(py, |sched| (!sched.ready.is_empty(), !sched.timers.is_empty()));
+    let busy = ready || this.is_stopping() || this.io.with(py, |io| io.interest.io_pending());
+    // A turn that has work does not wait: what time it is matters behind the look only.
+    let (deadline, before) = if timed && !busy {
+        (this.sched.with(py, |sched| sched.timers.next_deadline()), LoopCore::clock(slf)?)
+    } else {
+        (None, Time::PAST)
+    };
+    look(slf, parker, plan(busy, deadline, before), before)?;
+    let timed = this.sched.with(py, |sched| !sched.timers.is_empty());
+    let moment = if timed { LoopCore::clock(slf)? } else { Time::PAST };
     this.sched.with(py, |sched| {
         while let Some(timer) = sched.timers.pop_due(moment) {
             sched.ready.push(Entry::Timer(timer));
@@ -175,7 +153,7 @@ fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
             Err(failed) => error = Some(failed),
         }
         for event in events.drain(..) {
-            let fired = interest.handle_event(event.fd, event.generation, event.read, event.write, event.hangup);
+            let fired = interest.handle_event(event.fd, event.generation, event.read, event.write);
             for (fires, dir) in [(fired.reader, Dir::Read), (fired.writer, Dir::Write)] {
                 if fires && let Some(Party::Watcher(handle)) = interest.watcher(event.fd, dir) {
                     let entry = Entry::Watch(handle.clone_ref(py));

@@ -86,7 +86,6 @@ struct Owner {
     socket: Py<PyWeakrefReference>,
     /// The file that was registered: `dup2` puts another one under the same socket object.
     inode: Option<u64>,
-    short_read_drains: bool,
 }
 
 impl Owners {
@@ -100,10 +99,6 @@ impl Owners {
 
     fn inode(&self, fd: u32) -> Option<u64> {
         self.0.get(fd as usize).and_then(Option::as_ref).and_then(|owner| owner.inode)
-    }
-
-    fn short_read_drains(&self, fd: u32) -> bool {
-        self.0.get(fd as usize).and_then(Option::as_ref).is_some_and(|owner| owner.short_read_drains)
     }
 
     fn set(&mut self, fd: u32, owner: Owner) -> Option<Owner> {
@@ -129,6 +124,8 @@ enum Attempt {
     Done(Py<PyAny>),
     Moved(usize),
     Blocked,
+    /// It succeeded, and is done when the loop has looked at I/O once more.
+    NextTurn,
 }
 
 #[derive(Debug)]
@@ -192,13 +189,9 @@ impl SockOperation {
             self.check(owner, sock)?;
         }
         let raw: i32 = sock.call_method0(intern!(py, "fileno"))?.extract()?;
-        let known_blocked = u32::try_from(raw).is_ok_and(|fd| {
-            let dir = self.state.with(py, |state| state.machine.dir());
-            owner.get().io.with(py, |io| io.interest.is_blocked(fd, dir) && io.owners.owns(py, fd, sock))
-        });
         let mut next = self
             .state
-            .with(py, |state| state.machine.poll(known_blocked))
+            .with(py, |state| state.machine.poll())
             .map_err(|_| PyRuntimeError::new_err("cannot reuse already awaited coroutine"))?;
         loop {
             next = match next {
@@ -215,13 +208,9 @@ impl SockOperation {
                         return Err(PyStopIteration::new_err((value,)));
                     }
                     Attempt::Moved(n) => self.state.with(py, |state| state.machine.handle_progress(n)),
-                    Attempt::Blocked => {
-                        if let Ok(fd) = u32::try_from(raw) {
-                            let dir = self.state.with(py, |state| state.machine.dir());
-                            owner.get().io.with(py, |io| io.interest.handle_blocked(fd, dir));
-                        }
-                        self.state.with(py, |state| state.machine.handle_blocked())
-                    }
+                    Attempt::Blocked => self.state.with(py, |state| state.machine.handle_blocked()),
+                    // What a coroutine yields that goes on in the next turn.
+                    Attempt::NextTurn => return Ok(py.None()),
                 },
             };
         }
@@ -299,21 +288,17 @@ impl SockOperation {
                         scratch.resize(SCRATCH, 0);
                     }
                     let room = n.min(SCRATCH);
-                    recv(fd, &mut scratch[..room]).map(|got| got.map(|got| (got, PyBytes::new(py, &scratch[..got]))))
+                    recv(fd, &mut scratch[..room]).map(|got| got.map(|got| PyBytes::new(py, &scratch[..got])))
                 });
-                let Some((got, bytes)) = received.map_err(|error| io_error(py, &error))? else {
+                let Some(bytes) = received.map_err(|error| io_error(py, &error))? else {
                     return Ok(Attempt::Blocked);
                 };
-                // Short of what was asked for is not short of what there was room for.
-                Self::after_read(owner, sock, raw, got, n.min(SCRATCH));
                 Ok(Attempt::Done(bytes.into_any().unbind()))
             }
             Request::Into(buf) => {
                 let mut lent = Lent::of(buf.bind(py))?;
-                let room = lent.len();
                 let got = lent.fill(py, |buf| recv(fd, buf)).map_err(|error| io_error(py, &error))?;
                 let Some(got) = got else { return Ok(Attempt::Blocked) };
-                Self::after_read(owner, sock, raw, got, room);
                 Ok(Attempt::Done(got.into_pyobject(py)?.into_any().unbind()))
             }
             Request::Method(name, args) => Self::unless_blocked(py, sock.call_method1(name, PyTuple::new(py, args)?)),
@@ -324,12 +309,16 @@ impl SockOperation {
                 }
                 Self::unless_blocked(py, accepted)
             }
-            // Over loopback a connection is made before `connect(2)` returns: then nothing is registered at all. A refusal
-            // is waited for, as in asyncio: who cancels the operation before the next look leaves it to the next connect.
+            // Over loopback a connection is made before `connect(2)` returns: then nothing is registered at all. It takes a
+            // turn all the same, in which a server of this loop accepts: asyncio's has told its protocol by the time that
+            // the client's is told. A refusal is waited for, as in asyncio: who cancels the operation before the next look
+            // leaves it to the next connect.
             Request::Connected => {
-                let waited = self.state.with(py, |state| state.kind.take()).is_none();
-                let connected = waited || sys::is_writable(fd).map_err(|error| io_error(py, &error))?;
-                Ok(if connected { Attempt::Done(py.None()) } else { Attempt::Blocked })
+                if self.state.with(py, |state| state.kind.take()).is_none() {
+                    return Ok(Attempt::Done(py.None()));
+                }
+                let connected = sys::is_writable(fd).map_err(|error| io_error(py, &error))?;
+                Ok(if connected { Attempt::NextTurn } else { Attempt::Blocked })
             }
         }
     }
@@ -346,20 +335,6 @@ impl SockOperation {
         }
     }
 
-    /// A short read of a TCP socket drained it: the next call would block until there is an edge.
-    fn after_read(owner: &Bound<'_, LoopCore>, sock: &Bound<'_, PyAny>, raw: i32, got: usize, room: usize) {
-        let py = sock.py();
-        let Ok(fd) = u32::try_from(raw) else { return };
-        if got == 0 || got >= room {
-            return;
-        }
-        owner.get().io.with(py, |io| {
-            if io.owners.short_read_drains(fd) && io.owners.owns(py, fd, sock) {
-                io.interest.handle_drained(fd);
-            }
-        });
-    }
-
     fn wait(&self, owner: &Bound<'_, LoopCore>, sock: &Bound<'_, PyAny>, fd: u32, dir: Dir) -> PyResult<Py<PyAny>> {
         let py = sock.py();
         owner.get().check_open()?;
@@ -369,12 +344,8 @@ impl SockOperation {
         let inode = file.ok().and_then(sys::inode);
         let known = owner.get().io.with(py, |io| io.owners.owns(py, fd, sock) && io.owners.inode(fd) == inode);
         // Made before the borrow: a weak reference is an object of Python's.
-        let new_owner = if known {
-            None
-        } else {
-            let short_read_drains = file.is_ok_and(endpoint::short_read_drains);
-            Some(Owner { socket: PyWeakrefReference::new(sock)?.unbind(), inode, short_read_drains })
-        };
+        let new_owner =
+            if known { None } else { Some(Owner { socket: PyWeakrefReference::new(sock)?.unbind(), inode }) };
         let waiter = Party::Waiter(future.clone().unbind());
         let (result, key, dropped) = owner.get().io.with(py, |io| {
             let mut stale = Vec::new();

@@ -6,9 +6,9 @@
 //!   necessarily at the same moment.
 //! - The table is written when an endpoint is registered and deregistered, never per event, and by [`Slots`] alone, so
 //!   that the two cannot differ. Readers take no lock: not against the loop, which may hang, nor against each other.
-//! - The clock is not read per callback: that would cost a quarter of a callback. The loop notes the time when it has it
-//!   anyway, and before and after a park. So how long a loop has been busy is an upper bound for its current callback,
-//!   good to the callbacks that ran since: eight short turns at most, or this turn where turns are long.
+//! - The clock is not read per callback: that would cost a quarter of a callback. The loop notes a coarse time at each look
+//!   and after a park. So how long a loop has been busy is an upper bound for its current callback, good to the callbacks
+//!   that ran in this turn before it.
 //!
 //! [`Slots`]: super::slots::Slots
 
@@ -177,9 +177,9 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// The loop has the time anyway: of the monotonic clock.
     #[inline]
-    pub fn note(&self, now: Time) {
+    fn note_time(&self) {
+        let now = Time::from_nanos(monotonic_coarse_nanos());
         self.noted.store(now.secs().to_bits(), Ordering::Relaxed);
     }
 
@@ -190,17 +190,17 @@ impl Stats {
     /// The loop looks at I/O without waiting.
     pub fn looks(&self) {
         self.looks.add(1);
-        self.note(Time::from_nanos(monotonic_coarse_nanos()));
+        self.note_time();
     }
 
     pub fn park_begins(&self) {
         self.parks.add(1);
-        self.note(Time::from_nanos(monotonic_coarse_nanos()));
+        self.note_time();
         self.parked.store(true, Ordering::Relaxed);
     }
 
     pub fn park_ended(&self) {
-        self.note(Time::from_nanos(monotonic_coarse_nanos()));
+        self.note_time();
         self.parked.store(false, Ordering::Relaxed);
     }
 }

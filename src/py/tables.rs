@@ -16,7 +16,6 @@ use super::watch::Party;
 use crate::core::interest::{Change, Interest, Keep};
 use crate::core::ready::Ready;
 use crate::core::timers::Timers;
-use crate::core::turn::Turn;
 use crate::io::reactor::{Reactor, UserEvent};
 
 /// What a transport is told of its life.
@@ -63,7 +62,6 @@ impl Entry {
 pub struct Sched {
     pub ready: Ready<Entry>,
     pub timers: Timers<Py<TimerHandle>>,
-    pub turn: Turn,
 }
 
 /// What waits for the kernel.

@@ -357,28 +357,20 @@ impl Sim {
                 self.parties[id as usize].live = false;
                 return;
             }
-            let next = op.poll(self.interest.is_blocked(fd, dir)).expect("it is not done");
+            let next = op.poll().expect("it is not done");
             let next = match next {
                 Next::Try => {
                     let left = MESSAGE - u32::try_from(op.moved()).unwrap_or(MESSAGE);
                     let moved = self.move_bytes(file, dir, left);
                     let Some((op, _)) = &mut self.parties[id as usize].operation else { return };
                     match moved {
-                        None => {
-                            self.interest.handle_blocked(fd, dir);
-                            op.handle_blocked()
-                        }
+                        None => op.handle_blocked(),
                         // An error of the socket ends the operation.
                         Some(0) if dir == Dir::Write => {
                             op.handle_ended();
                             Next::Finish
                         }
-                        Some(n) => {
-                            if dir == Dir::Read && n > 0 && n < left {
-                                self.interest.handle_drained(fd);
-                            }
-                            op.handle_progress(n as usize)
-                        }
+                        Some(n) => op.handle_progress(n as usize),
                     }
                 }
                 next => next,
@@ -437,7 +429,7 @@ impl Sim {
         let mut found = VecDeque::new();
         for report in reports {
             let (fd, generation) = report.data;
-            let fired = self.interest.handle_event(fd, generation, report.read, report.write, report.hangup);
+            let fired = self.interest.handle_event(fd, generation, report.read, report.write);
             let watchers = [(fired.reader, Dir::Read), (fired.writer, Dir::Write)];
             let watchers = watchers.into_iter().filter(|(fired, _)| *fired);
             let watchers = watchers.filter_map(|(_, dir)| self.interest.watcher(fd, dir).copied());

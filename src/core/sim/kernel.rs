@@ -47,7 +47,6 @@ pub struct Report {
     pub file: FileId,
     pub read: bool,
     pub write: bool,
-    pub hangup: bool,
 }
 
 /// The state of an open file: a socket, or a regular file that cannot be polled.
@@ -316,7 +315,6 @@ impl Kernel {
             file: item.file,
             read: (read && file.is_ready(Dir::Read)) || ended || file.error,
             write: (write && file.room > 0) || file.error,
-            hangup: ended || file.error,
         };
         (report.read || report.write).then_some(report)
     }

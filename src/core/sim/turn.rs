@@ -8,7 +8,8 @@
 //!   comes first in the next one;
 //! - a timer never runs early, all that are due when a turn reaches its timers run in it, by deadline, then by insertion;
 //! - a cancelled timer never runs and comes back at once, a key that ran or was cancelled names nothing;
-//! - the loop parks only with nothing to do, and until the first deadline; at most [`LOOK_TICKS`] turns pass between looks;
+//! - the loop parks only with nothing to do, and until the first deadline;
+//! - a turn finds what was ready when it began;
 //! - memory is bounded by the timers that are set.
 
 use std::collections::VecDeque;
@@ -17,7 +18,7 @@ use super::Decode;
 use crate::core::ready::Ready;
 use crate::core::time::Time;
 use crate::core::timers::{TimerKey, Timers};
-use crate::core::turn::{LOOK_SECS, LOOK_TICKS, Phase, Turn, Wait};
+use crate::core::turn::{Phase, Wait, plan};
 
 /// Events after which operations are ignored: chains of callbacks would make a run quadratic.
 const EVENTS_MAX: usize = 50_000;
@@ -179,7 +180,6 @@ struct Set {
 struct Sim {
     ready: Ready<Callback>,
     timers: Timers<Callback>,
-    turn: Turn,
     now: f64,
     next_id: u32,
     /// Model of the ready queue.
@@ -189,8 +189,6 @@ struct Sim {
     /// The indices of the live ones in `set`.
     live: Vec<usize>,
     io_ready: bool,
-    ticks_since_look: u32,
-    looked_at: f64,
     events: Vec<Event>,
 }
 
@@ -199,15 +197,12 @@ impl Sim {
         Self {
             ready: Ready::new(),
             timers: Timers::new(),
-            turn: Turn::new(),
             now: 1000.0,
             next_id: 0,
             queue: VecDeque::new(),
             set: Vec::new(),
             live: Vec::new(),
             io_ready: false,
-            ticks_since_look: LOOK_TICKS,
-            looked_at: f64::NEG_INFINITY,
             events: Vec::new(),
         }
     }
@@ -298,15 +293,13 @@ impl Sim {
     fn run_once(&mut self, stopping: bool) {
         let mut phases = Phase::ORDER.iter();
         let wait = self.plan(stopping);
-        self.ticks_since_look += 1;
         assert_eq!(phases.next(), Some(&Phase::Look));
         self.look(wait);
         assert_eq!(phases.next(), Some(&Phase::Io));
-        if wait != Wait::Skip && std::mem::take(&mut self.io_ready) {
+        if std::mem::take(&mut self.io_ready) {
             self.events.push(Event::Io);
             self.call_soon(Work::Nothing);
         }
-        assert!(self.ticks_since_look <= LOOK_TICKS, "a reader waits behind {} turns", self.ticks_since_look);
         assert_eq!(phases.next(), Some(&Phase::Timers));
         self.queue_due();
         assert_eq!(phases.next(), Some(&Phase::Ready));
@@ -318,16 +311,12 @@ impl Sim {
         assert_eq!(next, self.first().map(|index| self.set[index].when), "the next deadline is the first live timer's");
         let now = self.time();
         let ready = !self.ready.is_empty();
-        let wait = self.turn.plan(ready, false, stopping, next, now);
+        let wait = plan(ready || stopping, next, now);
         let due = next.is_some_and(|deadline| deadline.is_due(now));
         match wait {
             Wait::Park(until) => {
                 assert!(!ready && !stopping && !due, "parked with work to do");
                 assert_eq!(until, next.filter(|&deadline| deadline != Time::NEVER));
-            }
-            Wait::Skip => {
-                assert!(ready && !stopping);
-                assert!(self.now - self.looked_at < LOOK_SECS, "a look is overdue");
             }
             Wait::Poll => assert!(ready || stopping || due),
         }
@@ -341,11 +330,6 @@ impl Sim {
         {
             // The kernel wakes at the deadline or late, never early.
             self.now = self.now.max(deadline.secs());
-        }
-        if wait != Wait::Skip {
-            self.turn.looked(self.time());
-            self.looked_at = self.now;
-            self.ticks_since_look = 1;
         }
     }
 

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from spec._kit import timing
 from spec._kit.contracts.recording import Recorder, follows_grammar, pattern
 from spec._kit.contracts.stream import aside, drain, rule, turns
 
@@ -24,6 +25,24 @@ def data_arrives_whole_and_in_order(stream, loop, run, size):
 
     got, sent = run(main())
     assert got == sent
+
+
+@rule("read.found-by-the-next-iteration", needs="read")
+@pytest.mark.parametrize("turns_before", [0, 1, 7, 20])
+def what_arrives_is_there_two_turns_later_and_the_end_three(stream, loop, run, turns_before):
+    async def main():
+        protocol = Recorder(loop)
+        _, peer = await stream(protocol)
+        await turns(turns_before)
+        peer.sendall(b"data")
+        took = [await timing.turns_until(lambda: protocol.data)]
+        await turns(turns_before)
+        peer.close()
+        return [*took, await timing.turns_until(lambda: "eof_received" in protocol.calls)]
+
+    data, end = run(main())
+    assert data <= 2
+    assert end <= 3
 
 
 @rule("read.non-empty-bytes", needs="read")
