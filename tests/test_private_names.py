@@ -16,12 +16,14 @@ import asyncio.events
 import asyncio.format_helpers
 import asyncio.sslproto
 import asyncio.trsock
+import contextvars
 import importlib
 import inspect
 import re
 import sys
 import textwrap
 import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -223,25 +225,131 @@ def names_of_asyncio() -> set[str]:
     return {name for name in found if is_private(name)}
 
 
+# ---- signatures
+
+STOCK = {
+    "TokioLoop": ("asyncio.unix_events", "_UnixSelectorEventLoop"),
+    "Handle": ("asyncio.events", "Handle"),
+    "TimerHandle": ("asyncio.events", "TimerHandle"),
+    "ThreadSafeHandle": ("asyncio.events", "_ThreadSafeHandle"),
+    "StreamTransport": ("asyncio.selector_events", "_SelectorSocketTransport"),
+    "DatagramTransport": ("asyncio.selector_events", "_SelectorDatagramTransport"),
+    "ReadPipeTransport": ("asyncio.unix_events", "_UnixReadPipeTransport"),
+    "WritePipeTransport": ("asyncio.unix_events", "_UnixWritePipeTransport"),
+    "TlsTransport": ("asyncio.sslproto", "_SSLProtocolTransport"),
+    "TlsProtocol": ("asyncio.sslproto", "SSLProtocol"),
+    "ProcessTransport": ("asyncio.unix_events", "_UnixSubprocessTransport"),
+}
+"""Our classes, by name, and those of CPython that they stand for: what CPython calls on these, it calls on ours."""
+
+
+def pairs() -> list[tuple[type, type]]:
+    """Ours and stock's, where this CPython has it."""
+    import tokioloop
+    from tokioloop import _tokioloop, subprocess
+
+    found = []
+    for name, (module, theirs) in STOCK.items():
+        stock = getattr(importlib.import_module(module), theirs, None)
+        if stock is not None:
+            found.append(
+                (next(getattr(m, name) for m in (tokioloop, _tokioloop, subprocess) if hasattr(m, name)), stock)
+            )
+    return found
+
+
+def methods() -> Iterator[tuple[type, type, str]]:
+    """The methods that a class of ours has instead of CPython's."""
+    for ours, theirs in pairs():
+        own = [cls for cls in ours.__mro__ if cls.__module__.partition(".")[0] == "tokioloop"]
+        for name in sorted({name for cls in own for name in vars(cls)}):
+            dunder = name.startswith("__") and name.endswith("__")
+            if not dunder and callable(getattr(ours, name)) and inspect.isfunction(getattr(theirs, name, None)):
+                yield ours, theirs, name
+
+
+def refused(ours: Callable[..., object], theirs: Callable[..., object]) -> list[str]:
+    """What may be passed to `theirs` and not to `ours`, a line for each argument."""
+    own = inspect.signature(ours).parameters
+    kinds = {parameter.kind for parameter in own.values()}
+    if {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} <= kinds:
+        return []  # it hands on what it gets
+    lines = []
+    for place, parameter in enumerate(inspect.signature(theirs).parameters.values()):
+        taken = own.get(parameter.name)
+        if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+            if parameter.kind not in kinds:
+                lines.append(f"{parameter}: not taken")
+        elif place == 0 and parameter.name == "self":
+            pass
+        elif taken is None or taken.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+            lines.append(f"{parameter.name!r}: not taken")
+        elif parameter.kind is not inspect.Parameter.KEYWORD_ONLY and (
+            taken.kind is inspect.Parameter.KEYWORD_ONLY or list(own).index(parameter.name) != place
+        ):
+            lines.append(f"{parameter.name!r}: not taken by position")
+        elif (
+            parameter.kind is not inspect.Parameter.POSITIONAL_ONLY and taken.kind is inspect.Parameter.POSITIONAL_ONLY
+        ):
+            lines.append(f"{parameter.name!r}: not taken by name")
+        elif parameter.default is not parameter.empty and taken.default is taken.empty:
+            lines.append(f"{parameter.name!r}: has to be given")
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "name"),
+    [pytest.param(*method, id=f"{method[0].__name__}.{method[2]}") for method in (methods() if support.OURS else ())],
+)
+def test_what_cpythons_method_takes_ours_takes(ours: type, theirs: type, name: str) -> None:
+    lines = refused(getattr(ours, name), getattr(theirs, name))
+    assert not lines, (
+        f"{ours.__name__}.{name}() takes less than {theirs.__name__}.{name}() of CPython {sys.version.split()[0]}: "
+        + "; ".join(lines)
+    )
+
+
+def test_the_hooks_are_among_the_methods_whose_signatures_are_compared() -> None:
+    compared = {name for ours, _, name in methods() if ours.__name__ == "TokioLoop"}
+    hooks = {path.partition(".")[2].rpartition(".")[2] for path in NEEDED if path.startswith(f"{BASE}._make_")}
+    assert hooks | {"_start_serving", "_stop_serving", "create_datagram_endpoint", "start_tls"} <= compared
+
+
+@pytest.mark.parametrize(
+    ("theirs", "expected"),
+    [
+        (lambda self, sock, waiter=None, *, extra=None, context=None: ..., ["'context': not taken"]),
+        (lambda self, sock, extra=None: ..., ["'extra': not taken by position"]),
+        (lambda self, waiter, sock: ..., ["'waiter': not taken by position", "'sock': not taken by position"]),
+        (lambda self, sock=None: ..., ["'sock': has to be given"]),
+        (lambda self, sock, *rest, **options: ..., ["*rest: not taken", "**options: not taken"]),
+        (lambda self, sock, waiter=None, *, extra=None: ..., []),
+    ],
+)
+def test_an_argument_that_ours_does_not_take_is_found_out(theirs: Callable[..., object], expected: list[str]) -> None:
+    def ours(self: object, sock: object, waiter: object = None, *, extra: object = None) -> None: ...
+
+    assert refused(ours, theirs) == expected
+
+
 def test_servers_ask_their_loop_to_serve_and_to_stop_by_the_names_we_have() -> None:
     """Not attributes of BaseEventLoop, so looked up where CPython calls them."""
-    source = inspect.getsource(asyncio.base_events.Server)
-    for call in ("self._loop._start_serving(", "self._loop._stop_serving("):
-        assert call in source, f"CPython {sys.version.split()[0]}: asyncio's Server no longer calls {call}...)"
+    source = textwrap.dedent(inspect.getsource(asyncio.base_events.Server))
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    for name in ("_start_serving", "_stop_serving"):
+        asked = [call for call in calls if ast.unparse(call.func) == f"self._loop.{name}"]
+        assert asked, f"CPython {sys.version.split()[0]}: asyncio's Server no longer calls self._loop.{name}()"
 
 
-def test_the_arguments_of_the_hooks_are_those_that_cpython_passes() -> None:
-    """CPython may add an argument; the hooks must take it, by name."""
+@pytest.mark.skipif(sys.version_info >= (3, 15), reason="CPython's hooks take a context")
+@pytest.mark.parametrize("name", ["_make_socket_transport", "_make_ssl_transport", "_start_serving"])
+def test_hooks_refuse_a_context_where_cpythons_do(name: str) -> None:
     import tokioloop
 
-    for name in ("_make_socket_transport", "_make_ssl_transport"):
-        ours = inspect.signature(getattr(tokioloop.TokioLoop, name)).parameters
-        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in ours.values())
-        for wanted in inspect.signature(getattr(asyncio.BaseEventLoop, name)).parameters:
-            assert wanted in ours or takes_any, f"{name}() gets {wanted!r} from CPython and does not take it"
-    source = textwrap.dedent(inspect.getsource(asyncio.base_events.Server._start_serving))
-    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    (call,) = [node for node in calls if getattr(node.func, "attr", "") == "_start_serving"]
-    inspect.signature(tokioloop.TokioLoop._start_serving).bind(
-        "self", *call.args, **{keyword.arg: None for keyword in call.keywords if keyword.arg}
-    )
+    for cls in (asyncio.SelectorEventLoop, tokioloop.TokioLoop):
+        loop = cls()
+        try:
+            with pytest.raises(TypeError, match="unexpected keyword argument 'context'"):
+                getattr(loop, name)(None, None, None, context=contextvars.copy_context())
+        finally:
+            loop.close()

@@ -22,10 +22,11 @@ from .dns import NamesMixin
 from .sendfile import SendfileMixin
 from .signals import SignalHandler, SignalMixin, SignalPipe, WakeupFd
 from .subprocess import ProcessTransport, SubprocessMixin
-from .tls import TlsMixin
+from .tls import TlsMixin, check_context
 from .unix import UnixMixin, remove_socket_file
 
 if TYPE_CHECKING:
+    import contextvars
     import ssl
     from collections.abc import Callable
 
@@ -131,8 +132,10 @@ class TokioLoop(
         *,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: contextvars.Context | None = None,
     ) -> asyncio.Transport:
-        return self._make_stream(sock, protocol, waiter, extra, server, self._is_private(sock))
+        check_context("_make_socket_transport", context)
+        return self._make_stream(sock, protocol, waiter, extra, server, self._is_private(sock), context)
 
     def _is_private(self, sock: socket.socket) -> bool:
         """Whether nobody but the loop has the socket."""
@@ -162,17 +165,25 @@ class TokioLoop(
         backlog: int = 100,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
-        **_ignored: Any,
+        context: contextvars.Context | None = None,
     ) -> None:
+        check_context("_start_serving", context)
         accept_secure = None
         if sslcontext is not None:
 
-            def accept_secure(conn: socket.socket, address: Any) -> None:
+            def accept_secure(conn: socket.socket, address: Any, context: contextvars.Context) -> None:
                 self._accept_secure(
-                    protocol_factory, conn, address, sslcontext, server, ssl_handshake_timeout, ssl_shutdown_timeout
+                    protocol_factory,
+                    conn,
+                    address,
+                    sslcontext,
+                    server,
+                    ssl_handshake_timeout,
+                    ssl_shutdown_timeout,
+                    context,
                 )
 
-        self._listen(sock, backlog, server, protocol_factory, accept_secure)
+        self._listen(sock, backlog, server, protocol_factory, accept_secure, context)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         file = self._forget_unix_server(sock)

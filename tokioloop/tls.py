@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from asyncio import constants
 from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ._tokioloop import TlsProtocol, TlsTransport
 
 if TYPE_CHECKING:
+    import contextvars
     import socket
     from collections.abc import Callable
 
@@ -22,7 +24,16 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-__all__ = ("TlsMixin",)
+__all__ = ("TlsMixin", "check_context")
+
+
+def check_context(hook: str, context: contextvars.Context | None) -> None:
+    """Refuse a context for a transport or server where CPython's own hooks take none: before 3.15.
+
+    Raises `TypeError` as they do. Source: https://github.com/python/cpython/issues/140947
+    """
+    if context is not None and sys.version_info < (3, 15):
+        raise TypeError(f"{hook}() got an unexpected keyword argument 'context'")
 
 
 def _timeout(name: str, value: float | None, default: float) -> float:
@@ -119,13 +130,13 @@ class TlsMixin(_Base):
         server: Any = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
-        private: bool = False,
-        **_ignored: Any,
+        context: contextvars.Context | None = None,
     ) -> TlsTransport:
+        check_context("_make_ssl_transport", context)
         tls = self._make_tls(
             protocol, sslcontext, waiter, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
         )
-        self._make_stream(rawsock, tls, None, extra, server, private or self._is_private(rawsock))
+        self._make_stream(rawsock, tls, None, extra, server, self._is_private(rawsock), context)
         return tls._app_transport
 
     async def start_tls(
@@ -191,40 +202,32 @@ class TlsMixin(_Base):
         server: Any,
         ssl_handshake_timeout: float | None,
         ssl_shutdown_timeout: float | None,
+        context: contextvars.Context,
     ) -> None:
         """Make the TLS connection of an accepted socket; `BaseSelectorEventLoop._accept_connection2` takes a task."""
-        context: dict[str, Any] = {"message": "Error on transport creation for incoming connection"}
+        report: dict[str, Any] = {"message": "Error on transport creation for incoming connection"}
         waiter = None
         try:
-            protocol = context["protocol"] = protocol_factory()
+            protocol = report["protocol"] = protocol_factory()
             if self._debug:
                 # A peer that fails its handshake is no fault of the server's: reported in debug mode only.
                 waiter = self.create_future()
-            context["transport"] = self._make_ssl_transport(
-                conn,
-                protocol,
-                sslcontext,
-                waiter,
-                server_side=True,
-                extra={"peername": address},
-                server=server,
-                ssl_handshake_timeout=ssl_handshake_timeout,
-                ssl_shutdown_timeout=ssl_shutdown_timeout,
-                private=True,
-            )
+            tls = self._make_tls(protocol, sslcontext, waiter, True, None, ssl_handshake_timeout, ssl_shutdown_timeout)
+            self._make_stream(conn, tls, None, {"peername": address}, server, True, context)
+            report["transport"] = tls._app_transport
         except (SystemExit, KeyboardInterrupt):
             conn.close()
             raise
         except BaseException as exc:
             conn.close()
-            self.call_exception_handler(context | {"exception": exc})
+            self.call_exception_handler(report | {"exception": exc})
             return
         if waiter is not None:
 
             def handshaken(waiter: asyncio.Future[None]) -> None:
                 exc = waiter.exception()
                 if exc is not None:
-                    self.call_exception_handler(context | {"exception": exc})
+                    self.call_exception_handler(report | {"exception": exc})
 
             waiter.add_done_callback(handshaken)
 

@@ -1,8 +1,9 @@
-"""Loops with one defect each in their watchers, `sock_*`, pipes and Unix servers: the standard library's, broken."""
+"""Loops with one defect each in their watchers, `sock_*`, pipes and servers: the standard library's, broken."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import select
 import selectors
@@ -208,3 +209,16 @@ class SpecSquatter(asyncio.SelectorEventLoop):
         if path is not None and os.path.isfile(path):  # noqa: ASYNC240
             os.unlink(path)
         return await super().create_unix_server(protocol_factory, path, **arguments)
+
+
+class SpecCommonContext(asyncio.SelectorEventLoop):
+    """Accepts all connections in one context."""
+
+    def __init__(self):
+        super().__init__()
+        self._common = contextvars.copy_context()
+
+    def create_task(self, coro, **kwargs):
+        if coro.__name__ == "_accept_connection2":
+            kwargs["context"] = self._common
+        return super().create_task(coro, **kwargs)

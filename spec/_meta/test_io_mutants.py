@@ -1,4 +1,4 @@
-"""The tests of readers, writers, sockets and pipes can fail: every mutant fails the tests that forbid what it does."""
+"""The tests of watchers, sockets, pipes and servers can fail: every mutant fails the tests that forbid what it does."""
 
 from __future__ import annotations
 
@@ -63,6 +63,9 @@ CAUGHT_BY = {
     ],
     "SpecSquatter": [
         "unix/test_server.py::test_another_file_at_the_path_is_left_alone_and_raises_os_error[{}-file]",
+    ],
+    "SpecCommonContext": [
+        "tcp/test_server.py::test_what_the_factory_sets_is_seen_by_the_callbacks_of_its_connection_only[{}]",
     ],
     "SpecKeeper": [SOCKETS + "test_checks.py::test_the_loop_keeps_neither_the_socket_nor_the_buffer[{}-waited]"],
 }

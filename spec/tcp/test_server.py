@@ -330,6 +330,55 @@ def test_accepted_connections_run_in_the_context_of_create_server(loop, run):
     assert seen == ["server"] * 3
 
 
+@clause("tcp.server.context-per-connection")
+def test_what_the_factory_sets_is_seen_by_the_callbacks_of_its_connection_only(loop, run):
+    variable = contextvars.ContextVar("variable", default=0)
+    seen = []
+
+    class Seeing(Echo):
+        def connection_made(self, transport):
+            seen.append(variable.get())
+            super().connection_made(transport)
+
+        def data_received(self, data):
+            seen.append(variable.get())
+            super().data_received(data)
+
+    def factory():
+        variable.set(variable.get() + 1)
+        return Seeing()
+
+    async def main():
+        server = await loop.create_server(factory, LOCALHOST, 0)
+        for _ in range(2):
+            await aside(exchange, server.sockets[0].getsockname())
+        server.close()
+
+    run(main())
+    assert seen == [1] * 4
+
+
+@clause("tcp.server.context-started-later")
+def test_a_server_started_later_serves_in_the_context_that_made_it(loop, run):
+    variable = contextvars.ContextVar("variable", default="unset")
+    seen = []
+
+    def factory():
+        seen.append(variable.get())
+        return Echo()
+
+    async def main():
+        variable.set("made")
+        server = await loop.create_server(factory, LOCALHOST, 0, start_serving=False)
+        variable.set("started")
+        await server.start_serving()
+        await aside(exchange, server.sockets[0].getsockname())
+        server.close()
+
+    run(main())
+    assert seen == ["made"]
+
+
 @clause("tcp.server.emfile")
 @pytest.mark.timeout(40)
 def test_running_out_of_descriptors_is_reported_and_the_server_goes_on_later(loop, run, errors):

@@ -106,7 +106,7 @@ struct CallSoon;
 impl FastMethod for CallSoon {
     type Class = LoopCore;
     const NAME: &'static CStr = c"call_soon";
-    const DOC: &'static CStr = c"call_soon($self, callback, /, *args, context=None)\n--\n\n\
+    const DOC: &'static CStr = c"call_soon($self, callback, *args, context=None)\n--\n\n\
         Schedule callback(*args) for the next iteration of the loop.\n\n\
         Returns an asyncio.Handle. Raises RuntimeError when the loop is closed; in debug mode also when called from\n\
         another thread, and TypeError when callback is a coroutine or not callable.\n\

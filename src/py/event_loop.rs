@@ -329,7 +329,8 @@ impl LoopCore {
     }
 
     /// A transport over a connected stream socket: behind the hook `_make_socket_transport`.
-    #[pyo3(signature = (sock, protocol, waiter = None, extra = None, server = None, private = false))]
+    #[pyo3(signature = (sock, protocol, waiter = None, extra = None, server = None, private = false, context = None))]
+    #[expect(clippy::too_many_arguments, reason = "as many as the hook has")]
     fn _make_stream(
         slf: &Bound<'_, Self>,
         sock: &Bound<'_, PyAny>,
@@ -338,8 +339,9 @@ impl LoopCore {
         extra: Option<&Bound<'_, PyDict>>,
         server: Option<&Bound<'_, PyAny>>,
         private: bool,
+        context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<StreamTransport>> {
-        StreamTransport::create(slf, Parts { file: sock, protocol, waiter, extra }, server, private)
+        StreamTransport::create(slf, Parts { file: sock, protocol, waiter, extra, context }, server, private)
     }
 
     /// A transport of one end of a pipe: behind the hooks `_make_read_pipe_transport` and `_make_write_pipe_transport`.
@@ -353,7 +355,7 @@ impl LoopCore {
         of: (bool, bool),
     ) -> PyResult<Py<StreamTransport>> {
         let (socket, device) = of;
-        pipe::make(slf, Parts { file: pipe, protocol, waiter, extra }, writes, socket, device)
+        pipe::make(slf, Parts { file: pipe, protocol, waiter, extra, context: None }, writes, socket, device)
     }
 
     /// A transport over a datagram socket: the hook of `create_datagram_endpoint`.
@@ -382,8 +384,9 @@ impl LoopCore {
         server: Option<Py<PyAny>>,
         factory: Py<PyAny>,
         accept_secure: Option<Py<PyAny>>,
+        context: Option<Py<PyAny>>,
     ) -> PyResult<()> {
-        Listener::start(slf, sock, backlog, server, factory, accept_secure)
+        Listener::start(slf, sock, backlog, server, factory, accept_secure, context)
     }
 
     /// Stops accepting on a listening socket: behind the hook `_stop_serving`, which then closes it.

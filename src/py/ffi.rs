@@ -21,6 +21,16 @@ pub fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }.map(Bound::unbind)
 }
 
+/// A copy of `context`.
+///
+/// # Errors
+/// `TypeError` when it is no context, `MemoryError`.
+#[inline]
+pub fn copy_of_context(py: Python<'_>, context: &Py<PyAny>) -> PyResult<Py<PyAny>> {
+    // SAFETY: a live object, checked by the callee; returns a new reference or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(context.as_ptr())) }.map(Bound::unbind)
+}
+
 /// Keeps the end of the interpreter from unwinding a thread: runs `f`, which calls Python.
 ///
 /// Before CPython 3.14, a thread that wants the GIL of an interpreter that is ending is ended by `pthread_exit`

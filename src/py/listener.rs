@@ -36,8 +36,9 @@ struct State {
     sock: Option<Py<PyAny>>,
     server: Option<Py<PyAny>>,
     factory: Option<Py<PyAny>>,
-    /// Called as `(conn, address)` for connections that get TLS.
+    /// Called as `(conn, address, context)` for connections that get TLS.
     accept_secure: Option<Py<PyAny>>,
+    /// Each connection gets a copy: for its protocol factory and its callbacks.
     context: Option<Py<PyAny>>,
 }
 
@@ -62,6 +63,7 @@ impl Listener {
         server: Option<Py<PyAny>>,
         factory: Py<PyAny>,
         accept_secure: Option<Py<PyAny>>,
+        context: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let py = owner.py();
         owner.get().check_open()?;
@@ -69,7 +71,7 @@ impl Listener {
         let fd = u32::try_from(raw).map_err(|_| io_error(py, &io::Error::from_raw_os_error(libc::EBADF)))?;
         let int = |name| -> PyResult<i32> { sock.getattr(name)?.extract() };
         let kind = (int("family")?, int("type")? | libc::SOCK_NONBLOCK, int("proto")?);
-        let context = ffi::copy_context(py)?;
+        let context = context.map_or_else(|| ffi::copy_context(py), Ok)?;
         let slot = owner.get().io.with(py, |io| io.slots.reserve());
         let state = State {
             machine: Accept::new(backlog),
@@ -256,6 +258,7 @@ impl Listener {
         });
         // Closed by the connection before this one: the rest of the burst is refused.
         let Some((factory, context, server, accept_secure)) = parts else { return Ok(()) };
+        let context = ffi::copy_of_context(py, &context)?;
         let (family, kind, proto) = this.kind;
         let sock = SOCKET.import(py, "socket", "socket")?.call1((family, kind, proto, conn.into_raw_fd()))?;
         let made = ffi::in_context(py, &context, || {
@@ -264,13 +267,14 @@ impl Listener {
                 None => sock.call_method0(intern!(py, "getpeername"))?,
             };
             if let Some(accept) = accept_secure {
-                return accept.call1(py, (&sock, peer)).map(drop);
+                return accept.call1(py, (&sock, peer, &context)).map(drop);
             }
             let protocol = factory.bind(py).call0()?;
             let extra = PyDict::new(py);
             extra.set_item(intern!(py, "peername"), peer)?;
             let server = server.as_ref().map(|server| server.bind(py));
-            let parts = Parts { file: &sock, protocol: &protocol, waiter: None, extra: Some(&extra) };
+            let context = Some(context.bind(py));
+            let parts = Parts { file: &sock, protocol: &protocol, waiter: None, extra: Some(&extra), context };
             StreamTransport::create(owner, parts, server, true).map(drop)
         });
         match made {
@@ -280,7 +284,9 @@ impl Listener {
                 if passes_through(py, &error) {
                     return Err(error);
                 }
-                report(owner, "Error on transport creation for incoming connection", Some(&error), &[])
+                ffi::in_context(py, &context, || {
+                    report(owner, "Error on transport creation for incoming connection", Some(&error), &[])
+                })
             }
         }
     }

@@ -179,7 +179,7 @@ struct Write;
 impl FastMethod for Write {
     type Class = StreamTransport;
     const NAME: &'static CStr = c"write";
-    const DOC: &'static CStr = c"write($self, data, /)\n--\n\n\
+    const DOC: &'static CStr = c"write($self, data)\n--\n\n\
         Write data: at once what the kernel takes, the rest when it can.\n\n\
         Raises TypeError when data is not bytes-like, RuntimeError after write_eof().\n\
         Source: https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.write";
@@ -328,11 +328,11 @@ impl StreamTransport {
     }
 
     /// As `abort`, with an exception for `connection_lost`: the hook of `asyncio.sslproto`.
-    fn _force_close(slf: &Bound<'_, Self>, error: &Bound<'_, PyAny>) -> PyResult<()> {
-        if error.is_none() {
+    fn _force_close(slf: &Bound<'_, Self>, exc: &Bound<'_, PyAny>) -> PyResult<()> {
+        if exc.is_none() {
             return Self::abort(slf);
         }
-        let error = PyErr::from_value(error.clone());
+        let error = PyErr::from_value(exc.clone());
         Self::guard(slf, || Self::fail_with(slf, error))
     }
 

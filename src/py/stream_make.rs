@@ -31,6 +31,8 @@ pub struct Parts<'a, 'py> {
     pub protocol: &'a Bound<'py, PyAny>,
     pub waiter: Option<&'a Bound<'py, PyAny>>,
     pub extra: Option<&'a Bound<'py, PyDict>>,
+    /// The context of the protocol's callbacks; a copy of the current one if there is none.
+    pub context: Option<&'a Bound<'py, PyAny>>,
 }
 
 impl<'py> Parts<'_, 'py> {
@@ -123,7 +125,11 @@ impl StreamTransport {
     ) -> PyResult<Py<Self>> {
         let py = owner.py();
         let fd = number(py, raw.0)?;
-        let (protocol, context) = (Protocol::new(parts.protocol)?, ffi::copy_context(py)?);
+        let protocol = Protocol::new(parts.protocol)?;
+        let context = match parts.context {
+            Some(context) => context.clone().unbind(),
+            None => ffi::copy_context(py)?,
+        };
         let is_pipe = !(policy.readable && policy.writable);
         let (slot, registered) = owner.get().io.with(py, |io| {
             let slot = io.slots.reserve();

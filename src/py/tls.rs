@@ -229,8 +229,8 @@ impl TlsTransport {
     }
 
     /// As `abort`, with an exception for `connection_lost`: the hook of a TLS connection above this one.
-    fn _force_close(slf: &Bound<'_, Self>, error: &Bound<'_, PyAny>) -> PyResult<()> {
-        let error = (!error.is_none()).then(|| PyErr::from_value(error.clone()));
+    fn _force_close(slf: &Bound<'_, Self>, exc: &Bound<'_, PyAny>) -> PyResult<()> {
+        let error = (!exc.is_none()).then(|| PyErr::from_value(exc.clone()));
         Self::guard(slf, || Self::abort_with(slf, error))
     }
 

@@ -51,6 +51,33 @@ def callbacks_run_in_the_context_that_made_the_transport(stream, loop, run, kind
     assert set(seen.values()) == {"maker"}, seen
 
 
+@rule("context.one", needs="read")
+def callbacks_see_what_earlier_ones_set(stream, loop, run):
+    async def main():
+        seen = []
+        protocol = Recorder(loop)
+
+        def note(*_):
+            seen.append(VARIABLE.get())
+            VARIABLE.set(f"after {len(seen)}")
+
+        for name in ("connection_made", "data_received", "eof_received", "connection_lost"):
+            protocol.hooks[name] = note
+        transport, peer = await stream(protocol)
+        transport.pause_reading()
+        transport.resume_reading()
+
+        def send_and_close():
+            peer.sendall(b"x")
+            peer.close()
+
+        await aside(send_and_close)
+        await protocol.lost
+        return seen, VARIABLE.get()
+
+    assert run(main()) == (["unset", "after 1", "after 2", "after 3"], "unset")
+
+
 @rule("lifetime.freed-after-close", needs="")
 @pytest.mark.parametrize("end", ["close", "abort"])
 def a_closed_transport_and_its_protocol_are_collected(maker, loop, run, tick, end):
