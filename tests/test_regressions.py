@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import inspect
 import socket
 import sys
 import weakref
@@ -457,3 +458,34 @@ def test_start_tls_begins_with_what_the_reader_has_read_of_the_handshake(loop: L
             return await asyncio.to_thread(talk, server.sockets[0].getsockname())
 
     assert loop.run_until_complete(asyncio.wait_for(main(), support.TIMEOUT)) == b"PROXY\nping\n"
+
+
+PUBLIC = [
+    name
+    for name in dir(asyncio.SelectorEventLoop)
+    if not name.startswith("_") and callable(getattr(asyncio.SelectorEventLoop, name))
+]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_method_shows_the_parameters_that_asyncio_shows(loop: Loop, name: str) -> None:
+    """Decorators and mocks ask for them (`inspect.signature`, `unittest.mock.create_autospec`)."""
+
+    def shown(method: Any) -> list[tuple[str, Any, Any]]:
+        return [(one.name, one.kind, one.default) for one in inspect.signature(method).parameters.values()]
+
+    stock = asyncio.SelectorEventLoop()
+    stock.close()
+    assert shown(getattr(loop, name)) == shown(getattr(stock, name))
+
+
+def test_a_future_is_of_the_class_that_asyncio_has_now(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Future(asyncio.Future[Any]):
+        pass
+
+    assert type(loop.create_future()) is asyncio.Future
+    monkeypatch.setattr("asyncio.futures.Future", Future)
+    assert type(loop.create_future()) is Future
+    monkeypatch.delattr("asyncio.futures.Future")
+    with pytest.raises(AttributeError):
+        loop.create_future()

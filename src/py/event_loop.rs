@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -222,9 +222,15 @@ impl LoopCore {
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.create_future>
     pub fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        static FUTURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static FUTURES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
         let py = slf.py();
-        let class = FUTURE.import(py, "asyncio", "Future")?;
+        // Looked up each time, as asyncio does: programs put another class there.
+        let futures =
+            FUTURES.get_or_try_init(py, || py.import("asyncio.futures").map(|module| module.dict().unbind()))?;
+        let name = intern!(py, "Future");
+        let Some(class) = futures.bind(py).get_item(name)? else {
+            return Err(PyAttributeError::new_err("module 'asyncio.futures' has no attribute 'Future'"));
+        };
         let kwargs = slf.get().future_kwargs.with(py, |kwargs| kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)));
         let kwargs = if let Some(kwargs) = kwargs {
             kwargs.into_bound(py)
@@ -418,7 +424,7 @@ impl LoopCore {
     /// Receives a datagram into `buf`, up to `nbytes` (0: its length); returns `(number of bytes, address)`.
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.sock_recvfrom_into>
-    #[pyo3(signature = (sock, buf, nbytes = None))]
+    #[pyo3(signature = (sock, buf, nbytes = None), text_signature = "($self, sock, buf, nbytes=0)")]
     fn sock_recvfrom_into(
         slf: &Bound<'_, Self>,
         sock: Py<PyAny>,
