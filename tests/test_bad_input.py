@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from tests import support
-from tests.bad_input import CASES, Loop, loops, outcome, sockets, transports
+from tests.bad_input import CASES, Loop, loops, numbers, outcome, sockets, transports
 from tests.test_threads import echo_once
 
-assert loops and sockets and transports, "they register their cases"
+assert loops and numbers and sockets and transports, "they register their cases"
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -183,7 +183,8 @@ class TokioLoop(
                     context,
                 )
 
-        self._listen(sock, backlog, server, protocol_factory, accept_secure, context)
+        # A negative one counts as 0, as it does for socket.listen().
+        self._listen(sock, max(backlog, 0), server, protocol_factory, accept_secure, context)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         file = self._forget_unix_server(sock)

@@ -75,6 +75,34 @@ proptest! {
         let told = run(&ops).iter().filter(|event| matches!(event, Event::Ran { .. })).count();
         prop_assert_eq!(told, looks);
     }
+
+    #[test]
+    fn a_closed_file_that_lives_on_elsewhere_is_forgotten(
+        watched in any::<bool>(), others in 0_u8..6, arrivals in 20_usize..60,
+    ) {
+        let before = if watched { READ } else { RECV };
+        let mut ops = vec![OPEN, before, ARRIVE, Op::Look, Op::Look];
+        for fd in 1..=others {
+            ops.extend([OPEN, Op::Act(Act::Watch { fd, dir: Dir::Read })]);
+        }
+        // The duplicate has the next number, and keeps the file open.
+        ops.extend([Op::Act(Act::Duplicate { fd: 0 }), CLOSE]);
+        if watched {
+            ops.push(Op::Act(Act::Unwatch { fd: 0, dir: Dir::Read }));
+        }
+        for _ in 0..arrivals {
+            ops.extend([Op::Arrive { fd: others + 1, n: 1 }, Op::Look]);
+        }
+        let events = run(&ops);
+        prop_assert_eq!(events.iter().filter(|event| **event == Event::Renewed).count(), 1);
+    }
+
+    #[test]
+    fn no_number_makes_the_table_large(numbers in vec(any::<u32>(), 1..20), dir in direction()) {
+        let ops: Vec<_> = numbers.into_iter().map(|number| Op::Act(Act::Far { number, dir })).collect();
+        let ran = run(&ops).iter().any(|event| matches!(event, Event::Ran { .. }));
+        prop_assert!(!ran, "no file has such a number");
+    }
 }
 
 fn transcript(ops: &[Op]) -> String {

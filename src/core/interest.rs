@@ -19,12 +19,19 @@
 //!   (`epoll_ctl(2)`), or `EPERM` if that cannot be polled. So whoever comes anew to an fd that has an entry causes a `Modify`, even of what is registered
 //!   already, and a `Modify` that finds nothing means [`Interest::handle_reborn`].
 //!
+//! A closed fd stays in the kernel's set while its open file lives on, by a duplicate or in a forked child (`epoll(7)`). Such
+//! a *stray* wakes the loop and cannot be deregistered, as its number is gone. It shows by its generation, or, where a
+//! closed socket's entry is still there, by its file: that is looked at when events come and nobody waits for any
+//! ([`Fired::doubtful`]). More strays than an eighth of the entries, and the kernel's set is to be made anew
+//! ([`Interest::poll_renewal`]), so that a stray costs a few calls whatever the number of fds.
+//!
 //! The *level re-check*: our epoll is itself watched edge-triggered by Tokio, and a level-triggered fd inside makes no
 //! new edge outside. So after a look that fired a level-triggered fd, or filled its batch, there must be another look
 //! before the loop may sleep ([`Interest::io_pending`]).
 
 use std::collections::VecDeque;
 
+use super::by_fd::ByFd;
 pub use super::sockop::Dir;
 
 /// How an fd is registered.
@@ -69,11 +76,14 @@ pub struct Fired<W> {
     pub writer: bool,
     pub woken: VecDeque<W>,
     pub change: Change,
+    /// Nobody waits, and not for the first time: the caller is to see whether the fd still names its file, and if not
+    /// to call [`Interest::handle_closed`].
+    pub doubtful: bool,
 }
 
 impl<W> Fired<W> {
     fn nobody() -> Self {
-        Self { reader: false, writer: false, woken: VecDeque::new(), change: Change::Keep }
+        Self { reader: false, writer: false, woken: VecDeque::new(), change: Change::Keep, doubtful: false }
     }
 }
 
@@ -84,6 +94,8 @@ struct Entry<W> {
     waiters: [VecDeque<(u32, W)>; 2],
     /// A `sock_*` operation used it: keep it registered.
     edge: bool,
+    /// An event came that nobody waited for, with nobody coming since.
+    unclaimed: bool,
     kernel: Registration,
 }
 
@@ -94,6 +106,7 @@ impl<W> Entry<W> {
             watchers: [None, None],
             waiters: [VecDeque::new(), VecDeque::new()],
             edge: false,
+            unclaimed: false,
             kernel: Registration::Absent,
         }
     }
@@ -107,6 +120,11 @@ impl<W> Entry<W> {
         } else {
             Registration::Absent
         }
+    }
+
+    /// Nobody waits.
+    fn is_idle(&self) -> bool {
+        self.watchers.iter().all(Option::is_none) && self.waiters.iter().all(VecDeque::is_empty)
     }
 
     fn settle(&mut self) -> Change {
@@ -134,8 +152,11 @@ impl<W> Entry<W> {
 /// The table of a loop's user fds. `W` is who is told: a callback's handle, or the future of a waiter.
 #[derive(Debug)]
 pub struct Interest<W> {
-    /// By fd: numbers are small and dense.
-    fds: Vec<Option<Box<Entry<W>>>>,
+    fds: ByFd<Box<Entry<W>>>,
+    /// How many entries there are.
+    entries: usize,
+    /// Events of registrations that are nobody's, since the kernel's set was made.
+    strays: usize,
     next_generation: u32,
     next_key: u32,
     pending: bool,
@@ -143,7 +164,7 @@ pub struct Interest<W> {
 
 impl<W> Default for Interest<W> {
     fn default() -> Self {
-        Self { fds: Vec::new(), next_generation: 0, next_key: 0, pending: false }
+        Self { fds: ByFd::default(), entries: 0, strays: 0, next_generation: 0, next_key: 0, pending: false }
     }
 }
 
@@ -183,19 +204,31 @@ impl<W> Interest<W> {
     }
 
     /// The fds that have a watcher, and in which directions: reading, writing.
-    pub fn watched(&self) -> impl Iterator<Item = (usize, bool, bool)> {
-        self.fds.iter().enumerate().filter_map(|(fd, entry)| {
-            let [read, write] = entry.as_ref()?.watchers.each_ref().map(Option::is_some);
+    pub fn watched(&self) -> impl Iterator<Item = (u32, bool, bool)> {
+        self.fds.iter().filter_map(|(fd, entry)| {
+            let [read, write] = entry.watchers.each_ref().map(Option::is_some);
             (read || write).then_some((fd, read, write))
         })
     }
 
     /// Everybody in the table, for a garbage collector's traversal.
     pub fn parties(&self) -> impl Iterator<Item = &W> {
-        self.fds.iter().flatten().flat_map(|entry| {
+        self.fds.iter().flat_map(|(_, entry)| {
             let waiters = entry.waiters.iter().flatten().map(|(_, waiter)| waiter);
             entry.watchers.iter().flatten().chain(waiters)
         })
+    }
+
+    /// What is registered: fd, how, and its generation.
+    pub fn registrations(&self) -> impl Iterator<Item = (u32, Registration, u32)> {
+        let registered = self.fds.iter().filter(|(_, entry)| entry.kernel != Registration::Absent);
+        registered.map(|(fd, entry)| (fd, entry.kernel, entry.generation))
+    }
+
+    /// How many fds there is memory for.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.fds.room()
     }
 
     // ---- the caller wants
@@ -229,7 +262,7 @@ impl<W> Interest<W> {
         self.next_key = self.next_key.wrapping_add(1);
         let key = self.next_key;
         let entry = self.entry_or_new(fd);
-        entry.edge = true;
+        (entry.edge, entry.unclaimed) = (true, false);
         entry.waiters[dir as usize].push_back((key, waiter));
         (entry.settle(), WaitKey { fd, generation: entry.generation, key, dir })
     }
@@ -248,7 +281,8 @@ impl<W> Interest<W> {
 
     /// Forgets `fd` wholly: it was closed, or its number names another file now. Gives back everybody who waited.
     pub fn forget(&mut self, fd: u32) -> Vec<W> {
-        let Some(entry) = self.fds.get_mut(fd as usize).and_then(Option::take) else { return Vec::new() };
+        let Some(entry) = self.fds.remove(fd) else { return Vec::new() };
+        self.entries -= 1;
         let Entry { watchers, waiters, .. } = *entry;
         let waiters = waiters.into_iter().flatten().map(|(_, waiter)| waiter);
         watchers.into_iter().flatten().chain(waiters).collect()
@@ -284,10 +318,10 @@ impl<W> Interest<W> {
     /// The kernel reports `fd` as ready to `read` and to `write` (an error or a hang-up makes it both, as the `selectors`
     /// module has it).
     pub fn handle_event(&mut self, fd: u32, generation: u32, read: bool, write: bool) -> Fired<W> {
-        let Some(entry) = self.entry_mut(fd) else { return Fired::nobody() };
-        if entry.generation != generation {
+        let Some(entry) = self.entry_mut(fd).filter(|entry| entry.generation == generation) else {
+            self.strays += 1;
             return Fired::nobody();
-        }
+        };
         let mut fired = Fired::nobody();
         for (dir, ready) in [(Dir::Read, read), (Dir::Write, write)] {
             if !ready {
@@ -302,11 +336,32 @@ impl<W> Interest<W> {
         }
         if !fired.woken.is_empty() {
             fired.change = entry.settle();
+        } else if entry.is_idle() {
+            // Each second time, as a live socket may well be written to and not be read.
+            fired.doubtful = entry.unclaimed;
+            entry.unclaimed = !entry.unclaimed;
         }
         if matches!(entry.kernel, Registration::Level { .. }) {
             self.pending = true;
         }
         fired
+    }
+
+    /// The fd of an event does not name the file any more that it did.
+    #[must_use]
+    pub fn handle_closed(&mut self, fd: u32) -> Vec<W> {
+        self.strays += 1;
+        self.forget(fd)
+    }
+
+    /// Whether the kernel's set is to be made anew, from [`Interest::registrations`], without what is nobody's.
+    #[must_use]
+    pub fn poll_renewal(&mut self) -> bool {
+        let renew = self.strays > self.entries / 8;
+        if renew {
+            self.strays = 0;
+        }
+        renew
     }
 
     /// A look begins.
@@ -327,20 +382,17 @@ impl<W> Interest<W> {
     // ---- helpers
 
     fn entry(&self, fd: u32) -> Option<&Entry<W>> {
-        self.fds.get(fd as usize)?.as_deref()
+        self.fds.at(fd).map(AsRef::as_ref)
     }
 
     fn entry_mut(&mut self, fd: u32) -> Option<&mut Entry<W>> {
-        self.fds.get_mut(fd as usize)?.as_deref_mut()
+        self.fds.at_mut(fd).map(AsMut::as_mut)
     }
 
     fn entry_or_new(&mut self, fd: u32) -> &mut Entry<W> {
-        let at = fd as usize;
-        if self.fds.len() <= at {
-            self.fds.resize_with(at + 1, || None);
-        }
-        let next = &mut self.next_generation;
-        self.fds[at].get_or_insert_with(|| {
+        let (next, entries) = (&mut self.next_generation, &mut self.entries);
+        self.fds.at_or_insert_with(fd, || {
+            *entries += 1;
             *next = next.wrapping_add(1);
             Box::new(Entry::new(*next))
         })
@@ -348,11 +400,10 @@ impl<W> Interest<W> {
 
     /// Removes an entry that holds nothing any more.
     fn reap(&mut self, fd: u32) {
-        let empty = self.entry(fd).is_some_and(|entry| {
-            !entry.edge && entry.watchers.iter().all(Option::is_none) && entry.waiters.iter().all(VecDeque::is_empty)
-        });
+        let empty = self.entry(fd).is_some_and(|entry| !entry.edge && entry.is_idle());
         if empty {
-            self.fds[fd as usize] = None;
+            self.fds.remove(fd);
+            self.entries -= 1;
         }
     }
 }

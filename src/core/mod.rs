@@ -33,6 +33,7 @@ macro_rules! step_flags {
 }
 
 pub mod accept;
+pub mod by_fd;
 pub mod datagram;
 pub mod fault;
 pub mod flow;

@@ -91,14 +91,11 @@ impl Reactor {
         let shared = Arc::new(Shared::default());
         let hook = Arc::clone(&shared);
         let runtime = Builder::new_current_thread().enable_io().on_thread_unpark(move || hook.wake_root()).build()?;
-        let (timer, user) = {
+        let timer = {
             let _entered = runtime.enter();
-            let timer = sys::register(sys::timer_create()?, TokioInterest::READABLE)?;
-            let epoll = sys::epoll_create()?;
-            let fd = BorrowedRawFd(std::os::fd::AsRawFd::as_raw_fd(&epoll));
-            let source = Source::new(fd, USER_SLOT, TokioInterest::READABLE, &shared)?;
-            (timer, (epoll, source))
+            sys::register(sys::timer_create()?, TokioInterest::READABLE)?
         };
+        let user = user_epoll(&runtime, &shared)?;
         if user.1.arm_read() {
             shared.push(source::token(USER_SLOT, false));
         }
@@ -195,10 +192,7 @@ impl Reactor {
     /// number that names another file than the one that was registered.
     pub fn apply(&self, fd: u32, generation: u32, change: Change) -> io::Result<()> {
         let Some((epoll, _)) = &self.user else { return Ok(()) };
-        let Ok(raw) = i32::try_from(fd) else { return Err(io::Error::from_raw_os_error(libc::EBADF)) };
-        let ctl = |op, registration| {
-            sys::epoll_ctl(epoll.as_fd(), op, raw, mask(registration), u64::from(fd) | (u64::from(generation) << 32))
-        };
+        let ctl = |op, registration| control(epoll, op, fd, registration, generation);
         match change {
             Change::Keep => Ok(()),
             Change::Add(registration) => match ctl(libc::EPOLL_CTL_ADD, registration) {
@@ -208,10 +202,44 @@ impl Reactor {
             Change::Modify(registration) => ctl(libc::EPOLL_CTL_MOD, registration),
             Change::Delete => match ctl(libc::EPOLL_CTL_DEL, Registration::Absent) {
                 // The user closed it first: the kernel has forgotten it.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EBADF | libc::EPERM)) => Ok(()),
+                Err(error) if is_gone(&error) => Ok(()),
                 result => result,
             },
         }
+    }
+
+    /// Makes the epoll of user fds anew, where `interest` asks for that: without the closed fds whose files live on elsewhere.
+    ///
+    /// # Errors
+    /// The errno: no fd or no memory. Then all is as it was.
+    pub fn renew_user<W>(&mut self, interest: &mut Interest<W>) -> io::Result<()> {
+        let (Some((old, _)), Some(runtime)) = (&self.user, &self.parker.runtime) else { return Ok(()) };
+        // In a forked child the old one is the parent's, too.
+        if self.parker.born != sys::fork_generation() || !interest.poll_renewal() {
+            return Ok(());
+        }
+        let (new, source) = user_epoll(runtime, self.shared())?;
+        let mut registrations = interest.registrations();
+        let moved = registrations.try_for_each(|(fd, registration, generation)| {
+            // The old one knows whether the number still names the file that was registered.
+            match control(old, libc::EPOLL_CTL_MOD, fd, registration, generation) {
+                Ok(()) => control(&new, libc::EPOLL_CTL_ADD, fd, registration, generation),
+                Err(error) if is_gone(&error) => Ok(()),
+                Err(error) => Err(error),
+            }
+        });
+        if let Err(error) = moved {
+            source.release(true);
+            return Err(error);
+        }
+        if source.arm_read() {
+            self.shared().push(source::token(USER_SLOT, false));
+        }
+        if let Some((old, source)) = self.user.replace((new, source)) {
+            source.release(true);
+            drop(old);
+        }
+        Ok(())
     }
 
     /// Forgets that the epoll of user fds was readable, before it is looked at; its next edge puts its token on the
@@ -254,6 +282,25 @@ impl Drop for Reactor {
             std::mem::forget(self.timer.take());
         }
     }
+}
+
+/// The epoll of user fds, watched by Tokio.
+fn user_epoll(runtime: &Runtime, shared: &Arc<Shared>) -> io::Result<(OwnedFd, Source)> {
+    let _entered = runtime.enter();
+    let epoll = sys::epoll_create()?;
+    let fd = BorrowedRawFd(std::os::fd::AsRawFd::as_raw_fd(&epoll));
+    let source = Source::new(fd, USER_SLOT, TokioInterest::READABLE, shared)?;
+    Ok((epoll, source))
+}
+
+fn control(epoll: &OwnedFd, op: i32, fd: u32, registration: Registration, generation: u32) -> io::Result<()> {
+    let Ok(raw) = i32::try_from(fd) else { return Err(io::Error::from_raw_os_error(libc::EBADF)) };
+    sys::epoll_ctl(epoll.as_fd(), op, raw, mask(registration), u64::from(fd) | (u64::from(generation) << 32))
+}
+
+/// The kernel has forgotten the file, or the number is another one's by now.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EBADF | libc::EPERM))
 }
 
 fn errno(result: &io::Result<()>) -> Option<i32> {

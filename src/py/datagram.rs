@@ -19,9 +19,11 @@ use super::cell::GilCell;
 use super::chunk::{self, Chunk};
 use super::event_loop::LoopCore;
 use super::ffi::{self, FastMethod};
+use super::marks;
 use super::stats::Counters;
 use crate::core::datagram::{Admit, Datagram};
 use crate::core::fault::Fault;
+use crate::core::flow::DEFAULT_HIGH;
 use crate::io::datagram::Family;
 use crate::io::source::Source;
 
@@ -383,16 +385,15 @@ impl DatagramTransport {
     /// Raises `ValueError` unless `high >= low >= 0`.
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.set_write_buffer_limits>
     #[pyo3(signature = (high = None, low = None))]
-    fn set_write_buffer_limits(slf: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
-        let shown_high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
-        let shown_low = low.unwrap_or(shown_high.div_euclid(4));
-        let wrong = || PyValueError::new_err(format!("high ({shown_high}) must be >= low ({shown_low}) must be >= 0"));
-        let (Ok(high), Ok(low)) = (usize::try_from(shown_high), usize::try_from(shown_low)) else {
-            return Err(wrong());
-        };
+    fn set_write_buffer_limits(
+        slf: &Bound<'_, Self>,
+        high: Option<&Bound<'_, PyAny>>,
+        low: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (high, low) = marks::marks(slf.py(), high, low, DEFAULT_HIGH)?;
         Self::guard(slf, || Self::uncork(slf))?;
         let step = slf.get().state.with(slf.py(), |state| state.machine.set_limits(Some(high), Some(low)));
-        let step = step.map_err(|_| wrong())?;
+        let step = step.map_err(marks::refused)?;
         Self::guard(slf, || Self::run_step(slf, step))
     }
 

@@ -28,6 +28,8 @@ mod handle;
 #[deny(unsafe_code)]
 mod listener;
 #[deny(unsafe_code)]
+mod marks;
+#[deny(unsafe_code)]
 mod pipe;
 #[deny(unsafe_code)]
 mod protocol;

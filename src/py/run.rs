@@ -130,7 +130,7 @@ fn nanos(time: Time) -> u64 {
 fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
     let (woken, stale, error) = this.io.with(py, |io| {
-        let Io { reactor, interest, tokens, events, .. } = io;
+        let Io { reactor, interest, owners, tokens, events, .. } = io;
         parker.shared.take_ready(tokens);
         this.sched.with(py, |sched| {
             for token in tokens.drain(..) {
@@ -142,7 +142,7 @@ fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
             }
         });
         let (mut woken, mut stale) = (Vec::new(), Vec::new());
-        let Some(reactor) = reactor.as_ref().filter(|_| interest.io_pending()) else { return (woken, stale, None) };
+        let Some(reactor) = reactor.as_mut().filter(|_| interest.io_pending()) else { return (woken, stale, None) };
         let again = reactor.clear_user();
         interest.begin_look();
         events.clear();
@@ -161,10 +161,14 @@ fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
                 }
             }
             woken.extend(fired.woken);
+            if fired.doubtful && !owners.is_same_file(event.fd) {
+                stale.extend(interest.handle_closed(event.fd));
+            }
             let (settled, gone) = reactor.settle(interest, event.fd, fired.change, Keep::Nobody);
             error = settled.err().or(error);
             stale.extend(gone);
         }
+        error = reactor.renew_user(interest).err().or(error);
         (woken, stale, error)
     });
     Party::end_stale(stale, py)?;

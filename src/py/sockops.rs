@@ -23,6 +23,7 @@ use super::errors::io_error;
 use super::event_loop::{LoopCore, SCRATCH};
 use super::ffi::{self, Lent};
 use super::watch::Party;
+use crate::core::by_fd::ByFd;
 use crate::core::interest::{Dir, Keep, WaitKey};
 use crate::core::sockop::{Next, SockOp};
 use crate::io::endpoint;
@@ -78,7 +79,7 @@ impl Kind {
 
 /// Whose fds are registered, by fd.
 #[derive(Debug, Default)]
-pub struct Owners(Vec<Option<Owner>>);
+pub struct Owners(ByFd<Owner>);
 
 #[derive(Debug)]
 struct Owner {
@@ -90,23 +91,17 @@ struct Owner {
 
 impl Owners {
     fn owns(&self, py: Python<'_>, fd: u32, sock: &Bound<'_, PyAny>) -> bool {
-        self.0
-            .get(fd as usize)
-            .and_then(Option::as_ref)
-            .and_then(|owner| owner.socket.bind(py).upgrade())
-            .is_some_and(|owner| owner.is(sock))
+        self.0.at(fd).and_then(|owner| owner.socket.bind(py).upgrade()).is_some_and(|owner| owner.is(sock))
     }
 
     fn inode(&self, fd: u32) -> Option<u64> {
-        self.0.get(fd as usize).and_then(Option::as_ref).and_then(|owner| owner.inode)
+        self.0.at(fd).and_then(|owner| owner.inode)
     }
 
-    fn set(&mut self, fd: u32, owner: Owner) -> Option<Owner> {
-        let at = fd as usize;
-        if self.0.len() <= at {
-            self.0.resize_with(at + 1, || None);
-        }
-        self.0[at].replace(owner)
+    /// The number names the file whose registration it is.
+    pub fn is_same_file(&self, fd: u32) -> bool {
+        let file = i32::try_from(fd).map(BorrowedRawFd);
+        file.ok().and_then(sys::inode).is_some_and(|inode| self.inode(fd) == Some(inode))
     }
 }
 
@@ -352,7 +347,7 @@ impl SockOperation {
             let mut old = None;
             let mut result = Ok(());
             if let Some(new) = new_owner {
-                old = io.owners.set(fd, new);
+                old = io.owners.0.insert(fd, new);
                 let change = io.interest.attach(fd);
                 (result, stale) = io.settle(fd, change, Keep::Operation);
             }
@@ -365,7 +360,7 @@ impl SockOperation {
             let mut refused = None;
             if result.is_err() {
                 refused = io.interest.unwait(key).1;
-                old = old.or(io.owners.0.get_mut(fd as usize).and_then(Option::take));
+                old = old.or(io.owners.0.remove(fd));
                 stale.extend(io.interest.forget(fd));
             }
             (result, key, (stale, old, refused))

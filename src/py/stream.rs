@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -18,9 +18,11 @@ use super::cell::GilCell;
 use super::chunk::{self, Chunk};
 use super::event_loop::LoopCore;
 use super::ffi::{self, FastMethod};
+use super::marks;
 use super::protocol::Protocol;
 use super::stats::Counters;
 use crate::core::fault::Fault;
+use crate::core::flow::DEFAULT_HIGH;
 use crate::core::stream::{Admit, Step, Stream, WriteError};
 use crate::io::endpoint::{self, Kind};
 use crate::io::source::Source;
@@ -402,18 +404,11 @@ impl StreamTransport {
         low: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let py = slf.py();
-        let number = |mark: Option<&Bound<'_, PyAny>>| mark.map(PyAnyMethods::extract::<i64>).transpose();
-        let (high, low) = (number(high)?, number(low)?);
-        let shown_high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
-        let shown_low = low.unwrap_or(shown_high.div_euclid(4));
-        let wrong = || PyValueError::new_err(format!("high ({shown_high}) must be >= low ({shown_low}) must be >= 0"));
-        let (Ok(high), Ok(low)) = (usize::try_from(shown_high), usize::try_from(shown_low)) else {
-            return Err(wrong());
-        };
+        let (high, low) = marks::marks(py, high, low, DEFAULT_HIGH)?;
         // What waits for the end of the turn only does not count, as with asyncio it would be gone.
         Self::guard(slf, || Self::uncork(slf))?;
         let step = slf.get().state.with(py, |state| state.machine.set_limits(Some(high), Some(low)));
-        let step = step.map_err(|_| wrong())?;
+        let step = step.map_err(marks::refused)?;
         Self::guard(slf, || Self::run_step(slf, step))
     }
 

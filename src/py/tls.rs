@@ -6,7 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::{PyBaseException, PyNotImplementedError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBaseException, PyNotImplementedError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyType};
@@ -17,11 +17,12 @@ use super::chunk::{self, Chunk};
 use super::errors::warn_unclosed;
 use super::event_loop::LoopCore;
 use super::ffi;
+use super::marks;
 use super::protocol::Protocol;
 use super::tls_engine::Engine;
 use super::tls_lower::{Lower, has_it};
 use crate::core::records::Records;
-use crate::core::tls::Tls;
+use crate::core::tls::{READ_HIGH, Tls, WRITE_HIGH};
 
 /// What a TLS connection is made of.
 #[derive(Debug)]
@@ -69,25 +70,6 @@ impl TlsTransport {
     /// Runs a method's body; a panic in it is reported and closes the connection.
     fn guard(slf: &Bound<'_, Self>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
         catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Self::panicked(slf, payload.as_ref()))
-    }
-
-    fn with_marks(
-        slf: &Bound<'_, Self>,
-        high: Option<&Bound<'_, PyAny>>,
-        low: Option<&Bound<'_, PyAny>>,
-        default: i64,
-        set: impl FnOnce(&mut Tls<Chunk>, usize, usize) -> bool,
-    ) -> PyResult<()> {
-        let number = |mark: Option<&Bound<'_, PyAny>>| mark.map(PyAnyMethods::extract::<i64>).transpose();
-        let (high, low) = (number(high)?, number(low)?);
-        let high = high.unwrap_or_else(|| low.map_or(default, |low| low.saturating_mul(4)));
-        let low = low.unwrap_or(high.div_euclid(4));
-        let done = match (usize::try_from(high), usize::try_from(low)) {
-            (Ok(high), Ok(low)) => slf.get().state.with(slf.py(), |state| set(&mut state.machine, high, low)),
-            _ => false,
-        };
-        let wrong = || PyValueError::new_err(format!("high ({high}) must be >= low ({low}) must be >= 0"));
-        if done { Ok(()) } else { Err(wrong()) }
     }
 }
 
@@ -304,13 +286,11 @@ impl TlsTransport {
         high: Option<&Bound<'_, PyAny>>,
         low: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let default = i64::try_from(crate::core::tls::WRITE_HIGH).unwrap_or(i64::MAX);
-        Self::with_marks(slf, high, low, default, |machine, high, low| machine.set_limits(high, low).is_ok())?;
-        let (marks, lower) = slf.get().state.with(slf.py(), |state| {
-            (state.machine.limits(), state.lower.as_ref().map(|lower| lower.clone_ref(slf.py())))
-        });
-        if let Some(lower) = lower {
-            lower.limit(slf.py(), marks.1, marks.0)?;
+        let (py, this) = (slf.py(), slf.get());
+        let (high, low) = marks::marks(py, high, low, WRITE_HIGH)?;
+        this.state.with(py, |state| state.machine.set_limits(high, low)).map_err(marks::refused)?;
+        if let Some(lower) = this.lower(py) {
+            lower.limit(py, high, low)?;
         }
         Self::guard(slf, || Self::tell_buffered(slf))
     }
@@ -334,8 +314,9 @@ impl TlsTransport {
         high: Option<&Bound<'_, PyAny>>,
         low: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let default = i64::try_from(crate::core::tls::READ_HIGH).unwrap_or(i64::MAX);
-        Self::with_marks(slf, high, low, default, |machine, high, low| machine.set_read_limits(high, low).is_ok())?;
+        let (high, low) = marks::marks(slf.py(), high, low, READ_HIGH)?;
+        let set = slf.get().state.with(slf.py(), |state| state.machine.set_read_limits(high, low));
+        set.map_err(marks::refused)?;
         Self::guard(slf, || Self::tell_unread(slf))
     }
 

@@ -1,6 +1,6 @@
 //! `add_reader`, `add_writer` and their removal.
 
-use pyo3::exceptions::{PyOSError, PyOverflowError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
@@ -45,23 +45,30 @@ impl Party {
 /// The number of an fd or file object.
 ///
 /// # Errors
-/// `ValueError` as asyncio and the `selectors` module give it.
+/// As asyncio and the `selectors` module give them: `ValueError`, `OverflowError` for a number that no descriptor has, and
+/// what `fileno` raises that does not speak of its type or value.
 pub fn fd_of(file: &Bound<'_, PyAny>) -> PyResult<u32> {
-    let invalid = || -> PyErr {
-        let repr = file.repr().map_or_else(|_| "?".to_owned(), |repr| repr.to_string());
-        PyValueError::new_err(format!("Invalid file object: {repr}"))
-    };
+    let py = file.py();
     let number = if file.is_instance_of::<PyInt>() {
         file.clone()
     } else {
-        file.call_method0(intern!(file.py(), "fileno"))
-            .map_err(|error| if error.is_instance_of::<PyOSError>(file.py()) { error } else { invalid() })?
+        let asked = file.call_method0(intern!(py, "fileno"));
+        match asked.and_then(|number| py.get_type::<PyInt>().call1((number,))) {
+            Ok(number) => number,
+            Err(error)
+                if error.is_instance_of::<PyAttributeError>(py)
+                    || error.is_instance_of::<PyTypeError>(py)
+                    || error.is_instance_of::<PyValueError>(py) =>
+            {
+                return Err(PyValueError::new_err(format!("Invalid file object: {}", file.repr()?)));
+            }
+            Err(error) => return Err(error),
+        }
     };
-    // An `OverflowError` is what `epoll` gives for a number that no fd has.
-    let fd = number
-        .extract::<i32>()
-        .map_err(|error| if error.is_instance_of::<PyOverflowError>(file.py()) { error } else { invalid() })?;
-    u32::try_from(fd).map_err(|_| PyValueError::new_err(format!("Invalid file descriptor: {fd}")))
+    if number.lt(0)? {
+        return Err(PyValueError::new_err(format!("Invalid file descriptor: {}", number.str()?)));
+    }
+    number.extract::<i32>().map(i32::cast_unsigned)
 }
 
 /// Refuses an fd that a live transport has.
@@ -132,6 +139,8 @@ pub fn remove(slf: &Bound<'_, LoopCore>, file: &Bound<'_, PyAny>, dir: Dir) -> P
             check_no_transport(slf, fd, file)?;
             fd
         }
+        // No file has such a number, so it is not watched.
+        Err(error) if error.is_instance_of::<PyOverflowError>(py) => return Ok(false),
         // A closed file object has no number any more, but is known by the one it was watched with.
         Err(error) => {
             let known = this.io.with(py, |io| io.files.iter().find(|(_, of)| of.is(file)).map(|(fd, _)| *fd));

@@ -235,6 +235,13 @@ impl Kernel {
         Ok(())
     }
 
+    /// A new epoll instance takes the place of the old one; what was registered there is forgotten.
+    pub fn renew(&mut self) {
+        self.items.clear();
+        self.ready.clear();
+        self.edge = false;
+    }
+
     /// Whether the outer epoll has an edge to report.
     #[must_use]
     pub fn has_edge(&self) -> bool {
