@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import functools
 import os
+import selectors
 import socket
 from asyncio import selector_events
 
@@ -202,6 +203,18 @@ class SpecImpatient(asyncio.SelectorEventLoop):
         self._executor_shutdown_called = True
         if self._default_executor is not None:
             self._default_executor.shutdown(wait=False)
+
+
+class _NoLook(selectors.DefaultSelector):
+    def select(self, timeout=None):
+        return [] if timeout == 0 else super().select(timeout)
+
+
+class SpecKeepsTheGil(asyncio.SelectorEventLoop):
+    """Makes no system call, and so lets no thread in, while callbacks are ready."""
+
+    def __init__(self):
+        super().__init__(_NoLook())
 
 
 class SpecLosesCalls(asyncio.SelectorEventLoop):

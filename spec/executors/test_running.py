@@ -8,6 +8,7 @@ import contextvars
 import gc
 import multiprocessing
 import os
+import select
 import sys
 import threading
 import weakref
@@ -50,6 +51,36 @@ def test_a_result_wakes_an_idle_loop(loop):
     """No timer, no other I/O: the loop would wait for ever."""
     for n in range(200):
         assert loop.run_until_complete(loop.run_in_executor(None, lambda n=n: n)) == n
+
+
+@clause("executors.run.beside-callbacks")
+def test_a_thread_gets_on_beside_a_chain_of_callbacks_that_never_ends(loop, run):
+    """The interpreter takes the GIL from nobody meanwhile: what the thread gets, the loop lets go of."""
+    steps = 0
+
+    def work():
+        nonlocal steps
+        while steps < 100:
+            select.select([], [], [], 0)  # lets go of the GIL, and asks for it again
+            steps += 1
+
+    async def main():
+        working = loop.run_in_executor(None, work)
+        iterations = 0
+        while steps < 100 and iterations < 200_000:
+            await asyncio.sleep(0)
+            iterations += 1
+        got = steps
+        sys.setswitchinterval(interval)
+        await working
+        return got
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(3600)
+    try:
+        assert run(main()) == 100
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @clause("executors.run.many")

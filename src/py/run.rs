@@ -1,7 +1,7 @@
 //! The turn: plan, look or park, queue what the look found, queue due timers, run the snapshot.
 //!
-//! The order is `core::turn`'s. Python only ever runs outside the Tokio runtime, and the GIL is let go of for a real park
-//! only. A signal ends the park, and its Python handler runs right then.
+//! The order is `core::turn`'s. Python only ever runs outside the Tokio runtime, and the GIL is let go of for each look
+//! and park. A signal ends the park, and its Python handler runs right then.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -113,7 +113,8 @@ fn look(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, wait: Wait, moment: Tim
         parked.map_err(|_| PyRuntimeError::new_err(PANIC))?;
     } else {
         this.stats.looks();
-        catch_unwind(AssertUnwindSafe(|| parker.look())).map_err(|_| PyRuntimeError::new_err(PANIC))?;
+        // Without the GIL, as each look of asyncio's: it is then that other threads get on beside a busy loop.
+        py.detach(|| catch_unwind(AssertUnwindSafe(|| parker.look()))).map_err(|_| PyRuntimeError::new_err(PANIC))?;
     }
     collect(slf, parker)?;
     py.check_signals()
