@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import itertools
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -173,3 +174,27 @@ def test_a_subclass_of_the_loop_may_have_a_resolver_of_its_own() -> None:
 
     with asyncio.Runner(loop_factory=Loop) as runner:
         assert runner.run(main())[0][4] == ("127.0.0.1", 80)
+
+
+@pytest.mark.parametrize("function", ["getaddrinfo", "getnameinfo"])
+def test_a_function_that_took_the_place_of_the_sockets_is_called_in_a_thread(
+    monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    """It may block: a slow name server, as a test has it."""
+    called_in: list[int] = []
+
+    def slow(*_: Any) -> list[Any]:
+        called_in.append(threading.get_ident())
+        return []
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+        if function == "getaddrinfo":
+            return await loop.getaddrinfo("127.0.0.1", 80)
+        return await loop.getnameinfo(("127.0.0.1", 80), NUMERIC)
+
+    monkeypatch.setattr(socket, function, slow)
+    with asyncio.Runner(loop_factory=support.factory()) as runner:
+        assert runner.run(main()) == []
+    assert len(called_in) == 1
+    assert called_in != [threading.get_ident()]

@@ -27,6 +27,9 @@ else:
 
 _NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 
+# What a program puts in their places may ask somebody, and block: that goes to a thread, as in asyncio.
+_GETADDRINFO, _GETNAMEINFO = socket.getaddrinfo, socket.getnameinfo
+
 
 class NamesMixin(_Base):
     """Names of hosts and services."""
@@ -49,7 +52,7 @@ class NamesMixin(_Base):
         `RuntimeError` when the loop is closed.
         Source: https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.getaddrinfo
         """
-        if not (_is_address(host) and _is_number(port)):
+        if not (socket.getaddrinfo is _GETADDRINFO and _is_address(host) and _is_number(port)):
             return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
         self._check_closed()
         ask = self._getaddrinfo_debug if self.get_debug() else socket.getaddrinfo
@@ -61,7 +64,7 @@ class NamesMixin(_Base):
         Raises `socket.gaierror` for what does not resolve and `RuntimeError` when the loop is closed.
         Source: https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.getnameinfo
         """
-        if not (isinstance(flags, int) and flags & _NUMERIC == _NUMERIC):
+        if not (socket.getnameinfo is _GETNAMEINFO and isinstance(flags, int) and flags & _NUMERIC == _NUMERIC):
             return await super().getnameinfo(sockaddr, flags)
         self._check_closed()
         return socket.getnameinfo(sockaddr, flags)
