@@ -13,9 +13,13 @@ SECONDS = 60
 BENCH = raw stream proto udp tls tls-handshake
 # The interpreter to use, a command. Empty: what .venv has, at first the newest of VERSIONS that is there.
 PYTHON =
-VERSIONS = 3.13 3.12 3.11
-# `make test` runs on the main interpreter, then on these where they are installed.
-ALSO = 3.11
+# `make test` runs on the others of these, too, where they are installed.
+VERSIONS = 3.15 3.14 3.13 3.12 3.11
+# Interpreters whose tests run at once: tests wait more than they compute.
+AT_ONCE = 2
+# What `make test-testing` runs on, and where it makes its chroot, or finds it.
+TESTING = 3.15 3.14
+CHROOT = $(CARGO_TARGET_DIR)/testing-root
 # The tests of the suite itself: once is enough, as is stock asyncio beside tokioloop.
 META = spec/_meta
 VENV = .venv
@@ -27,12 +31,12 @@ PY := $(VENV)/bin/python
 CARGO := cargo --locked
 MATURIN := VIRTUAL_ENV=$(abspath $(VENV)) $(PY) -m maturin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
-.PHONY: help build release spec test test-core test-real lint fuzz bench clean test-python force
+.PHONY: help build release spec test test-core test-real test-testing lint fuzz bench clean test-python force
 
 help: ## Show the targets
 	@printf 'usage: make TARGET [NAME=VALUE ...]\n\n'
 	@sed -nE 's/^([a-z-]+):.* ## (.*)$$/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r name text; do \
-		printf '  %-10s  %s\n' "$$name" "$$text"; done
+		printf '  %-12s  %s\n' "$$name" "$$text"; done
 	@printf '\nPYTHON=COMMAND makes .venv from that interpreter (default: the first found of $(VERSIONS)).\n'
 
 build: $(VENV)/.built-dev ## Build the extension for development, into .venv
@@ -47,18 +51,9 @@ spec: $(VENV)/.built-dev ## Run the conformance suite [AREA=tcp] [LOOPS="tokiolo
 	done
 	$(PY) -m spec $(foreach area,$(AREA),--area $(area)) $(foreach loop,$(LOOPS),--loop $(loop))
 
-test: lint test-core ## Run everything: lint, test-core, then tests/ and the suite on each Python
-	@$(MAKE) --no-print-directory test-python
+test: lint test-core ## Run everything: lint, test-core, then tests/ and the suite on each Python of VERSIONS
 	@main=$$($(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
-	for version in $(ALSO); do \
-		[ "$$version" != "$$main" ] || continue; \
-		if python=$$(.ci/find-python --version $$version); then \
-			$(MAKE) --no-print-directory test-python META= LOOPS=tokioloop VENV=.venv-$$version PYTHON="$$python" \
-				CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/python-$$version; \
-		else \
-			echo "== Python $$version is not installed: not tested on it"; \
-		fi; \
-	done
+	AT_ONCE=$(AT_ONCE) .ci/test-pythons $(VENV) main $$(printf '%s\n' $(VERSIONS) | grep -vxF "$$main" || true)
 	@echo "== everything passed"
 
 test-core: ## Test core and io, with the corpora of the fuzzers; needs no Python
@@ -71,11 +66,15 @@ test-real: $(VENV)/.built-dev ## Test with real programs, PostgreSQL and Redis (
 	$(PY) -m pytest tests/real
 	@echo "== tests with real programs: passed"
 
-# One interpreter's part of `make test`.
+test-testing: ## Run tests/ and the suite on CPython 3.14 and 3.15 in a chroot of Debian testing (root, debootstrap)
+	AT_ONCE=$(AT_ONCE) LOOPS="$(LOOPS)" .ci/testing $(CHROOT) $(TESTING)
+	@echo "== Debian testing: passed"
+
+# One interpreter's part of `make test`. Others may run theirs at the same time.
 test-python: $(VENV)/.built-dev
 	$(PY) -m pip install --quiet --group real
 	$(PY) -m pytest tests $(META)
-	$(PY) -m spec $(foreach loop,$(LOOPS),--loop $(loop))
+	$(PY) -m spec --json $(VENV)/spec.json $(foreach loop,$(LOOPS),--loop $(loop))
 	@echo "== tests and suite on $$($(PY) -c 'import platform; print(platform.python_implementation(), platform.python_version())'): passed"
 
 # A folder of its own: without linking there is little to share with a build, and much to invalidate.

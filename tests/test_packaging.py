@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
+import re
 import subprocess
 import sys
 import sysconfig
@@ -102,6 +104,35 @@ def test_the_oldest_python_and_the_licence_are_the_same_everywhere():
 
 
 @pytest.mark.timeout(300)
+def test_the_pythons_that_are_named_are_those_that_are_tested():
+    """By `make test`, by CI, by the classifiers and by the README."""
+
+    def listed(name: str, pattern: str) -> list[str]:
+        found = re.search(pattern, (ROOT / name).read_text("utf-8"), re.MULTILINE)
+        assert found is not None, name
+        return sorted(re.findall(r"3\.\d+", found[1]), key=minor)
+
+    def minor(version: str) -> int:
+        return int(version.partition(".")[2])
+
+    versions = listed("Makefile", r"^VERSIONS = (.*)$")
+    assert versions == [f"3.{number}" for number in range(minor(versions[0]), minor(versions[-1]) + 1)]
+    assert listed(".github/workflows/test.yml", r"^ +python: \[(.*)\]$") == versions
+    prefix = "Programming Language :: Python :: 3."
+    classifiers = read_toml("pyproject.toml")["project"]["classifiers"]
+    assert [name.rpartition(" ")[2] for name in classifiers if name.startswith(prefix)] == versions
+    assert listed("README.md", r"tested on CPython (.*? to \S+\d)") == [versions[0], versions[-1]]
+    assert set(listed("Makefile", r"^TESTING = (.*)$")) <= set(versions)
+
+
+def test_the_wheel_is_for_the_python_that_it_was_built_for(wheel: Path):
+    tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"tokioloop-{tokioloop.__version__}.dist-info/WHEEL").decode()
+    tags = [line.removeprefix("Tag: ") for line in text.splitlines() if line.startswith("Tag: ")]
+    assert tags and all(found.startswith(f"{tag}-{tag}-") and found.endswith(platform.machine()) for found in tags)
+
+
 def test_the_stubs_describe_the_extension():
     result = subprocess.run(
         [sys.executable, "-m", "mypy.stubtest", "tokioloop._tokioloop"],
@@ -233,7 +264,20 @@ def test_an_unknown_attribute_is_an_ordinary_attribute_error():
 def test_make_shows_its_targets():
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
     listed = [line.split()[0] for line in shown.splitlines() if line.startswith("  ")]
-    wanted = ["help", "build", "release", "spec", "test", "test-core", "test-real", "lint", "fuzz", "bench", "clean"]
+    wanted = [
+        "help",
+        "build",
+        "release",
+        "spec",
+        "test",
+        "test-core",
+        "test-real",
+        "test-testing",
+        "lint",
+        "fuzz",
+        "bench",
+        "clean",
+    ]
     assert listed == wanted
 
 
