@@ -8,8 +8,6 @@ that file says.
 from __future__ import annotations
 
 import argparse
-import functools
-import importlib
 import importlib.util
 import sys
 from dataclasses import dataclass, field
@@ -42,7 +40,7 @@ def main() -> int:
     if not modules:
         print(f"this interpreter has no tests called {', '.join(options.module)}")
         return NO_TESTS
-    label = _label(options.loop)
+    label = runner.label(options.loop)
     known = exceptions.read(options.deviations) if options.deviations else exceptions.of_loop(label)
     used: set[Entry] = set()
     report = Report()
@@ -83,15 +81,6 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _label(name: str) -> str:
-    """The name a loop goes by: its class name where that starts with its top module's name, else the module's name."""
-    module, _, attribute = name.partition(":")
-    loop = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))()
-    loop.close()
-    top = type(loop).__module__.partition(".")[0]
-    return type(loop).__name__ if type(loop).__name__.lower().startswith(top.lower()) else top
-
-
 def _is_there(module: str) -> bool:
     try:
         return importlib.util.find_spec(runner.dotted(module)) is not None
@@ -126,7 +115,7 @@ def _judge(
     used.update(entries)
     on_stock, on_ours = stock.tests.get(test), ours.tests.get(test)
     if on_ours and on_ours.unsteady:
-        report.unsteady.append(f"{test}: {_last_line(on_ours.detail)}")
+        report.unsteady.append(f"{test}: {runner.last_line(on_ours.detail)}")
     wanted = on_stock is not None and on_stock.outcome == "passed"
     passed = on_ours is not None and on_ours.outcome == "passed"
     if wanted and not passed:
@@ -134,18 +123,11 @@ def _judge(
             report.declared.append(test)
             return
         detail = on_ours.detail if on_ours else "not found"
-        report.wrong.append(f"differs: {test}: {on_ours.outcome if on_ours else 'missing'}: {_last_line(detail)}")
+        report.wrong.append(f"differs: {test}: {on_ours.outcome if on_ours else 'missing'}: {runner.last_line(detail)}")
         if verbose:
             report.wrong.append(detail)
     elif entries and passed and not on_ours.unsteady:  # type: ignore[union-attr]
         report.wrong.append(f"stale: {test} passes, though {entries[0].test} is listed: {entries[0].reason}")
-
-
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    if lines and lines[0].startswith(("hung", "ended")):
-        return lines[0]
-    return lines[-1][:300] if lines else ""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs modules of CPython's tests in child processes and collects an outcome per test.
+"""Runs modules of tests in child processes, CPython's or (by `tests.projects`) others', and collects an outcome per test.
 
 A child that crashes, hangs or exits costs the one test it was running: that test has failed, and a new child runs the
 rest of the module. Tests that failed are run once more, without the others, as CPython's own `regrtest` does: what then
@@ -7,6 +7,8 @@ passes is counted as passed and named as unsteady.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
 import os
 import select
@@ -17,10 +19,23 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 PREFIX = "test.test_asyncio."
 PROJECT = Path(__file__).resolve().parents[2]
-CHILD = Path(__file__).with_name("child.py")
+
+
+@dataclass(frozen=True)
+class Child:
+    """The program that runs tests as `tests/cpython/child.py` does: its command takes a job's file and a descriptor."""
+
+    command: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    """Where it runs; None: in a folder of its own."""
+
+
+CPYTHON = Child((sys.executable, str(Path(__file__).with_name("child.py"))))
 
 
 @dataclass
@@ -58,6 +73,7 @@ def run_module(
     timeout: float,
     again: bool = True,
     only: list[str] | None = None,
+    child: Child = CPYTHON,
 ) -> ModuleRun:
     """Run `module` on `loop` (`module:factory`, None = stock asyncio).
 
@@ -68,7 +84,7 @@ def run_module(
     skipped = [pattern for short in skip for pattern in (short, PREFIX + short)]
     chosen = None if only is None else [name for short in only for name in (short, PREFIX + short)]
     while True:
-        ended = _run_child(dotted(module), loop, chosen, skipped, timeout, run)
+        ended = _run_child(child, dotted(module), loop, chosen, skipped, timeout, run)
         if ended is None:
             break
         test, why = ended
@@ -76,7 +92,7 @@ def run_module(
         skipped += [PREFIX + short for short in run.tests] + list(run.tests)
     failed = [name for name, outcome in run.tests.items() if outcome.outcome == "failed"]
     if again and failed:
-        second = run_module(module, loop, skip=(), timeout=timeout, again=False, only=failed)
+        second = run_module(module, loop, skip=(), timeout=timeout, again=False, only=failed, child=child)
         for name, outcome in second.tests.items():
             if outcome.outcome == "passed":
                 outcome.detail, outcome.unsteady = run.tests[name].detail, True
@@ -85,7 +101,7 @@ def run_module(
 
 
 def _run_child(
-    module: str, loop: str | None, only: list[str] | None, skip: list[str], timeout: float, run: ModuleRun
+    child: Child, module: str, loop: str | None, only: list[str] | None, skip: list[str], timeout: float, run: ModuleRun
 ) -> tuple[str, str] | None:
     """One child over what is left of the module; the test it died in and why, or None where it came to the end."""
     with tempfile.TemporaryDirectory() as folder, open(Path(folder, "output"), "w+b") as output:
@@ -94,10 +110,10 @@ def _run_child(
         reading, writing = os.pipe()
         try:
             # In a folder of its own: some of CPython's tests write files where they are.
-            child = subprocess.Popen(
-                [sys.executable, str(CHILD), str(Path(folder, "job")), str(writing)],
-                pass_fds=[writing], cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                env={**os.environ, "PYTHONPATH": _python_path()},
+            process = subprocess.Popen(
+                [*child.command, str(Path(folder, "job")), str(writing)],
+                pass_fds=[writing], cwd=child.folder or folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                env={**os.environ, "PYTHONPATH": _python_path(), **child.environment},
             )  # fmt: skip
         finally:
             os.close(writing)
@@ -110,7 +126,7 @@ def _run_child(
                 readable, _, _ = select.select([records], [], [], timeout + 30)
                 if not readable:
                     hung = True
-                    child.kill()
+                    process.kill()
                     break
                 chunk = os.read(records.fileno(), 1 << 16)
                 if not chunk:
@@ -118,7 +134,7 @@ def _run_child(
                 *lines, buffered = (buffered + chunk).split(b"\n")
                 for line in lines:
                     running = _take(json.loads(line), run)
-        status = child.wait()
+        status = process.wait()
         output.seek(0)
         said = output.read().decode(errors="replace")
     if status == 0 and running is None:
@@ -147,10 +163,25 @@ def _python_path() -> str:
     return os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")]))
 
 
-def timed_run(
-    module: str, loop: str | None, *, skip: Iterable[str], timeout: float, only: list[str] | None = None
-) -> tuple[ModuleRun, float]:
+def timed_run(module: str, loop: str | None, **options: Any) -> tuple[ModuleRun, float]:
     """`run_module` and the seconds it took."""
     began = time.monotonic()
-    run = run_module(module, loop, skip=skip, timeout=timeout, only=only)
+    run = run_module(module, loop, **options)
     return run, time.monotonic() - began
+
+
+def label(name: str) -> str:
+    """The name a loop goes by: its class name where that starts with its top module's name, else the module's name."""
+    module, _, attribute = name.partition(":")
+    loop = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))()
+    loop.close()
+    top = type(loop).__module__.partition(".")[0]
+    return type(loop).__name__ if type(loop).__name__.lower().startswith(top.lower()) else top
+
+
+def last_line(text: str) -> str:
+    """What a test's failure comes down to, of its `Outcome.detail`."""
+    lines = text.strip().splitlines()
+    if lines and lines[0].startswith(("hung", "ended")):
+        return lines[0]
+    return lines[-1][:300] if lines else ""
