@@ -22,6 +22,9 @@ TESTING = 3.15 3.14
 CHROOT = $(CARGO_TARGET_DIR)/testing-root
 # The tests of the suite itself: once is enough, as is stock asyncio beside tokioloop.
 META = spec/_meta
+# Whose tests `make test-projects` runs (empty: all that it knows), and where checkouts of theirs are.
+PROJECT =
+CHECKOUTS = target/projects/checkouts
 VENV = .venv
 # The build for the main interpreter; another one's is beside it, or they would undo each other's.
 CARGO_TARGET_DIR ?= target
@@ -31,12 +34,12 @@ PY := $(VENV)/bin/python
 CARGO := cargo --locked
 MATURIN := VIRTUAL_ENV=$(abspath $(VENV)) $(PY) -m maturin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
-.PHONY: help build release spec test test-core test-real test-testing lint fuzz bench clean test-python force
+.PHONY: help build release spec test test-core test-real test-testing test-projects lint fuzz bench clean test-python force
 
 help: ## Show the targets
 	@printf 'usage: make TARGET [NAME=VALUE ...]\n\n'
 	@sed -nE 's/^([a-z-]+):.* ## (.*)$$/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r name text; do \
-		printf '  %-12s  %s\n' "$$name" "$$text"; done
+		printf '  %-13s  %s\n' "$$name" "$$text"; done
 	@printf '\nPYTHON=COMMAND makes .venv from that interpreter (default: the first found of $(VERSIONS)).\n'
 
 build: $(VENV)/.built-dev ## Build the extension for development, into .venv
@@ -69,6 +72,9 @@ test-real: $(VENV)/.built-dev ## Test with real programs, PostgreSQL and Redis (
 test-testing: ## Run tests/ and the suite on CPython 3.14 and 3.15 in a chroot of Debian testing (root, debootstrap)
 	AT_ONCE=$(AT_ONCE) LOOPS="$(LOOPS)" .ci/testing $(CHROOT) $(TESTING)
 	@echo "== Debian testing: passed"
+
+test-projects: $(VENV)/.built-dev ## Compare other projects' own tests on stock asyncio and on ours [PROJECT="psycopg"]
+	$(PY) -m tests.projects $(foreach project,$(PROJECT),--project $(project)) --checkouts $(CHECKOUTS)
 
 # One interpreter's part of `make test`. Others may run theirs at the same time.
 test-python: $(VENV)/.built-dev

@@ -1,4 +1,4 @@
-"""Runs modules of tests in child processes, CPython's or (by `tests.projects`) others', and collects an outcome per test.
+"""Runs modules of tests, CPython's or (by `tests.projects`) others', in child processes; an outcome per test.
 
 A child that crashes, hangs or exits costs the one test it was running: that test has failed, and a new child runs the
 rest of the module. Tests that failed are run once more, without the others, as CPython's own `regrtest` does: what then

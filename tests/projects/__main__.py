@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.cpython import runner
-from tests.cpython.runner import Child, ModuleRun
+from tests.cpython.runner import Child, ModuleRun, Outcome
 from tests.real import servers
 from tests.real.certificates import Certificates
 
@@ -49,7 +49,7 @@ def main() -> int:
         try:
             with _environment(known[name]) as environment:
                 _compare(known[name], environment, options, report)
-        except (SourcesError, pytest.skip.Exception) as error:
+        except (SourcesError, RuntimeError, pytest.skip.Exception) as error:
             report.missing.append(f"not compared: {name}: {error}")
     for line in (*(f"unsteady: {line}" for line in report.unsteady), *report.missing):
         print(line)
@@ -102,22 +102,27 @@ def _compare(project: Project, environment: dict[str, str], options: argparse.Na
     on_loop = sum(outcome.outcome == "passed" and outcome.loops > 0 for outcome in ours.tests.values())
     title = f"{project.name} ({sources.version(tree, options.checkouts, project)})"
     print(f"{title:<40}{stock.passed:>9}{ours.passed:>12}{on_loop:>11}{seconds:>9.1f}", flush=True)
-    for test, outcome in sorted(stock.tests.items()):
-        found = ours.tests.get(test)
-        if outcome.outcome != "passed" or (found and found.outcome == "passed" and not found.unsteady):
-            continue
-        why = runner.last_line(found.detail) if found else "not found"
-        alone = [
-            [_passes(run(loop, [test], again=False)[0], test) for loop in (None, options.loop)] for _ in range(AGAIN)
-        ]
-        on_stock, on_ours = (sum(column) for column in zip(*alone, strict=True))
-        said = f"{project.name}: {test}: alone {on_stock} of {AGAIN} on asyncio, {on_ours} on the loop: {why}"
+    if not stock.passed:
+        raise SourcesError("none of its tests passes on stock asyncio")
+    for test, found in differing(stock, ours).items():
+        runs = [[run(loop, [test], again=False)[0] for _ in range(AGAIN)] for loop in (None, options.loop)]
+        on_stock, on_ours = (sum(passes(one, test) for one in several) for several in runs)
+        alone = f"alone {on_stock} of {AGAIN} on asyncio, {on_ours} on the loop"
+        said = f"{project.name}: {test}: {alone}: {runner.last_line(found.detail)}"
         (report.differ if on_stock == AGAIN > on_ours else report.unsteady).append(said)
-        if options.verbose and found:
+        if options.verbose:
             print(found.detail)
 
 
-def _passes(run: ModuleRun, test: str) -> bool:
+def differing(stock: ModuleRun, ours: ModuleRun) -> dict[str, Outcome]:
+    """What pass on stock asyncio and did not pass at once on the loop, and what came of them there."""
+    missing = Outcome("failed", "not found")
+    found = {test: ours.tests.get(test, missing) for test in sorted(stock.tests) if passes(stock, test)}
+    return {test: outcome for test, outcome in found.items() if outcome.outcome != "passed" or outcome.unsteady}
+
+
+def passes(run: ModuleRun, test: str) -> bool:
+    """Did the test run, and pass?"""
     return test in run.tests and run.tests[test].outcome == "passed"
 
 

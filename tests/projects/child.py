@@ -145,7 +145,7 @@ def main(arguments: list[str]) -> int:
     options = [option.removeprefix("--program=") for option in options]
     # Its own time-outs are the runner's business, and another order in each run is nothing to compare.
     plugins = [Plugin(job, int(channel), loops), Programs(job["loop"] or "", programs)]
-    own = ["-p", "no:faulthandler", "-p", "no:randomly", "--continue-on-collection-errors"]
+    own = ["-p", "no:faulthandler", "-p", "no:randomly", "--continue-on-collection-errors", "--cache-clear"]
     status = pytest.main([*own, *options], plugins)
     return 0 if status in RAN else int(status)
 

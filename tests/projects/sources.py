@@ -55,19 +55,19 @@ def projects(path: Path = FILE) -> dict[str, Project]:
 
 def tree(project: Project, checkouts: Path) -> Path:
     """The unpacked sources. SourcesError where there is no checkout and the source distribution has no tests."""
+    checkout = checkouts / project.name
+    if project.checkout and not checkout.exists():
+        raise SourcesError(f"its source distribution has no tests, and there is no checkout at {checkout}")
     place = TARGET / "sources" / project.name
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     # Where pytest's search for the settings of a project that has none ends: not at those of this repository.
     (place.parent / "pytest.ini").touch()
-    checkout = checkouts / project.name
     if checkout.exists():
         archive = _run("git", "-C", str(checkout), "archive", "HEAD")
         with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
             packed.extractall(place, filter="data")
         return place
-    if project.checkout:
-        raise SourcesError(f"its source distribution has no tests, and there is no checkout at {checkout}")
     download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", project.sdist]
     _run(*download, "--dest", str(place), project.sdist)
     (packed_path,) = place.iterdir()
