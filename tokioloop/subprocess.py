@@ -38,6 +38,7 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
     _proc: Any
     _pid: int
     _pending_calls: Any
+    _exit_waiters: Any
     _pidfd: int | None = None
 
     def _start(self, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, bufsize: int, **kwargs: Any) -> None:
@@ -108,6 +109,17 @@ class ProcessTransport(base_subprocess.BaseSubprocessTransport):
         finally:
             self.unwatch()
         self._loop.call_soon(self._process_exited, self._proc.returncode)
+
+    def _process_exited(self, returncode: int) -> None:
+        super()._process_exited(returncode)
+        # Before 3.13.15 and 3.14.7, CPython has them wait for the end of the pipes, which a grandchild may keep open
+        # (gh-119710).
+        waiters = self._exit_waiters or ()
+        if waiters:
+            self._exit_waiters = []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(returncode)
 
     def _wait_in_thread(self, loop: asyncio.AbstractEventLoop) -> None:
         self._reap(_wait_by_number, self._pid)

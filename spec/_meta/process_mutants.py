@@ -148,6 +148,17 @@ class SpecStopped(_Starts):
         return 0 if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
 
 
+class SpecPatient(_Starts):
+    """Waits for the end of the pipes, too, where a process is waited for."""
+
+    class transport(_Transport):  # noqa: N801
+        async def _wait(self):
+            code = await super()._wait()
+            while not self._finished:
+                await asyncio.sleep(0)
+            return code
+
+
 class SpecHastyEnd(_Starts):
     """Calls connection_lost() when the child has exited, pipes or no pipes."""
 

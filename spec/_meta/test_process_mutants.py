@@ -41,6 +41,7 @@ CAUGHT_BY = {
         KILLING + "test_a_signal_reaches_the_child[{}-kill-9]",
     ],
     "SpecStopped": [EXIT + "test_a_stopped_child_has_not_exited[{}]"],
+    "SpecPatient": [EXIT + "test_wait_returns_while_another_process_has_the_pipe[{}-exits-after]"],
     "SpecHastyEnd": [PROTOCOLS + "test_an_exit_is_told_while_another_process_has_the_pipe[{}]"],
     "SpecOneWaiter": [
         EXIT + "test_every_waiter_and_every_later_one_gets_the_code[{}]",

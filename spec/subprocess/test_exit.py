@@ -14,7 +14,20 @@ import pytest
 
 from spec._kit import clause, peers
 
-from .helpers import DEVNULL, PIPE, descriptors, no_children, output, reap, reaped, sh, start, start_gated, until_zombie
+from .helpers import (
+    DEVNULL,
+    PIPE,
+    PIPES,
+    descriptors,
+    no_children,
+    output,
+    reap,
+    reaped,
+    sh,
+    start,
+    start_gated,
+    until_zombie,
+)
 
 
 @clause("subprocess.exit.code")
@@ -50,6 +63,31 @@ def test_every_waiter_and_every_later_one_gets_the_code(run):
         return await process.wait()
 
     assert run(main()) == 8
+
+
+@clause("subprocess.exit.wait-pipe-kept-open")
+@pytest.mark.parametrize("waits", ["before", "after"])
+@pytest.mark.parametrize("how", ["exits", "killed"])
+def test_wait_returns_while_another_process_has_the_pipe(run, waits, how):
+    async def main():
+        # The one in the background keeps stdout and stderr until the gate opens.
+        end = "exit 3" if how == "exits" else "kill -9 $$"
+        gate, opens = os.pipe()
+        process = await sh(f"(read gate </dev/fd/{gate}) & read line; {end}", **PIPES, pass_fds=[gate])
+        os.close(gate)
+        waiting = [asyncio.create_task(process.wait()) for _ in range(3)] if waits == "before" else []
+        await asyncio.sleep(0)
+        process.stdin.write(b"exit\n")
+        while waits == "after" and process.returncode is None:
+            await asyncio.sleep(0)
+        codes = await asyncio.gather(*waiting, process.wait())
+        assert not process.stdout.at_eof()
+        os.close(opens)
+        # Their end comes when the one in the background has gone, too.
+        assert await process.stdout.read() == await process.stderr.read() == b""
+        return set(codes)
+
+    assert run(main()) == {3 if how == "exits" else -9}
 
 
 @clause("subprocess.exit.wait-cancelled")
