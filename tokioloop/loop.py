@@ -43,6 +43,20 @@ def _attributes_of_base() -> tuple[str, ...]:
     return tuple(name for name in vars(base) if not hasattr(LoopCore, name))
 
 
+def clear_frames_of(function: Any, exc: BaseException) -> None:
+    """Empty the frames of a coroutine function, which has ended, in the traceback of the exception it raised.
+
+    A variable of theirs has the exception (a future, a list of exceptions): a cycle that would hold the frames of all
+    callers until the garbage collector runs.
+    """
+    code = getattr(function, "__code__", None)
+    trace = exc.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code is code:
+            trace.tb_frame.clear()
+        trace = trace.tb_next
+
+
 class TokioLoop(
     UnixMixin, SubprocessMixin, SignalMixin, SendfileMixin, TlsMixin, NamesMixin, LoopCore, asyncio.BaseEventLoop
 ):
@@ -119,10 +133,20 @@ class TokioLoop(
     # ---- hooks of BaseEventLoop
 
     async def _connect_sock(self, *args: Any, **kwargs: Any) -> socket.socket:
-        sock = await super()._connect_sock(*args, **kwargs)
+        connecting = super()._connect_sock(*args, **kwargs)
+        # A list of exceptions is among them: a traceback of one of these shall not hold it.
+        del args, kwargs
+        sock = await connecting
         # `create_connection` makes the transport in the same step, unless several attempts were racing.
         self._private_socket = weakref.ref(sock)
         return sock
+
+    async def _create_connection_transport(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super()._create_connection_transport(*args, **kwargs)
+        except BaseException as exc:
+            clear_frames_of(asyncio.BaseEventLoop._create_connection_transport, exc)
+            raise
 
     def _make_socket_transport(
         self,
@@ -154,7 +178,11 @@ class TokioLoop(
             return protocol
 
         private = kwargs.get("sock") is None
-        return await super().create_datagram_endpoint(factory if private else protocol_factory, *args, **kwargs)
+        try:
+            return await super().create_datagram_endpoint(factory if private else protocol_factory, *args, **kwargs)
+        except BaseException as exc:
+            clear_frames_of(asyncio.BaseEventLoop.create_datagram_endpoint, exc)
+            raise
 
     def _start_serving(
         self,

@@ -1,6 +1,6 @@
 """Tools of the conformance suite: clauses, peers, programs, timing and the pytest plugin (`spec._kit.plugin`)."""
 
-from . import peers, programs, timing
+from . import cycles, peers, programs, timing
 from .clauses import clause
 
-__all__ = ["clause", "peers", "programs", "timing"]
+__all__ = ["clause", "cycles", "peers", "programs", "timing"]

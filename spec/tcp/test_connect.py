@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import gc
 import os
 import socket
@@ -13,7 +14,7 @@ import time
 
 import pytest
 
-from spec._kit import clause, peers
+from spec._kit import clause, cycles, peers
 from spec._kit.contracts.recording import Recorder
 from spec._kit.contracts.stream import drain, turns
 
@@ -97,6 +98,17 @@ def test_a_refused_connection_raises_connection_refused_error(loop, run):
         return caught.value.errno, counts[-1] - counts[0]  # the first may open what the loop keeps
 
     assert run(main()) == (errno.ECONNREFUSED, 0)
+
+
+@clause("tcp.connect.refused-leaves-no-cycle")
+@pytest.mark.parametrize("address", [LOCALHOST, "localhost"])
+@pytest.mark.parametrize("high", [False, True])
+def test_a_refused_connection_leaves_no_reference_cycle(loop, run, address, high):
+    async def main():
+        connect = asyncio.open_connection if high else functools.partial(loop.create_connection, asyncio.Protocol)
+        return await cycles.left_by(lambda: connect(address, peers.closed_port()), ConnectionRefusedError)
+
+    assert run(main()) == []
 
 
 @clause("tcp.connect.factory-after-connect")
