@@ -18,14 +18,28 @@ if TYPE_CHECKING:
     from .policy import EventLoopPolicy as EventLoopPolicy
 
 __version__ = "0.1.0"
-__all__ = ["TokioLoop", "__version__", "dump", "new_event_loop", "run"]
+__all__ = ["TokioLoop", "__version__", "dump", "new_coalescing_event_loop", "new_event_loop", "run"]
 
 _T = TypeVar("_T")
 
 
 def new_event_loop() -> TokioLoop:
-    """A new loop, neither running nor set as the current one. `OSError` when the process is out of file descriptors."""
+    """A new loop, neither running nor set as the current one.
+
+    Raises `OSError` when the process is out of file descriptors, `ValueError` when TOKIOLOOP_COALESCE in the
+    environment is neither 1, 0 nor empty.
+    """
     return TokioLoop()
+
+
+def new_coalescing_event_loop() -> TokioLoop:
+    """As `new_event_loop()`, with `coalesce_writes` on.
+
+    uvicorn app:app --loop tokioloop:new_coalescing_event_loop
+    """
+    loop = TokioLoop()
+    loop.coalesce_writes = True
+    return loop
 
 
 def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import tokioloop
 
 NAME = "python -m tokioloop"
-USAGE = f"usage: {NAME} [-h] [--version] (SCRIPT | -m MODULE) [ARGUMENT ...]"
+USAGE = f"usage: {NAME} [-h] [--version] [--coalesce] (SCRIPT | -m MODULE) [ARGUMENT ...]"
 HELP = f"""{USAGE}
 
 Run an asyncio program, unchanged, on tokioloop.
@@ -33,6 +33,7 @@ Run an asyncio program, unchanged, on tokioloop.
   -m MODULE    a module, as python -m
   ARGUMENT     goes to the program
 
+  --coalesce   what is written in a turn of the loop leaves when the turn ends, in one send per connection
   -h, --help   show this help
   --version    show the versions of tokioloop and Python
 """
@@ -51,6 +52,9 @@ class Program:
 
 def main(arguments: list[str]) -> None:
     """Run the program that `arguments` name. SystemExit: 2 for bad usage or no such script, 1 for no such module."""
+    factory = tokioloop.new_event_loop
+    if arguments[:1] == ["--coalesce"]:
+        factory, arguments = tokioloop.new_coalescing_event_loop, arguments[1:]
     match arguments:
         case ["-h" | "--help", *_]:
             print(HELP, end="")
@@ -59,24 +63,24 @@ def main(arguments: list[str]) -> None:
         case ["-m"]:
             _refuse("-m needs the name of a module")
         case ["-m", module, *rest]:
-            _run(_module, module, rest)
+            _run(_module, module, rest, factory)
         case [option, *_] if option.startswith("-"):
             _refuse(f"unknown option {option}")
         case [script, *rest]:
-            _run(_script, script, rest)
+            _run(_script, script, rest, factory)
         case _:
             _refuse("a script or -m MODULE is needed")
 
 
-def install() -> None:
-    """Make `TokioLoop` what asyncio makes when asked for a new loop."""
+def install(factory: Callable[[], asyncio.AbstractEventLoop] = tokioloop.new_event_loop) -> None:
+    """Make what `factory` makes what asyncio makes when asked for a new loop."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         if hasattr(asyncio, "set_event_loop_policy") and hasattr(tokioloop, "EventLoopPolicy"):
-            asyncio.set_event_loop_policy(tokioloop.EventLoopPolicy())
+            asyncio.set_event_loop_policy(tokioloop.EventLoopPolicy(factory))
             return
     # No policies, from CPython 3.16 on. Runner looks the function up in asyncio.events each time.
-    asyncio.new_event_loop = asyncio.events.new_event_loop = tokioloop.new_event_loop
+    asyncio.new_event_loop = asyncio.events.new_event_loop = factory
 
 
 def _script(path: str) -> Program:
@@ -140,10 +144,15 @@ def _from_spec(spec: ModuleSpec, *, argv0: str, path0: str | None) -> Program:
     return Program(code, argv0, path0, names)
 
 
-def _run(load: Callable[[str], Program], name: str, arguments: list[str]) -> None:
+def _run(
+    load: Callable[[str], Program],
+    name: str,
+    arguments: list[str],
+    factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
     try:
         program = load(name)
-        install()
+        install(factory)
         sys.argv[:] = [program.argv0, *arguments]
         if program.path0 is not None and not sys.flags.safe_path:
             sys.path[0] = program.path0

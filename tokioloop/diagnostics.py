@@ -29,6 +29,11 @@ def register(loop: TokioLoop) -> None:
     _loops.add(loop)
 
 
+def loops() -> list[TokioLoop]:
+    """The loops of this process, closed ones too."""
+    return _copy(_loops)
+
+
 def dump(file: TextIO | None = None) -> None:
     """Write what every open `TokioLoop` of this process is doing to `file`, by default `sys.stderr`.
 
@@ -44,10 +49,10 @@ def dump(file: TextIO | None = None) -> None:
     out = sys.stderr if file is None else file
     if out is None:
         return  # a program without standard error
-    loops = [loop for loop in _copy(_loops) if not loop.is_closed()]
-    lines = [f"tokioloop: {len(loops)} open loop{'s' * (len(loops) != 1)}"]
+    opened = [loop for loop in loops() if not loop.is_closed()]
+    lines = [f"tokioloop: {len(opened)} open loop{'s' * (len(opened) != 1)}"]
     frame = sys._getframe(1)
-    for loop in loops:
+    for loop in opened:
         lines += _loop_lines(loop, frame)
     # In one piece, so that what others write stays beside it.
     out.write("\n".join(lines) + "\n")

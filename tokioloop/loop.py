@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import os
 import socket
 import sys
 import weakref
@@ -63,6 +64,10 @@ class TokioLoop(
     """An asyncio event loop on Tokio.
 
     A drop-in for `asyncio.SelectorEventLoop`. `stats()` tells what it counts and which endpoints live on it.
+
+    `coalesce_writes` (bool, off) has what transports write in a turn of the loop leave when the turn ends, in one send
+    per transport; TOKIOLOOP_COALESCE=1 in the environment switches it on for new loops (`ValueError` for anything but
+    1, 0 or nothing).
     """
 
     # With everything in slots an instance has no dict until a user sets an attribute, and CPython finds
@@ -288,4 +293,15 @@ class TokioLoop(
         base_events.logger.debug("%r: %s", transport, message, exc_info=exc)
 
 
+def _before_fork() -> None:
+    for loop in diagnostics.loops():
+        loop._before_fork()
+
+
+def _after_fork_in_child() -> None:
+    for loop in diagnostics.loops():
+        loop._after_fork_in_child()
+
+
 adopt_methods(TokioLoop)
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from collections.abc import Callable
 
 from .loop import TokioLoop
 
@@ -21,10 +22,16 @@ class EventLoopPolicy(DefaultEventLoopPolicy):
 
         asyncio.set_event_loop_policy(tokioloop.EventLoopPolicy())
 
+    The loops are what `loop_factory` makes.
+
     A Runner with `loop_factory=tokioloop.new_event_loop` does it without global state and without a deprecation.
     Source: https://docs.python.org/3/library/asyncio-policy.html
     """
 
+    def __init__(self, loop_factory: Callable[[], asyncio.AbstractEventLoop] = TokioLoop) -> None:
+        super().__init__()
+        self._new_loop = loop_factory
+
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
         """A new loop, not set as the current one."""
-        return TokioLoop()
+        return self._new_loop()

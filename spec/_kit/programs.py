@@ -72,3 +72,8 @@ def forked(function: Callable[[], Any]) -> Any:
     _, status = os.waitpid(pid, 0)
     assert status == 0, f"the child ended with exit code {os.waitstatus_to_exitcode(status)}"
     return json.loads(said)
+
+
+def reap(pid: int) -> None:
+    """Wait for a child that the test forked itself, which ends soon: the loop does not run meanwhile."""
+    os.waitpid(pid, 0)

@@ -44,6 +44,7 @@ fn orderly() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Op::PauseReading),
         1 => Just(Op::ResumeReading),
         1 => Just(Op::Stop),
+        1 => any::<bool>().prop_map(Op::Coalesce),
         6 => Just(Op::Turn),
     ];
     vec(op, 0..150)
@@ -100,11 +101,38 @@ proptest! {
     }
 
     #[test]
-    fn a_turn_of_small_writes_costs_one_send_and_a_vectored_one(lens in vec(1_u32..500, 1..40)) {
-        let mut ops: Vec<_> = lens.iter().copied().map(Op::Write).collect();
-        ops.push(Op::Turn);
-        let sends: Vec<_> = run(&ops).into_iter().filter(|event| matches!(event, Event::Sent(..))).collect();
-        prop_assert_eq!(sends.len(), 1 + (lens.len() - 1).div_ceil(SLICES_MAX));
+    fn a_write_is_sent_before_it_returns_whatever_was_written_before(lens in vec(1_u32..500, 1..40), running: bool) {
+        let mut ops = if running { Vec::new() } else { vec![Op::Stop] };
+        ops.extend(lens.iter().copied().map(Op::Write));
+        let sent: Vec<_> = run(&ops).into_iter().take(lens.len()).collect();
+        let each = lens.into_iter().map(|len| Event::Sent(len as usize, len as usize));
+        prop_assert_eq!(sent, each.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_turn_of_coalesced_writes_costs_one_vectored_send(
+        lens in vec(1_u32..500, 1..40), early in prop_oneof![Just(Op::Turn), Just(Op::Size), Just(Op::Coalesce(false))],
+    ) {
+        let mut ops = vec![Op::Coalesce(true)];
+        ops.extend(lens.iter().copied().map(Op::Write));
+        ops.push(early);
+        let events = run(&ops);
+        prop_assert!(events.iter().take(lens.len()).all(|event| matches!(event, Event::Queued(_))));
+        let sends = events.iter().filter(|event| matches!(event, Event::Sent(..))).count();
+        prop_assert_eq!(sends, lens.len().div_ceil(SLICES_MAX));
+    }
+
+    #[test]
+    fn the_child_of_a_fork_sends_only_what_it_wrote_itself(
+        before in vec(1_u32..500, 0..9), after in vec(1_u32..500, 0..9), end in prop_oneof![Just(Op::Close), Just(Op::Turn)],
+    ) {
+        let mut ops = vec![Op::Coalesce(true)];
+        ops.extend(before.iter().copied().map(Op::Write));
+        ops.push(Op::Fork);
+        ops.extend(after.iter().copied().map(Op::Write));
+        ops.push(end);
+        let sent = run(&ops).into_iter().map(|event| if let Event::Sent(sent, _) = event { sent as u64 } else { 0 });
+        prop_assert_eq!(sent.sum::<u64>(), after.into_iter().map(u64::from).sum::<u64>());
     }
 
     #[test]
@@ -214,6 +242,19 @@ fn transcript_of_small_writes_in_one_turn() {
         Op::Turn,
         Op::Write(40),
         Op::Turn
+    ]));
+}
+
+#[test]
+fn transcript_of_coalesced_writes() {
+    insta::assert_snapshot!(transcript(&[
+        Op::Coalesce(true),
+        Op::Write(10),
+        Op::Write(20),
+        Op::Turn,
+        Op::Write(40),
+        Op::WriteEof,
+        Op::Turn,
     ]));
 }
 

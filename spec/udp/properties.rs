@@ -43,6 +43,7 @@ fn orderly() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Op::PauseReading),
         1 => Just(Op::ResumeReading),
         1 => Just(Op::Stop),
+        1 => any::<bool>().prop_map(Op::Coalesce),
         6 => Just(Op::Turn),
     ];
     (any::<bool>(), vec(op, 0..150)).prop_map(|(connected, mut ops)| {
@@ -108,7 +109,7 @@ proptest! {
     }
 
     #[test]
-    fn a_turn_of_small_datagrams_costs_one_send_and_full_batches(count in 1_u8..100) {
+    fn datagrams_are_sent_at_once_or_coalesced_into_full_batches(count in 1_u8..100) {
         let sends = |ops: &[Op]| {
             let sent = |event: &Event| if let Event::Sent(took, _) = event { Some(*took) } else { None };
             run(ops).iter().filter_map(sent).collect::<Vec<_>>()
@@ -116,17 +117,29 @@ proptest! {
         let mut ops = vec![Op::Bound(255)];
         ops.extend((0..count).map(|_| Op::Send(9)));
         ops.push(Op::Turn);
-        let corked = usize::from(count) - 1;
-        let batches = std::iter::once(1).chain((0..corked).step_by(BATCH).map(|at| (corked - at).min(BATCH)));
+        prop_assert_eq!(sends(&ops), vec![1; count.into()], "each at once");
+        ops.insert(0, Op::Coalesce(true));
+        let all = usize::from(count);
+        let batches = (0..all).step_by(BATCH).map(|at| (all - at).min(BATCH));
         prop_assert_eq!(sends(&ops), batches.collect::<Vec<_>>());
         ops.insert(0, Op::Connect { header: 8 });
         prop_assert_eq!(sends(&ops), vec![1; count.into()], "a connected endpoint sends each at once");
     }
 
     #[test]
-    fn a_refused_datagram_costs_only_itself(count in 2_u8..60, refused in 0_u8..60, connected in any::<bool>()) {
+    fn the_child_of_a_fork_sends_only_what_it_sent_itself(before in 0_u8..15, after in 0_u8..15, close: bool) {
+        let mut ops = vec![Op::Bound(255), Op::Coalesce(true)];
+        ops.extend((0..before).map(|_| Op::Send(9)));
+        ops.push(Op::Fork);
+        ops.extend((0..after).map(|_| Op::Send(9)));
+        ops.push(if close { Op::Close } else { Op::Turn });
+        prop_assert_eq!(outcomes(&run(&ops)), (after.into(), 0));
+    }
+
+    #[test]
+    fn a_refused_datagram_costs_only_itself(count in 2_u8..60, refused in 0_u8..60, connected: bool, coalesces: bool) {
         let refused = refused % count;
-        let mut ops = vec![Op::Bound(255), Op::Refuse(refused)];
+        let mut ops = vec![Op::Bound(255), Op::Coalesce(coalesces), Op::Refuse(refused)];
         if connected {
             ops.insert(0, Op::Connect { header: 0 });
         }

@@ -6,10 +6,11 @@
 //!
 //!   who sends what is queued (`Drive`):
 //!
-//!            enqueue            handle_turn_end, full           kernel full
+//!        coalescing             uncork, batch full              kernel full
 //!     Idle ----------> Corked -------------------------> flush -------------> Blocked --(handle_writable)--> flush
-//!       ^                                                 | |  budget spent
-//!       '------------------- outbox empty ----------------' '---------------> Again ----(next turn)--------> flush
+//!      | ^                                                | |  budget spent      ^
+//!      | '------------------- outbox empty ---------------' '---------------> Again ----(next turn)--------> flush
+//!      '---------------------------- sent at once, kernel full ------------------'
 //! ```
 //!
 //! Rules (CPython `selector_events._SelectorDatagramTransport`, and the asyncio documentation of transports):
@@ -18,8 +19,9 @@
 //! - A refused datagram costs only itself: the transport stays open and the next one is tried.
 //! - Datagrams that came in one batch are delivered in their order, as long as the user wants them: `pause_reading`
 //!   keeps the rest for later, `close` drops it, an exception that ends the run of the loop leaves it for the next one.
-//! - One send per turn goes out at once. What follows in the same turn is corked where the socket may be corked, and
-//!   leaves in one batch: when the turn ends, when the batch is full, or at the high-water mark.
+//! - While nothing is queued a datagram is sent at once, every time. What the kernel has no room for waits for writability.
+//! - The user may have sends coalesced instead: those of a turn, the first too, are corked and leave in one batch, when the
+//!   turn ends, when the batch is full, or at the high-water mark. Not so on sockets where that would lose errors.
 //! - A turn takes one batch in and a bounded number out, so that a flood leaves time for others.
 //! - As with `core::stream`, a method returns a [`Step`] that the caller carries out after its borrow ended, and
 //!   `Step::LOSE` comes exactly once.
@@ -43,9 +45,9 @@ pub const SENDS_BEFORE_WARNING: u32 = 5;
 pub struct Policy {
     /// Bytes that each queued datagram counts besides its own: asyncio counts 8 since Python 3.13.
     pub header: usize,
-    /// Later sends of a turn may wait for its end. Not so where one datagram's error shows at the next one's send, as on a
+    /// Several datagrams may leave by one call. Not so where one datagram's error shows at the next one's send, as on a
     /// connected socket: a call that sends several loses it (`sendmmsg(2)`).
-    pub corks: bool,
+    pub batches: bool,
     /// The endpoint has one remote address: what is sent after the loss is dropped at once. Others may send as long as
     /// the socket is open, as with asyncio.
     pub fixed: bool,
@@ -84,7 +86,7 @@ step_flags!(Step);
 /// What becomes of a datagram that the user sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admit {
-    /// Nothing is queued: try the socket at once, then [`Datagram::handle_direct`].
+    /// Try the socket at once; what it has no room for goes to [`Datagram::enqueue_blocked`].
     Send,
     /// Hand it to [`Datagram::enqueue`].
     Queue,
@@ -127,8 +129,6 @@ pub struct Datagram<R, P> {
     watching_write: bool,
     /// How many more datagrams the flush under way may send.
     flush_left: Option<usize>,
-    /// The turn in which something was last sent at once: later sends of that turn are corked.
-    sent_in: Option<u64>,
     opened: bool,
     paused: bool,
     closing: bool,
@@ -151,7 +151,6 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
             drive: Drive::Idle,
             watching_write: false,
             flush_left: None,
-            sent_in: None,
             opened: false,
             paused: false,
             closing: false,
@@ -248,11 +247,6 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
         self.inbox.extend(batch);
     }
 
-    /// An immediate send was tried.
-    pub fn handle_direct(&mut self, turn: Option<u64>) {
-        self.sent_in = turn;
-    }
-
     /// The kernel took the first `n` datagrams of the outbox.
     pub fn handle_sent(&mut self, n: usize) {
         for _ in 0..n {
@@ -279,9 +273,15 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
         Step::SEND.when(send)
     }
 
-    /// The turn is over: the cork comes off.
-    pub fn handle_turn_end(&mut self) -> Step {
-        Step::SEND.when(self.drive == Drive::Corked)
+    /// The process is the child of a fork: what is corked is the parent's to send.
+    pub fn handle_forked(&mut self) -> Step {
+        if self.drive != Drive::Corked {
+            return Step::NONE;
+        }
+        self.drive = Drive::Idle;
+        self.dropped.sent.append(&mut self.outbox);
+        self.size = 0;
+        Step::DISCARD | if self.closing { self.lose(Fault::Closed) } else { Step::NONE }
     }
 
     /// `connection_lost` ran: nothing is left of the endpoint.
@@ -313,7 +313,7 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
         if self.drive == Drive::Blocked || self.lost {
             return 0;
         }
-        let batch = if self.policy.corks { BATCH } else { 1 };
+        let batch = if self.policy.batches { BATCH } else { 1 };
         self.flush_left.unwrap_or(0).min(batch).min(self.outbox.len())
     }
 
@@ -360,45 +360,55 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
 
     // ---- the caller wants
 
-    /// A datagram is about to be sent; `turn` is the number of the running turn, `None` when the loop does not run (then
-    /// nothing is corked).
-    pub fn admit(&mut self, turn: Option<u64>) -> Admit {
+    /// A datagram is about to be sent; `coalesce`: the turn that runs is to send it when it ends.
+    pub fn admit(&mut self, coalesce: bool) -> Admit {
         if self.lost && (self.policy.fixed || self.finished) {
             self.sends_after_lost = self.sends_after_lost.saturating_add(1);
             return Admit::Drop { warn: self.sends_after_lost >= SENDS_BEFORE_WARNING };
         }
-        let first = !self.policy.corks || turn.is_none() || self.sent_in != turn;
-        if self.outbox.is_empty() && (first || self.lost) { Admit::Send } else { Admit::Queue }
+        let corks = coalesce && self.policy.batches && !self.lost;
+        if self.outbox.is_empty() && !corks { Admit::Send } else { Admit::Queue }
     }
 
-    /// Queues a datagram. `blocked`: the kernel did not take it, so only writability helps; otherwise it is corked until
-    /// the turn ends, or waits behind those that are queued.
-    pub fn enqueue(&mut self, packet: P, blocked: bool) -> Step {
-        if self.lost {
-            self.dropped.sent.push_back(packet);
-            return Step::DISCARD;
+    /// Queues a datagram that the kernel has no room for: only writability helps.
+    pub fn enqueue_blocked(&mut self, packet: P) -> Step {
+        match self.push(packet) {
+            // What is under way finds out by itself that there is no room.
+            None if self.flush_left.is_some() => self.poll_grown(),
+            None => {
+                self.drive = Drive::Blocked;
+                self.watching_write = true;
+                Step::WATCH_WRITE | self.poll_grown()
+            }
+            Some(step) => step,
         }
-        self.size += self.counted(&packet);
-        self.outbox.push_back(packet);
+    }
+
+    /// Queues a datagram: corked with `coalesce`, otherwise behind those that wait.
+    pub fn enqueue(&mut self, packet: P, coalesce: bool) -> Step {
+        if let Some(step) = self.push(packet) {
+            return step;
+        }
         if self.flush_left.is_some() {
             // The user called from within a flush, which goes on to it, or leaves it to the next turn.
             return self.poll_grown();
         }
-        if blocked {
-            self.drive = Drive::Blocked;
-            self.watching_write = true;
-            return Step::WATCH_WRITE | self.poll_grown();
-        }
+        let full = self.outbox.len() >= BATCH || self.size > self.flow.high();
         match self.drive {
             Drive::Blocked | Drive::Again => self.poll_grown(),
-            // The cork ends: send, and only what the kernel does not take counts against the mark.
-            Drive::Corked | Drive::Idle if self.outbox.len() >= BATCH || self.size > self.flow.high() => Step::SEND,
+            // Only what the kernel does not take counts against the mark.
+            Drive::Corked | Drive::Idle if full || !coalesce => Step::SEND,
             Drive::Corked => Step::NONE,
             Drive::Idle => {
                 self.drive = Drive::Corked;
                 Step::CORK
             }
         }
+    }
+
+    /// The cork comes off: what was sent in this turn leaves now.
+    pub fn uncork(&mut self) -> Step {
+        Step::SEND.when(self.drive == Drive::Corked)
     }
 
     /// Closes the endpoint once the outbox is empty. What was received and not delivered is dropped.
@@ -446,6 +456,17 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
     pub fn set_limits(&mut self, high: Option<usize>, low: Option<usize>) -> Result<Step, LimitsError> {
         self.flow.set_limits(high, low)?;
         Ok(self.poll_grown())
+    }
+
+    /// Appends a datagram; after the loss it is dropped, and what to do about that comes back.
+    fn push(&mut self, packet: P) -> Option<Step> {
+        if self.lost {
+            self.dropped.sent.push_back(packet);
+            return Some(Step::DISCARD);
+        }
+        self.size += self.counted(&packet);
+        self.outbox.push_back(packet);
+        None
     }
 
     fn counted(&self, packet: &P) -> usize {

@@ -13,8 +13,11 @@
 //!   go of its borrow first, so that user code run by a step may call straight back into the machine.
 //! - `Step::LOSE` comes exactly once. After it no other callback of the protocol is asked for.
 //! - What was admitted by `write` before a clean `close` is sent before `LOSE`. `abort` and faults discard it.
-//! - One send per turn goes out at once; what follows in the same turn is corked: it waits in the outbox for the end of
-//!   the turn and leaves in one vectored send. The high-water mark ends the cork early.
+//! - While nothing is queued a write is sent at once, every time. What the kernel refuses waits in the outbox for
+//!   writability and leaves by vectored sends.
+//! - The user may have writes coalesced instead: what is written in a turn, the first write too, is corked, which is to
+//!   wait in the outbox for the turn's end, and leaves in one vectored send. The high-water mark ends the cork early, so
+//!   that flow control stays the same.
 
 use std::collections::VecDeque;
 
@@ -110,7 +113,7 @@ step_flags!(Step);
 /// What becomes of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admit {
-    /// Nothing is queued: try the socket at once, then [`Stream::handle_direct`].
+    /// Try the socket at once; what it does not take goes to [`Stream::enqueue_rest`].
     Send,
     /// Hand the data to [`Stream::enqueue`].
     Queue,
@@ -137,8 +140,7 @@ pub struct Stream<C> {
     outbox: Outbox<C>,
     flow: Flow,
     discarded: VecDeque<C>,
-    /// The turn in which something was last sent at once: later writes of that turn are corked.
-    sent_in: Option<u64>,
+    /// What is queued waits for the end of the turn. The kernel has refused none of it.
     corked: bool,
     opened: bool,
     paused: bool,
@@ -164,7 +166,6 @@ impl<C: AsRef<[u8]>> Stream<C> {
             outbox: Outbox::default(),
             flow: Flow::default(),
             discarded: VecDeque::new(),
-            sent_in: None,
             corked: false,
             opened: false,
             paused: false,
@@ -294,11 +295,6 @@ impl<C: AsRef<[u8]>> Stream<C> {
         Step::WATCH_READ.when(self.wants_read())
     }
 
-    /// An immediate send took `sent` bytes of a chunk; the rest goes through [`Stream::enqueue`].
-    pub fn handle_direct(&mut self, turn: Option<u64>) {
-        self.sent_in = turn;
-    }
-
     /// The kernel took `n` bytes of the outbox. After the step ran, ask [`Stream::poll_settled`].
     pub fn handle_sent(&mut self, n: usize) -> Step {
         if self.lost {
@@ -310,6 +306,7 @@ impl<C: AsRef<[u8]>> Stream<C> {
 
     /// The kernel's buffer is full.
     pub fn handle_blocked(&mut self) -> Step {
+        self.corked = false;
         let watch = !self.watching_write && !self.lost;
         self.watching_write |= watch;
         Step::WATCH_WRITE.when(watch)
@@ -328,13 +325,15 @@ impl<C: AsRef<[u8]>> Stream<C> {
         }
     }
 
-    /// The turn is over: the cork comes off.
-    pub fn handle_turn_end(&mut self) -> Step {
-        if !self.corked {
+    /// The process is the child of a fork: what is corked, and the end behind it, is the parent's to send.
+    pub fn handle_forked(&mut self) -> Step {
+        if !std::mem::take(&mut self.corked) {
             return Step::NONE;
         }
-        self.corked = false;
-        Step::SEND.when(!self.outbox.is_empty() && !self.watching_write && !self.lost)
+        let chunks = self.outbox.take();
+        self.discarded.extend(chunks);
+        self.shut |= self.eof_asked;
+        Step::DISCARD | if self.closing { self.lose(Fault::Closed) } else { Step::NONE }
     }
 
     /// `connection_lost` ran: nothing is left of the connection.
@@ -358,57 +357,33 @@ impl<C: AsRef<[u8]>> Stream<C> {
         }
     }
 
-    /// A write is about to be made; `turn` is the number of the running turn, `None` when the loop does not run (then
-    /// nothing is corked).
+    /// A write is about to be made; `coalesce`: the turn that runs is to send it when it ends.
     ///
     /// # Errors
     /// [`WriteError`] when the stream takes no more writes.
-    pub fn admit(&mut self, turn: Option<u64>) -> Result<Admit, WriteError> {
-        if self.eof_asked {
-            return Err(WriteError::AfterEof);
-        }
-        if self.drain_awaited {
-            return Err(WriteError::DrainAwaited);
-        }
+    pub fn admit(&mut self, coalesce: bool) -> Result<Admit, WriteError> {
+        self.check_write()?;
         if self.lost || (self.closing && !self.policy.half_close) {
             self.writes_after_lost = self.writes_after_lost.saturating_add(1);
             let warn = self.writes_after_lost >= WRITES_BEFORE_WARNING;
             return Ok(Admit::Drop { warn });
         }
-        let direct = self.outbox.is_empty() && (turn.is_none() || self.sent_in != turn);
-        Ok(if direct { Admit::Send } else { Admit::Queue })
+        Ok(if self.outbox.is_empty() && !coalesce { Admit::Send } else { Admit::Queue })
     }
 
-    /// Queues a chunk of which `sent` bytes are gone already. `blocked`: the kernel refused the rest, so only
-    /// writability helps; otherwise the chunk is corked until the turn ends.
-    pub fn enqueue(&mut self, chunk: C, sent: usize, blocked: bool) -> Step {
+    /// Queues a chunk of which the kernel took `sent` bytes and refused the rest: only writability helps.
+    pub fn enqueue_rest(&mut self, chunk: C, sent: usize) -> Step {
         if self.lost {
             self.discarded.push_back(chunk);
             return Step::DISCARD;
         }
         self.outbox.push(chunk, sent);
-        let size = self.outbox.size();
-        if size == 0 {
-            return Step::NONE;
-        }
-        if blocked {
-            return self.handle_blocked() | Step::PAUSE.when(self.flow.handle_grown(size));
-        }
-        if self.watching_write {
-            return Step::PAUSE.when(self.flow.handle_grown(size));
-        }
-        if size > self.flow.high() {
-            // The cork ends: send, and only what the kernel does not take counts against the mark.
-            self.corked = false;
-            return Step::SEND;
-        }
-        let cork = !self.corked;
-        self.corked = true;
-        Step::CORK.when(cork)
+        if self.outbox.is_empty() { Step::NONE } else { self.handle_blocked() | self.poll_grown() }
     }
 
-    /// Queues several chunks, to be sent at once unless the kernel's buffer is known to be full.
-    pub fn enqueue_all(&mut self, chunks: impl Iterator<Item = C>) -> Step {
+    /// Queues chunks: corked with `coalesce`; otherwise they are sent at once, behind what is corked, unless the kernel's
+    /// buffer is known to be full.
+    pub fn enqueue(&mut self, chunks: impl IntoIterator<Item = C>, coalesce: bool) -> Step {
         if self.lost {
             self.discarded.extend(chunks);
             return Step::DISCARD;
@@ -416,7 +391,20 @@ impl<C: AsRef<[u8]>> Stream<C> {
         for chunk in chunks {
             self.outbox.push(chunk, 0);
         }
-        if self.watching_write { self.poll_grown() } else { Step::SEND.when(!self.outbox.is_empty()) }
+        if self.watching_write {
+            return self.poll_grown();
+        }
+        if coalesce && self.outbox.size() <= self.flow.high() {
+            return Step::CORK.when(!self.outbox.is_empty() && !std::mem::replace(&mut self.corked, true));
+        }
+        // Only what the kernel does not take counts against the mark.
+        self.corked = false;
+        Step::SEND.when(!self.outbox.is_empty())
+    }
+
+    /// The cork comes off: what was written in this turn leaves now.
+    pub fn uncork(&mut self) -> Step {
+        Step::SEND.when(std::mem::take(&mut self.corked) && !self.outbox.is_empty())
     }
 
     /// After a send of queued data: what is left may be over the mark.

@@ -51,3 +51,23 @@ pub fn bytes_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> 
     let name = data.get_type().name()?;
     Err(PyTypeError::new_err(format!("data argument must be a bytes-like object, not {}", name.repr()?)))
 }
+
+/// The parts in one.
+///
+/// # Errors
+/// `MemoryError`.
+pub fn joined<'py>(py: Python<'py>, mut parts: Vec<Bound<'py, PyBytes>>) -> PyResult<Bound<'py, PyBytes>> {
+    if parts.len() == 1
+        && let Some(only) = parts.pop()
+    {
+        return Ok(only);
+    }
+    PyBytes::new_with(py, parts.iter().map(|part| part.as_bytes().len()).sum(), |whole| {
+        let mut at = 0;
+        for part in parts.iter().map(PyBytesMethods::as_bytes) {
+            whole[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        Ok(())
+    })
+}

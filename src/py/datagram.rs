@@ -120,7 +120,7 @@ impl DatagramTransport {
     }
 
     /// Runs a method's body; a panic in it is reported and closes the endpoint.
-    fn guard(slf: &Bound<'_, Self>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+    pub fn guard(slf: &Bound<'_, Self>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
         catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Self::panicked(slf, payload.as_ref()))
     }
 
@@ -173,10 +173,9 @@ impl DatagramTransport {
             return Ok(());
         }
         let address = this.addressee(py, address.filter(|address| !address.is_none()))?;
-        let turn = this.owner.get().turn();
-        let (packet, blocked) = match this.state.with(py, |state| state.machine.admit(turn)) {
+        let coalesce = this.owner.get().coalesce.wants_now();
+        let step = match this.state.with(py, |state| state.machine.admit(coalesce)) {
             Admit::Send => {
-                this.state.with(py, |state| state.machine.handle_direct(turn));
                 let tried = this.send_known(py, address.as_ref(), bytes.as_bytes());
                 if matches!(tried, Some(Ok(true))) {
                     this.counters.sent(bytes.as_bytes().len());
@@ -186,11 +185,13 @@ impl DatagramTransport {
                 if Self::send_direct(slf, &bytes, &to, tried)? {
                     return Ok(());
                 }
-                (Packet { data: Chunk::from(bytes), to }, true)
+                let packet = Packet { data: Chunk::from(bytes), to };
+                this.state.with(py, |state| state.machine.enqueue_blocked(packet))
             }
             Admit::Queue => {
                 let to = this.destination(address, &bytes);
-                (Packet { data: Chunk::from(bytes), to }, false)
+                let packet = Packet { data: Chunk::from(bytes), to };
+                this.state.with(py, |state| state.machine.enqueue(packet, coalesce))
             }
             Admit::Drop { warn } => {
                 if warn {
@@ -199,7 +200,6 @@ impl DatagramTransport {
                 return Ok(());
             }
         };
-        let step = this.state.with(py, |state| state.machine.enqueue(packet, blocked));
         Self::run_step(slf, step)
     }
 }
@@ -306,12 +306,16 @@ impl DatagramTransport {
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.get_extra_info>
     #[pyo3(signature = (name, default = None))]
     fn get_extra_info(
-        &self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         name: &Bound<'_, PyAny>,
         default: Option<Py<PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        let Some(extra) = self.extra(py) else { return Ok(default) };
+        let py = slf.py();
+        // Who has the socket may send, too.
+        if slf.get().state.with(py, |state| state.machine.is_corked()) && name.eq("socket")? {
+            Self::guard(slf, || Self::uncork(slf))?;
+        }
+        let Some(extra) = slf.get().extra(py) else { return Ok(default) };
         Ok(extra.bind(py).get_item(name)?.map(Bound::unbind).or(default))
     }
 
@@ -362,7 +366,7 @@ impl DatagramTransport {
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.DatagramTransport.abort>
     fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::guard(slf, || {
-            // What was sent before in this turn would have gone out at once without the cork.
+            // What is coalesced was sent before.
             Self::uncork(slf)?;
             let step = slf.get().state.with(slf.py(), |state| state.machine.fail(Fault::Closed));
             Self::run_step(slf, step)

@@ -77,7 +77,7 @@ impl DatagramTransport {
             _ => None,
         };
         let header = if py.version_info() >= (3, 13) { 8 } else { 0 };
-        let policy = Policy { header, corks: !connected && !paired, fixed: address.is_some() };
+        let policy = Policy { header, batches: !connected && !paired, fixed: address.is_some() };
         let context = ffi::copy_context(py)?;
         let slot = owner.get().io.with(py, |io| io.slots.reserve());
         let state = State {
@@ -455,8 +455,8 @@ impl DatagramTransport {
         if step.has(Step::SEND) {
             Self::flush(slf)?;
         }
-        if step.has(Step::CORK) && !this.owner.get().cork(py, || Endpoint::Datagram(slf.clone().unbind())) {
-            Self::uncork(slf)?;
+        if step.has(Step::CORK) {
+            this.owner.get().coalesce.cork(py, Endpoint::Datagram(slf.clone().unbind()));
         }
         if step.has(Step::WATCH_WRITE) {
             // Readiness that came in between may be an error's, which only a new registration takes away.

@@ -9,7 +9,6 @@ use pyo3::types::PyBytes;
 
 use super::datagram::{DatagramTransport, Destination};
 use super::errors::io_error;
-use super::ffi;
 use crate::io::datagram;
 use crate::log_debug;
 
@@ -28,19 +27,6 @@ pub fn would_block(py: Python<'_>, error: &PyErr) -> bool {
 }
 
 impl DatagramTransport {
-    /// What was sent in this turn leaves now.
-    pub fn uncork(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let step = slf.get().state.with(slf.py(), |state| state.machine.handle_turn_end());
-        Self::run_step(slf, step)
-    }
-
-    /// The turn ends: what was corked leaves. No callback is running, so the protocol's context can be entered.
-    pub fn handle_turn_end(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let context = slf.get().state.with(py, |state| state.context.as_ref().map(|context| context.clone_ref(py)));
-        context.map_or(Ok(()), |context| ffi::in_context(py, &context, || Self::uncork(slf)))
-    }
-
     /// Sends to whom the socket is connected, or to one of the last addresses, which most datagrams are for; `None` for
     /// others.
     #[inline]

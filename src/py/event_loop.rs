@@ -14,6 +14,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
+use super::coalesce::Coalesce;
 use super::datagram::DatagramTransport;
 use super::errors::io_error;
 use super::handle::{Args, Handle, TimerHandle, seconds};
@@ -51,7 +52,7 @@ pub struct LoopCore {
     pub sched: GilCell<Sched>,
     pub io: GilCell<Io>,
     pub scratch: GilCell<Vec<u8>>,
-    pub corked: GilCell<Vec<Endpoint>>,
+    pub coalesce: Coalesce,
     /// The socket of the next datagram transport is the loop's own: nobody else closes it.
     pub private_datagrams: AtomicBool,
     /// Handles that ran, to be used again.
@@ -143,6 +144,7 @@ impl LoopCore {
             Some(class) => !class.cast::<PyType>()?.is_subclass_of::<Self>()?,
             None => true,
         };
+        let coalesce = Coalesce::from_environment()?;
         let reactor = Reactor::new().map_err(|error| io_error(py, &error))?;
         let stats = Stats::default();
         let slots = Slots::new(Arc::clone(&stats.endpoints));
@@ -157,7 +159,7 @@ impl LoopCore {
             sched: GilCell::default(),
             io: GilCell::new(Io { reactor: Some(reactor), slots, ..Io::default() }),
             scratch: GilCell::default(),
-            corked: GilCell::default(),
+            coalesce,
             private_datagrams: AtomicBool::new(false),
             pool: GilCell::default(),
             future_kwargs: GilCell::default(),
@@ -270,6 +272,28 @@ impl LoopCore {
 
     fn get_debug(&self) -> bool {
         self.is_debug()
+    }
+
+    /// Whether what transports write in a turn leaves when the turn ends, in one send per transport. Off: it is sent by
+    /// `write()`, as with asyncio. May be switched at any moment; the truth of what it is set to counts.
+    #[getter]
+    fn coalesce_writes(&self) -> bool {
+        self.coalesce.is_on()
+    }
+
+    #[setter]
+    fn set_coalesce_writes(slf: &Bound<'_, Self>, on: &Bound<'_, PyAny>) -> PyResult<()> {
+        Coalesce::switch(slf, on.is_truthy()?)
+    }
+
+    /// This thread forks.
+    fn _before_fork(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Coalesce::before_fork(slf)
+    }
+
+    /// This process is the child of a fork.
+    fn _after_fork_in_child(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Coalesce::forget_in_child(slf)
     }
 
     #[getter(_stopping)]
@@ -501,7 +525,7 @@ impl LoopCore {
                 Endpoint::Datagram(transport) => transport.get().orphan(py),
             }
         }
-        let corked = this.corked.take(py);
+        let corked = this.coalesce.take(py);
         let scratch = this.scratch.take(py);
         // Dropped last, one by one: finalizers may run user code, which finds a closed loop.
         drop((sched.0, sched.1, io, corked, scratch, this.pool.take(py)));
@@ -517,9 +541,7 @@ impl LoopCore {
             io.slots.iter().try_for_each(|endpoint| endpoint.traverse(&visit))?;
             io.files.values().try_for_each(|file| visit.call(file))?;
         }
-        if let Some(corked) = self.corked.traversed() {
-            corked.iter().try_for_each(|endpoint| endpoint.traverse(&visit))?;
-        }
+        self.coalesce.traverse(&visit)?;
         if let Some(pool) = self.pool.traversed() {
             pool.iter().try_for_each(|handle| visit.call(handle))?;
         }

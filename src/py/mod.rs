@@ -13,6 +13,8 @@ mod cell;
 #[deny(unsafe_code)]
 mod chunk;
 #[deny(unsafe_code)]
+mod coalesce;
+#[deny(unsafe_code)]
 mod datagram;
 #[deny(unsafe_code)]
 mod datagram_io;

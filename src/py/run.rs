@@ -11,6 +11,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use super::coalesce::Coalesce;
 use super::datagram::DatagramTransport;
 use super::errors::{PANIC, io_error, panic_error, passes_through, report};
 use super::event_loop::{LoopCore, now};
@@ -58,10 +59,10 @@ pub fn run(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
 
 fn turn(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
     slf.get().begin_turn();
-    prepare(slf, parker)?;
-    let result = run_snapshot(slf);
-    let flushed = flush_corked(slf);
-    result.and(flushed)
+    Coalesce::turn(slf, || {
+        prepare(slf, parker)?;
+        run_snapshot(slf)
+    })
 }
 
 /// The first part of a turn: look or park as planned, queue due timers, fix the snapshot.
@@ -198,23 +199,6 @@ fn run_snapshot(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
         }
     }
     Ok(())
-}
-
-fn flush_corked(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
-    let (py, this) = (slf.py(), slf.get());
-    if this.corked.with(py, |corked| corked.is_empty()) {
-        return Ok(());
-    }
-    let corked = this.corked.take(py);
-    let mut result = Ok(());
-    for endpoint in &corked {
-        result = result.and(match endpoint {
-            Endpoint::Stream(stream) => StreamTransport::uncork(stream.bind(py)),
-            Endpoint::Datagram(transport) => DatagramTransport::handle_turn_end(transport.bind(py)),
-            Endpoint::Listener(_) => Ok(()),
-        });
-    }
-    result
 }
 
 /// Runs one entry. A panic of ours ends here: it is reported, and the connection it happened on is closed.

@@ -7,7 +7,6 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::datagram::DatagramTransport;
-use super::event_loop::LoopCore;
 use super::listener::Listener;
 use super::stats::{Counters, Table};
 use super::stream::StreamTransport;
@@ -43,22 +42,6 @@ impl Endpoint {
             Self::Listener(listener) => visit.call(listener),
             Self::Datagram(transport) => visit.call(transport),
         }
-    }
-}
-
-/// How many transports may be corked in one turn; one more is flushed at once.
-const CORKED_MAX: usize = 16;
-
-impl LoopCore {
-    /// Has a transport flushed when the turn ends; false when so many are already that it is to be flushed now.
-    pub fn cork(&self, py: Python<'_>, endpoint: impl FnOnce() -> Endpoint) -> bool {
-        self.corked.with(py, |corked| {
-            let room = corked.len() < CORKED_MAX;
-            if room {
-                corked.push(endpoint());
-            }
-            room
-        })
     }
 }
 

@@ -23,7 +23,7 @@ use super::protocol::Protocol;
 use super::stats::Counters;
 use crate::core::fault::Fault;
 use crate::core::flow::DEFAULT_HIGH;
-use crate::core::stream::{Admit, Step, Stream, WriteError};
+use crate::core::stream::{Admit, Stream, WriteError};
 use crate::io::endpoint::{self, Kind};
 use crate::io::source::Source;
 
@@ -128,7 +128,7 @@ impl StreamTransport {
     }
 
     /// Runs a method's body; a panic in it is reported and closes the connection.
-    fn guard(slf: &Bound<'_, Self>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+    pub fn guard(slf: &Bound<'_, Self>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
         catch_unwind(AssertUnwindSafe(body))
             .unwrap_or_else(|payload| super::run::panicked(slf.get().owner.bind(slf.py()), Some(slf), payload.as_ref()))
     }
@@ -138,12 +138,12 @@ impl StreamTransport {
         let (py, this) = (slf.py(), slf.get());
         let bytes = chunk::bytes_of(data)?;
         let slice = bytes.as_bytes();
-        let turn = this.owner.get().turn();
+        let coalesce = this.owner.get().coalesce.wants_now();
         let admitted = this.state.with(py, |state| {
             if slice.is_empty() {
                 state.machine.check_write().map(|()| None)
             } else {
-                state.machine.admit(turn).map(Some)
+                state.machine.admit(coalesce).map(Some)
             }
         });
         let step = match admitted.map_err(|error| write_error(error, "write"))? {
@@ -151,15 +151,14 @@ impl StreamTransport {
             Some(Admit::Send) => match this.live_fd(py).and_then(|fd| endpoint::write(this.kind, fd, slice)) {
                 Ok(sent) => {
                     this.counters.sent_some(sent);
-                    let left = sent < slice.len();
-                    this.state.with(py, |state| {
-                        state.machine.handle_direct(turn);
-                        if left { state.machine.enqueue(Chunk::from(bytes), sent, true) } else { Step::NONE }
-                    })
+                    if sent == slice.len() {
+                        return Ok(());
+                    }
+                    this.state.with(py, |state| state.machine.enqueue_rest(Chunk::from(bytes), sent))
                 }
                 Err(error) => return Self::fatal_io(slf, &error, "write"),
             },
-            Some(Admit::Queue) => this.state.with(py, |state| state.machine.enqueue(Chunk::from(bytes), 0, false)),
+            Some(Admit::Queue) => this.state.with(py, |state| state.machine.enqueue([Chunk::from(bytes)], coalesce)),
             Some(Admit::Drop { warn }) => {
                 return if warn { this.warn_lost_write(py) } else { Ok(()) };
             }
@@ -168,7 +167,7 @@ impl StreamTransport {
     }
 
     fn abort_now(slf: &Bound<'_, Self>, fault: Fault) -> PyResult<()> {
-        // What was written before in this turn would have gone out at once without the cork.
+        // What is coalesced was written before.
         Self::uncork(slf)?;
         let step = slf.get().state.with(slf.py(), |state| state.machine.fail(fault));
         Self::run_step(slf, step)
@@ -269,12 +268,16 @@ impl StreamTransport {
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.get_extra_info>
     #[pyo3(signature = (name, default = None))]
     fn get_extra_info(
-        &self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         name: &Bound<'_, PyAny>,
         default: Option<Py<PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        let Some(extra) = self.extra(py) else { return Ok(default) };
+        let py = slf.py();
+        // Who has the file may write, too.
+        if slf.get().state.with(py, |state| state.machine.is_corked()) && (name.eq("socket")? || name.eq("pipe")?) {
+            Self::guard(slf, || Self::uncork(slf))?;
+        }
+        let Some(extra) = slf.get().extra(py) else { return Ok(default) };
         Ok(extra.bind(py).get_item(name)?.map(Bound::unbind).or(default))
     }
 
@@ -315,7 +318,6 @@ impl StreamTransport {
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.close>
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::guard(slf, || {
-            // Nothing follows that a cork would wait for, and `connection_lost` keeps its place in the queue.
             Self::uncork(slf)?;
             let step = slf.get().state.with(slf.py(), |state| state.machine.close());
             Self::run_step(slf, step)
@@ -351,15 +353,15 @@ impl StreamTransport {
             return Ok(());
         }
         Self::guard(slf, || {
-            let turn = this.owner.get().turn();
-            let admit = this.state.with(py, |state| state.machine.admit(turn));
+            let coalesce = this.owner.get().coalesce.wants_now();
+            let admit = this.state.with(py, |state| state.machine.admit(coalesce));
             match admit.map_err(|error| write_error(error, "writelines"))? {
                 Admit::Drop { warn: true } => this.warn_lost_write(py),
                 Admit::Drop { warn: false } => Ok(()),
                 Admit::Send | Admit::Queue => {
                     let step = this.state.with(py, |state| {
                         let chunks = chunks.into_iter().map(Chunk::from);
-                        state.machine.enqueue_all(chunks)
+                        state.machine.enqueue(chunks, coalesce)
                     });
                     Self::run_step(slf, step)
                 }
@@ -372,6 +374,7 @@ impl StreamTransport {
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.write_eof>
     fn write_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::guard(slf, || {
+            Self::uncork(slf)?;
             let step = slf.get().state.with(slf.py(), |state| state.machine.write_eof());
             Self::run_step(slf, step)
         })
@@ -383,7 +386,7 @@ impl StreamTransport {
 
     /// Bytes that are buffered.
     fn get_write_buffer_size(slf: &Bound<'_, Self>) -> PyResult<usize> {
-        // What waits for the end of the turn only would be gone by now with asyncio.
+        // What is coalesced waits for nothing but the end of the turn.
         Self::guard(slf, || Self::uncork(slf))?;
         Ok(slf.get().state.with(slf.py(), |state| state.machine.buffered()))
     }
@@ -405,7 +408,7 @@ impl StreamTransport {
     ) -> PyResult<()> {
         let py = slf.py();
         let (high, low) = marks::marks(py, high, low, DEFAULT_HIGH)?;
-        // What waits for the end of the turn only does not count, as with asyncio it would be gone.
+        // What is coalesced does not count.
         Self::guard(slf, || Self::uncork(slf))?;
         let step = slf.get().state.with(py, |state| state.machine.set_limits(Some(high), Some(low)));
         let step = step.map_err(marks::refused)?;

@@ -318,7 +318,7 @@ impl StreamTransport {
         if !gone {
             return Ok(());
         }
-        // What was written before in this turn would have been sent at once without the cork.
+        // What is coalesced was written before.
         Self::uncork(slf)?;
         let step = slf.get().state.with(py, |state| state.machine.handle_hangup());
         Self::run_step(slf, step)
@@ -390,12 +390,6 @@ impl StreamTransport {
         });
     }
 
-    /// The turn ends: what was corked leaves.
-    pub fn uncork(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let step = slf.get().state.with(slf.py(), |state| state.machine.handle_turn_end());
-        Self::run_step(slf, step)
-    }
-
     // ---- steps
 
     /// Carries out a step, in the order of its flags.
@@ -410,8 +404,8 @@ impl StreamTransport {
         if step.has(Step::SEND) {
             Self::flush(slf)?;
         }
-        if step.has(Step::CORK) && !this.owner.get().cork(py, || Endpoint::Stream(slf.clone().unbind())) {
-            Self::uncork(slf)?;
+        if step.has(Step::CORK) {
+            this.owner.get().coalesce.cork(py, Endpoint::Stream(slf.clone().unbind()));
         }
         if step.has(Step::WATCH_WRITE) {
             this.owner.get().check_open()?;

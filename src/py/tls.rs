@@ -199,7 +199,8 @@ impl TlsTransport {
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::guard(slf, || {
             let step = slf.get().state.with(slf.py(), |state| state.machine.close());
-            Self::run_step(slf, step)
+            Self::run_step(slf, step)?;
+            slf.get().lower(slf.py()).map_or(Ok(()), |lower| lower.uncork(slf.py()))
         })
     }
 
@@ -235,10 +236,12 @@ impl TlsTransport {
     fn writelines(slf: &Bound<'_, Self>, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
         let chunks =
             list_of_data.try_iter()?.map(|data| chunk::bytes_of_buffer(&data?)).collect::<PyResult<Vec<_>>>()?;
-        Self::guard(slf, || {
-            let mut chunks = chunks.into_iter().filter(|chunk| !chunk.as_bytes().is_empty());
-            chunks.try_for_each(|chunk| Self::write_now(slf, chunk))
-        })
+        // One write: what it makes of ciphertext goes to the stream below in one.
+        let data = chunk::joined(slf.py(), chunks)?;
+        if data.as_bytes().is_empty() {
+            return Ok(());
+        }
+        Self::guard(slf, || Self::write_now(slf, data))
     }
 
     /// Queues data and leaves it to the next event to encrypt it: a hook of asyncio's that CPython's own tests call.
@@ -266,7 +269,7 @@ impl TlsTransport {
         let (ours, lower) =
             self.state.with(py, |state| (state.machine.buffered(), state.lower.as_ref().map(|lower| lower.object(py))));
         let Some(lower) = lower else { return Ok(ours) };
-        // By its method: what waits there for the end of the turn only would be gone with asyncio.
+        // By its method, which has what is coalesced leave.
         let below = has_it(py, lower.bind(py).call_method0(intern!(py, "get_write_buffer_size")))?;
         Ok(ours + below.map_or(Ok(0), |below| below.extract::<usize>())?)
     }

@@ -5,7 +5,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 
-use super::chunk::Chunk;
+use super::chunk::{self, Chunk};
 use super::errors::passes_through;
 use super::protocol::Protocol;
 use super::stream::StreamTransport;
@@ -51,17 +51,9 @@ impl<'py> Yield<'py> {
         if self.more.is_empty() {
             return Ok(Some(first));
         }
-        let parts = || std::iter::once(&first).chain(&self.more).map(PyBytesMethods::as_bytes);
-        let whole = PyBytes::new_with(py, parts().map(<[u8]>::len).sum(), |whole| {
-            let mut at = 0;
-            for part in parts() {
-                whole[at..at + part.len()].copy_from_slice(part);
-                at += part.len();
-            }
-            Ok(())
-        })?;
-        self.more.clear();
-        Ok(Some(whole))
+        let mut parts = vec![first];
+        parts.append(&mut self.more);
+        chunk::joined(py, parts).map(Some)
     }
 }
 
@@ -380,7 +372,7 @@ impl TlsTransport {
         Self::tell(slf, told)
     }
 
-    /// What the stream below has buffered, bytes, if it asked for a pause: what it may yet send in this turn does not count.
+    /// What the stream below has buffered, bytes, if it asked for a pause: what is coalesced does not count.
     fn buffered_below(&self, py: Python<'_>) -> PyResult<usize> {
         let lower = self.state.with(py, |state| match &state.lower {
             Some(lower) if state.machine.is_send_paused() => Some(lower.clone_ref(py)),

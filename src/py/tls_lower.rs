@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::stream::StreamTransport;
+use super::tls::TlsTransport;
 
 /// Asyncio's high-water mark of a transport, bytes.
 const LOWER_HIGH: usize = 64 * 1024;
@@ -46,6 +47,20 @@ impl Lower {
         match self {
             Self::Stream(stream) => StreamTransport::write_now(stream.bind(py), data.as_any()),
             Self::Other(transport) => transport.bind(py).call_method1(intern!(py, "write"), (data,)).map(drop),
+        }
+    }
+
+    /// What it has coalesced leaves now.
+    ///
+    /// # Errors
+    /// What passes through.
+    pub fn uncork(&self, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Self::Stream(stream) => StreamTransport::uncork(stream.bind(py)),
+            Self::Other(transport) => match transport.bind(py).cast_exact::<TlsTransport>() {
+                Ok(tls) => tls.get().lower(py).map_or(Ok(()), |lower| lower.uncork(py)),
+                Err(_) => Ok(()),
+            },
         }
     }
 

@@ -15,7 +15,9 @@
 //!   nor after `close`;
 //! - the protocol sees each error once, and nothing after `lost` returned, which is never called from within a method;
 //! - `pause` and `resume` alternate; an endpoint that is not paused queues at most its high mark;
-//! - whatever is queued has somebody who will send it: the cork, a wait for writability, or the next turn;
+//! - whatever is queued has somebody who will send it: a wait for writability, the next turn, or the cork where sends are
+//!   coalesced; what is not coalesced is offered to the kernel before `sendto` returns, unless something waits;
+//! - the child of a fork sends nothing that its parent has corked;
 //! - no flush sends more than its share, none runs inside another.
 
 mod ops;
@@ -91,8 +93,8 @@ impl Socket {
 #[must_use]
 pub fn run(ops: &[Op]) -> Vec<Event> {
     let policy = match ops.first() {
-        Some(Op::Connect { header }) => Policy { header: (*header).into(), corks: false, fixed: true },
-        _ => Policy { header: 8, corks: true, fixed: false },
+        Some(Op::Connect { header }) => Policy { header: (*header).into(), batches: false, fixed: true },
+        _ => Policy { header: 8, batches: true, fixed: false },
     };
     let mut sim = Sim::new(policy);
     let step = sim.endpoint.handle_open();
@@ -111,9 +113,8 @@ struct Sim {
     policy: Policy,
     endpoint: Datagram<u64, Packet>,
     socket: Socket,
-    /// The number of the running turn.
-    turn: u64,
     running: bool,
+    coalesces: bool,
     /// How often the endpoint is on the list of the corked.
     corked: u32,
     /// Another flush is due in the next turn.
@@ -131,7 +132,6 @@ struct Sim {
     queue: VecDeque<(u64, usize)>,
     delivered: u64,
     delivered_in_turn: usize,
-    direct_sends: u32,
     paused: bool,
     reading_paused: bool,
     limits_moved: bool,
@@ -159,8 +159,8 @@ impl Sim {
             policy,
             endpoint: Datagram::new(policy),
             socket,
-            turn: 1,
             running: true,
+            coalesces: false,
             corked: 0,
             again: false,
             losing: false,
@@ -171,7 +171,6 @@ impl Sim {
             queue: VecDeque::new(),
             delivered: 0,
             delivered_in_turn: 0,
-            direct_sends: 0,
             paused: false,
             reading_paused: false,
             limits_moved: false,
@@ -213,6 +212,22 @@ impl Sim {
                 self.end_turn();
                 self.running = false;
             }
+            Op::Coalesce(coalesces) => {
+                self.coalesces = coalesces;
+                if !coalesces {
+                    self.uncork();
+                }
+            }
+            Op::Fork => {
+                if self.endpoint.is_corked() {
+                    self.queue.clear();
+                    if self.closed {
+                        self.broken = true;
+                    }
+                }
+                let step = self.endpoint.handle_forked();
+                self.carry_out(step);
+            }
         }
     }
 
@@ -231,7 +246,8 @@ impl Sim {
         for op in [Op::Send(1), Op::Close, Op::Abort, Op::PauseReading, Op::ResumeReading, Op::Turn] {
             self.apply(op);
         }
-        let step = self.endpoint.handle_writable() | self.endpoint.handle_turn_end() | self.endpoint.poll_settled();
+        let step = self.endpoint.handle_writable() | self.endpoint.uncork() | self.endpoint.handle_forked();
+        let step = step | self.endpoint.poll_settled();
         assert!(step.is_none(), "a lost endpoint wants {step:?}");
     }
 
@@ -271,6 +287,7 @@ impl Sim {
         } else {
             let corked = self.corked > 0 && endpoint.is_corked();
             assert!(corked || self.again || endpoint.is_watching_write(), "nobody will send what is queued");
+            assert!(!corked || (self.running && self.coalesces), "kept back what nobody wants coalesced");
         }
     }
 
@@ -278,9 +295,7 @@ impl Sim {
 
     fn run_turn(&mut self) {
         self.end_turn();
-        self.turn += 1;
         self.running = true;
-        self.direct_sends = 0;
         self.delivered_in_turn = 0;
         if std::mem::take(&mut self.losing) {
             self.connection_lost();
@@ -333,7 +348,7 @@ impl Sim {
             self.flush();
         }
         if step.has(Step::CORK) {
-            assert!(self.running && self.policy.corks, "corked with no turn that will end");
+            assert!(self.running && self.coalesces && self.policy.batches, "corked with no turn that will end");
             self.corked += 1;
         }
         assert!(!step.has(Step::WATCH_WRITE) || self.endpoint.is_watching_write());
@@ -397,25 +412,22 @@ impl Sim {
 
     /// What was sent in this turn leaves early.
     fn uncork(&mut self) {
-        let step = self.endpoint.handle_turn_end();
+        let step = self.endpoint.uncork();
         self.carry_out(step);
     }
 
     // ---- the user calls the transport
 
     fn send(&mut self, len: u32) {
-        let turn = self.running.then_some(self.turn);
+        let coalesce = self.running && self.coalesces;
         let packet = Packet { number: self.sent, bytes: vec![0; len as usize] };
-        match self.endpoint.admit(turn) {
+        match self.endpoint.admit(coalesce) {
             Admit::Send => {
                 self.sent += 1;
                 assert!(self.queue.is_empty(), "sent past the queue");
-                self.direct_sends += 1;
-                let once = !self.policy.corks || !self.running || self.endpoint.is_lost();
-                assert!(once || self.direct_sends == 1, "a second direct send in one turn");
-                self.endpoint.handle_direct(turn);
+                assert!(!coalesce || !self.policy.batches || self.endpoint.is_lost(), "sent what was to be coalesced");
                 match self.socket.send(std::iter::once(&packet)) {
-                    Ok(0) => self.enqueue(packet, true),
+                    Ok(0) => self.enqueue(packet, Datagram::enqueue_blocked),
                     Ok(sent) => self.events.push(Event::Sent(sent, 1)),
                     Err(errno) => {
                         self.error_received(errno);
@@ -426,7 +438,7 @@ impl Sim {
                 assert!(!self.endpoint.is_lost(), "a send after the loss was queued");
                 self.sent += 1;
                 self.events.push(Event::Queued(len));
-                self.enqueue(packet, false);
+                self.enqueue(packet, |endpoint, packet| endpoint.enqueue(packet, coalesce));
             }
             Admit::Drop { warn } => {
                 assert!(self.lost || (self.losing && self.policy.fixed));
@@ -437,11 +449,11 @@ impl Sim {
         }
     }
 
-    fn enqueue(&mut self, packet: Packet, blocked: bool) {
+    fn enqueue(&mut self, packet: Packet, method: impl FnOnce(&mut Datagram<u64, Packet>, Packet) -> Step) {
         if !self.endpoint.is_lost() {
             self.queue.push_back((packet.number, packet.bytes.len()));
         }
-        let step = self.endpoint.enqueue(packet, blocked);
+        let step = method(&mut self.endpoint, packet);
         self.carry_out(step);
     }
 

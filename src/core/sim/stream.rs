@@ -10,12 +10,15 @@
 //!   called from within a method of the transport;
 //! - `pause` and `resume` alternate; a stream that is not paused buffers at most its high mark;
 //! - no data while reading is paused, after the end, or after `close`;
-//! - whatever is buffered has somebody who will send it: the cork or a wait for writability;
-//! - the writing half is shut down once, after the last byte; one direct send per turn at most;
+//! - whatever is buffered has somebody who will send it: a wait for writability, or the cork where writes are coalesced;
+//! - what is not coalesced is offered to the link before `write` returns, unless something waits for writability;
+//! - the child of a fork sends nothing that its parent has corked;
+//! - the writing half is shut down once, after the last byte;
 //! - a reading end is lost with the end of its input, a writing end with its reader; neither has a half that stays;
 //! - the fault that `lost` sees is the first one.
 
 mod ops;
+mod user;
 
 use std::collections::VecDeque;
 
@@ -67,9 +70,8 @@ struct Sim {
     policy: Policy,
     stream: Stream<Vec<u8>>,
     link: Link,
-    /// The number of the running turn.
-    turn: u64,
     running: bool,
+    coalesces: bool,
     /// How often the stream is on the list of the corked.
     corked: u32,
     /// `connection_lost` is scheduled.
@@ -82,7 +84,6 @@ struct Sim {
     /// The model.
     written: u64,
     received: u64,
-    direct_sends: u32,
     paused: bool,
     reading_paused: bool,
     limits_moved: bool,
@@ -105,8 +106,8 @@ impl Sim {
             policy,
             stream: Stream::new(policy),
             link: Link::default(),
-            turn: 1,
             running: true,
+            coalesces: false,
             corked: 0,
             losing: false,
             reactions: VecDeque::new(),
@@ -114,7 +115,6 @@ impl Sim {
             depth: 0,
             written: 0,
             received: 0,
-            direct_sends: 0,
             paused: false,
             reading_paused: false,
             limits_moved: false,
@@ -148,6 +148,7 @@ impl Sim {
             Op::ResumeReading => self.resume_reading(),
             Op::SetLimits { high, low } => self.set_limits(high, low),
             Op::DrainWait(true) => {
+                self.uncork();
                 let empty = self.stream.begin_drain_wait();
                 assert_eq!(empty, self.stream.buffered() == 0);
                 self.drain_awaited = true;
@@ -170,6 +171,13 @@ impl Sim {
                 self.end_turn();
                 self.running = false;
             }
+            Op::Coalesce(coalesces) => {
+                self.coalesces = coalesces;
+                if !coalesces {
+                    self.uncork();
+                }
+            }
+            Op::Fork => self.fork(),
         }
     }
 
@@ -187,7 +195,7 @@ impl Sim {
         for op in [Op::Write(1), Op::WriteEof, Op::Close, Op::Abort, Op::PauseReading, Op::ResumeReading, Op::Turn] {
             self.apply(op);
         }
-        let step = self.stream.handle_writable() | self.stream.handle_turn_end();
+        let step = self.stream.handle_writable() | self.stream.uncork() | self.stream.handle_forked();
         let step = step | self.stream.handle_end() | self.stream.handle_hangup();
         assert!(step.is_none(), "a lost stream wants {step:?}");
     }
@@ -218,6 +226,8 @@ impl Sim {
         if buffered > 0 {
             let flushed = self.corked > 0 && stream.is_corked();
             assert!(flushed || stream.is_watching_write(), "nobody will send what is buffered");
+            assert!(!(flushed && stream.is_watching_write()), "corked, and refused by the kernel");
+            assert!(!flushed || (self.running && self.coalesces), "kept back what nobody wants coalesced");
         } else {
             assert!(!self.closed, "closed with nothing to send, and not lost");
             assert_eq!(self.link.is_shut(), self.eof_written && !self.eof_held);
@@ -228,9 +238,7 @@ impl Sim {
 
     fn run_turn(&mut self) {
         self.end_turn();
-        self.turn += 1;
         self.running = true;
-        self.direct_sends = 0;
         if std::mem::take(&mut self.losing) {
             self.connection_lost();
         }
@@ -289,7 +297,7 @@ impl Sim {
             self.flush();
         }
         if step.has(Step::CORK) {
-            assert!(self.running, "corked with no turn that will end");
+            assert!(self.running && self.coalesces, "corked with no turn that will end");
             self.corked += 1;
         }
         if step.has(Step::WATCH_WRITE) {
@@ -325,8 +333,9 @@ impl Sim {
 
     /// Sends what is queued, as far as the link takes it.
     fn flush(&mut self) {
-        let mut more = self.stream.buffered() > 0;
-        while more {
+        let mut more = true;
+        // A callback may have flushed what was left, too.
+        while more && self.stream.buffered() > 0 {
             let offered = self.stream.unsent().take(SLICES_MAX).map(<[u8]>::len).sum();
             let sent = match self.link.send(self.stream.unsent().take(SLICES_MAX)) {
                 Ok(sent) => sent,
@@ -350,7 +359,20 @@ impl Sim {
 
     /// What was written in this turn leaves early.
     fn uncork(&mut self) {
-        let step = self.stream.handle_turn_end();
+        let step = self.stream.uncork();
+        self.carry_out(step);
+    }
+
+    /// The process goes on as the child of a fork whose parent could not send what is corked: another thread runs the loop.
+    fn fork(&mut self) {
+        if self.stream.is_corked() {
+            // The link goes on with what the child writes.
+            self.written = self.link.accepted();
+            if self.eof_written {
+                self.link.shutdown();
+            }
+        }
+        let step = self.stream.handle_forked();
         self.carry_out(step);
     }
 
@@ -360,8 +382,8 @@ impl Sim {
         if len == 0 || !self.policy.writable {
             return;
         }
-        let turn = self.running.then_some(self.turn);
-        let admitted = match self.stream.admit(turn) {
+        let coalesce = self.running && self.coalesces;
+        let admitted = match self.stream.admit(coalesce) {
             Ok(admitted) => admitted,
             Err(error) => return self.handle_refused(error),
         };
@@ -378,15 +400,12 @@ impl Sim {
         match admitted {
             Admit::Send => {
                 self.written += u64::from(len);
-                self.direct_sends += 1;
-                assert!(!self.running || self.direct_sends == 1, "a second direct send in one turn");
-                assert_eq!(self.stream.buffered(), 0, "sent past the queue");
-                self.stream.handle_direct(turn);
+                assert!(!coalesce && self.stream.buffered() == 0, "sent past the queue");
                 match self.link.send(std::iter::once(bytes.as_slice())) {
                     Ok(sent) => {
                         self.events.push(Event::Sent(sent, bytes.len()));
                         if sent < bytes.len() {
-                            let step = self.stream.enqueue(bytes, sent, true);
+                            let step = self.stream.enqueue_rest(bytes, sent);
                             self.carry_out(step);
                         }
                     }
@@ -396,7 +415,7 @@ impl Sim {
             Admit::Queue => {
                 self.written += u64::from(len);
                 self.events.push(Event::Queued(len));
-                let step = self.stream.enqueue(bytes, 0, false);
+                let step = self.stream.enqueue([bytes], coalesce);
                 self.carry_out(step);
             }
             Admit::Drop { warn } => self.handle_dropped(warn),
@@ -413,10 +432,11 @@ impl Sim {
         if from == self.written || !self.policy.writable {
             return;
         }
-        match self.stream.admit(self.running.then_some(self.turn)) {
+        let coalesce = self.running && self.coalesces;
+        match self.stream.admit(coalesce) {
             Ok(Admit::Send | Admit::Queue) => {
                 self.written = from;
-                let step = self.stream.enqueue_all(chunks.into_iter());
+                let step = self.stream.enqueue(chunks, coalesce);
                 self.carry_out(step);
             }
             Ok(Admit::Drop { warn }) => self.handle_dropped(warn),
@@ -444,6 +464,7 @@ impl Sim {
     }
 
     fn write_eof(&mut self) {
+        self.uncork();
         if !self.policy.half_close {
             if self.policy.writable {
                 self.close_by(Stream::write_eof);
@@ -460,6 +481,7 @@ impl Sim {
     }
 
     fn close(&mut self) {
+        self.uncork();
         self.close_by(Stream::close);
     }
 
@@ -499,6 +521,7 @@ impl Sim {
     }
 
     fn set_limits(&mut self, high: u8, low: u8) {
+        self.uncork();
         let given = |mark: u8| (mark > 0).then_some(usize::from(mark) * 128);
         let before = self.stream.limits();
         match self.stream.set_limits(given(high), given(low)) {
@@ -512,88 +535,5 @@ impl Sim {
                 assert!(error.low > error.high && self.stream.limits() == before);
             }
         }
-    }
-
-    // ---- the protocol is called
-
-    fn data_received(&mut self, bytes: &[u8]) {
-        assert!(!self.lost && !self.ended && !self.closed && !self.reading_paused, "data out of turn");
-        assert_eq!(bytes, patterned(self.received, bytes.len()));
-        self.received += bytes.len() as u64;
-        self.events.push(Event::Data(bytes.len()));
-        if self.react() == Reaction::Raise && !self.policy.survives_data {
-            self.fail(Fault::User);
-        }
-    }
-
-    fn eof_received(&mut self) {
-        let closed = self.closed && !self.policy.end_closes;
-        assert!(!self.lost && !closed && !self.reading_paused, "eof out of turn");
-        assert!(!std::mem::replace(&mut self.ended, true), "eof twice");
-        assert!(self.link.is_reset() || self.link.unread() == 0, "eof before the last byte");
-        let told = self.events.len();
-        self.events.push(Event::Eof);
-        match self.react() {
-            Reaction::Raise => return self.fail(Fault::User),
-            Reaction::Exit => {
-                self.events[told] = Event::EofUntold;
-                self.ended = false;
-                let step = self.stream.handle_eof_untold();
-                return self.carry_out(step);
-            }
-            _ => {}
-        }
-        if !self.keep_open && !self.closed {
-            self.closed = true;
-            self.fault = Some(Fault::Closed);
-        }
-        let step = self.stream.handle_eof_answer(self.keep_open);
-        self.carry_out(step);
-    }
-
-    fn pause_writing(&mut self) {
-        assert!(!self.lost && !self.losing, "paused after the loss");
-        assert!(!std::mem::replace(&mut self.paused, true), "paused twice");
-        self.limits_moved = false;
-        self.events.push(Event::Pause);
-        self.react();
-    }
-
-    fn resume_writing(&mut self) {
-        assert!(!self.lost && !self.losing, "resumed after the loss");
-        assert!(std::mem::replace(&mut self.paused, false), "resumed without a pause");
-        self.events.push(Event::Resume);
-        self.react();
-    }
-
-    fn connection_lost(&mut self) {
-        assert_eq!(self.depth, 0, "lost from within a callback");
-        assert!(!std::mem::replace(&mut self.lost, true), "lost twice");
-        assert_eq!(Some(self.stream.fault()), self.fault, "the first fault counts");
-        if !self.broken {
-            assert_eq!(self.link.accepted(), self.written, "closed before the last byte was sent");
-        }
-        self.events.push(Event::Lost(self.stream.fault()));
-        self.react();
-        self.link.close();
-        self.stream.handle_lost();
-    }
-
-    /// User code runs; what it did.
-    fn react(&mut self) -> Reaction {
-        let reaction = self.reactions.pop_front().unwrap_or(Reaction::Nothing);
-        self.depth += 1;
-        match reaction {
-            Reaction::Nothing | Reaction::Raise | Reaction::Exit => {}
-            Reaction::Write(len) => self.write(len),
-            Reaction::WriteTwice(len) => (0..2).for_each(|_| self.write(len)),
-            Reaction::WriteEof => self.write_eof(),
-            Reaction::Close => self.close(),
-            Reaction::Abort => self.abort(),
-            Reaction::PauseReading => self.pause_reading(),
-            Reaction::ResumeReading => self.resume_reading(),
-        }
-        self.depth -= 1;
-        reaction
     }
 }

@@ -72,6 +72,10 @@ pub enum Op {
     Turn,
     /// The loop stops: what follows is called from outside of it, until the next turn.
     Stop,
+    /// Sends are coalesced from now on, or no longer.
+    Coalesce(bool),
+    /// The process forks, and what follows happens in the child.
+    Fork,
 }
 
 /// A length: mostly small, at times over the default high mark, at times zero.
@@ -103,7 +107,9 @@ impl Decode for Op {
             22 | 23 => Self::Refuse(a),
             24 => Self::Icmp,
             25 => Self::Bound(a),
+            26 if a.is_multiple_of(4) => Self::Fork,
             26 => Self::Stop,
+            28 => Self::Coalesce(a.is_multiple_of(2)),
             27 => Self::Connect { header: a },
             _ => Self::Turn,
         }

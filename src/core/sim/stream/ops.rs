@@ -78,6 +78,10 @@ pub enum Op {
     Turn,
     /// The loop stops: what follows is called from outside of it, until the next turn.
     Stop,
+    /// Writes are coalesced from now on, or no longer.
+    Coalesce(bool),
+    /// The process forks, and what follows happens in the child.
+    Fork,
 }
 
 /// A length: mostly small, at times over the default high mark.
@@ -112,7 +116,9 @@ impl Decode for Op {
             24 if a.is_multiple_of(4) => Self::PeerEnd,
             24 if a.is_multiple_of(5) => Self::PeerReset,
             24 | 25 => Self::Bound { capacity: u16::from_le_bytes([low, high]), per_call: a },
+            26 if a.is_multiple_of(4) => Self::Fork,
             26 => Self::Stop,
+            27 => Self::Coalesce(a.is_multiple_of(2)),
             _ => Self::Turn,
         }
     }
