@@ -106,6 +106,50 @@ def test_a_context_reaches_the_factory_by_keyword(loop, run):
     assert run(task) == 1
 
 
+@clause("callbacks.task.factory-keywords")
+def test_the_factory_gets_every_keyword_argument(loop, run):
+    seen = {}
+
+    def factory(loop, coroutine, *, colour=None, **kwargs):
+        seen.update(kwargs, colour=colour)
+        return asyncio.Task(coroutine, loop=loop, **kwargs)
+
+    async def main():
+        loop.set_task_factory(factory)
+        task = loop.create_task(returns(3), name="named", eager_start=True, colour="red")
+        loop.set_task_factory(None)
+        return task.get_name(), await task
+
+    assert run(main()) == ("named", 3)
+    assert seen == {"name": "named", "eager_start": True, "colour": "red"}
+
+
+@clause("callbacks.task.eager-start")
+def test_an_eager_task_runs_until_it_waits(loop, run):
+    seen = []
+
+    async def waits(future):
+        seen.append(var.get())
+        await future
+        seen.append("went on")
+
+    async def main():
+        var.set("eager")
+        context = contextvars.copy_context()
+        var.set("later")
+        future = loop.create_future()
+        task = loop.create_task(waits(future), context=context, eager_start=True)
+        assert seen == ["eager"]
+        assert not task.done()
+        future.set_result(None)
+        await task
+        done = loop.create_task(returns(3), eager_start=True)
+        return done.done() and done.result()
+
+    assert run(main()) == 3
+    assert seen == ["eager", "went on"]
+
+
 @clause("callbacks.task.factory-name")
 def test_a_task_of_a_factory_has_its_name(loop, run):
     def factory(loop, coroutine, **kwargs):

@@ -176,6 +176,23 @@ def test_serve_forever_serves_until_it_is_cancelled_and_then_closes(loop, run):
     assert run(main()) == (b"ping", True, False)
 
 
+@clause("tcp.server.serve-forever-cancelled")
+def test_cancelling_serve_forever_closes_the_connections(loop, run):
+    async def main():
+        server = await loop.create_server(Echo, LOCALHOST, 0)
+        serving = loop.create_task(server.serve_forever())
+        with await aside(connect, server.sockets[0].getsockname()) as client:
+            await aside(client.sendall, b"x")
+            assert await aside(client.recv, 1) == b"x"
+            serving.cancel()
+            end = await aside(client.recv, 1)
+            with pytest.raises(asyncio.CancelledError):
+                await serving
+        return end
+
+    assert run(main()) == b""
+
+
 @clause("tcp.server.serve-forever-close")
 def test_close_ends_serve_forever(loop, run):
     async def main():
