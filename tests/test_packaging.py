@@ -274,6 +274,7 @@ def test_make_shows_its_targets():
         "test-core",
         "test-real",
         "test-testing",
+        "test-projects",
         "lint",
         "fuzz",
         "bench",

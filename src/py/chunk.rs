@@ -41,6 +41,20 @@ pub fn bytes_of_buffer<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyB
 /// # Errors
 /// `TypeError` for anything else, with asyncio's message.
 pub fn bytes_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    exact(data, || {
+        if data.py().version_info() >= (3, 14) { "bytes, bytearray, or memoryview object" } else { "bytes-like object" }
+    })
+}
+
+/// As [`bytes_of`], of what is sent as a datagram.
+///
+/// # Errors
+/// `TypeError` for anything else, with asyncio's message.
+pub fn bytes_of_datagram<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    exact(data, || "bytes-like object")
+}
+
+fn exact<'py>(data: &Bound<'py, PyAny>, wanted: impl FnOnce() -> &'static str) -> PyResult<Bound<'py, PyBytes>> {
     if let Ok(bytes) = data.cast_exact::<PyBytes>() {
         return Ok(bytes.clone());
     }
@@ -49,7 +63,7 @@ pub fn bytes_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> 
         return ffi::copy_bytes(data);
     }
     let name = data.get_type().name()?;
-    Err(PyTypeError::new_err(format!("data argument must be a bytes-like object, not {}", name.repr()?)))
+    Err(PyTypeError::new_err(format!("data argument must be a {}, not {}", wanted(), name.repr()?)))
 }
 
 /// The parts in one.

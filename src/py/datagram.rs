@@ -168,7 +168,7 @@ impl DatagramTransport {
         address: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
-        let bytes = chunk::bytes_of(data)?;
+        let bytes = chunk::bytes_of_datagram(data)?;
         if bytes.as_bytes().is_empty() && !sends_empty(py) {
             return Ok(());
         }

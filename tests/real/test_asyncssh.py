@@ -80,7 +80,11 @@ async def handle(process: Any) -> None:
         case ["upper", "streams"]:
             child = await asyncio.create_subprocess_exec(*UPPER, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             await process.redirect(stdin=child.stdin, stdout=child.stdout)
-            process.exit(await child.wait())
+            status = await child.wait()
+            # The child's exit is no end of its output, which a redirection hands on until the session is ended.
+            while not child.stdout.at_eof():
+                await asyncio.sleep(0)
+            process.exit(status)
             await process.wait_closed()
         case ["upper", "pipes"]:
             popen = await asyncio.to_thread(subprocess.Popen, UPPER, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
