@@ -15,6 +15,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::cell::GilCell;
 use super::datagram::DatagramTransport;
+use super::errors::contain;
 use super::event_loop::LoopCore;
 use super::ffi;
 use super::slots::Endpoint;
@@ -138,11 +139,12 @@ impl Coalesce {
     fn uncork_all(slf: &Bound<'_, LoopCore>, enter: bool) -> PyResult<()> {
         let mut result = Ok(());
         for endpoint in slf.get().coalesce.take(slf.py()) {
-            result = result.and(match endpoint {
+            let released = match endpoint {
                 Endpoint::Stream(stream) => StreamTransport::release(stream.bind(slf.py()), enter),
                 Endpoint::Datagram(transport) => DatagramTransport::release(transport.bind(slf.py()), enter),
                 Endpoint::Listener(_) => Ok(()),
-            });
+            };
+            result = result.and(contain(slf, released));
         }
         result
     }

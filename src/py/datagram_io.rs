@@ -207,11 +207,9 @@ impl DatagramTransport {
             this.owner.get().push(py, Entry::Io(source::token(this.slot, true)));
         }
         let step = this.state.with(py, |state| state.machine.handle_open());
-        Self::run_step(slf, step)?;
-        if let Some(waiter) = waiter {
-            settle(waiter.bind(py), None)?;
-        }
-        result
+        let result = result.and(Self::run_step(slf, step));
+        let told = waiter.map_or(Ok(()), |waiter| settle(waiter.bind(py), None));
+        result.and(told)
     }
 
     pub fn handle_io(slf: &Bound<'_, Self>, write: bool) -> PyResult<()> {

@@ -50,6 +50,9 @@ pub fn panic_error(payload: &(dyn Any + Send)) -> PyErr {
     PyRuntimeError::new_err(format!("{PANIC}: {text}"))
 }
 
+/// As `BaseEventLoop.default_exception_handler` calls what says nothing of itself.
+const UNHANDLED: &str = "Unhandled exception in event loop";
+
 /// `SystemExit` and `KeyboardInterrupt` pass through the loop; everything else is handled.
 pub fn passes_through(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<KeyboardInterrupt>(py) || error.is_instance_of::<SystemExit>(py)
@@ -93,6 +96,18 @@ pub fn close_unclosed(sock: &Bound<'_, PyAny>, what: &str) -> PyResult<()> {
 pub fn socket_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     CLASS.import(py, "_socket", "socket")
+}
+
+/// What a part of a turn raised: only what passes through ends the run of the loop, anything else is reported. Every part
+/// goes through here, so that no exception of user code, of a hook or of the kernel keeps another part from running.
+///
+/// # Errors
+/// Only what passes through.
+pub fn contain(owner: &Bound<'_, PyAny>, result: PyResult<()>) -> PyResult<()> {
+    match result {
+        Err(error) if !passes_through(owner.py(), &error) => report(owner, UNHANDLED, Some(&error), &[]),
+        result => result,
+    }
 }
 
 /// Hands a report to `loop.call_exception_handler`.

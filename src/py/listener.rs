@@ -4,7 +4,7 @@
 //! server goes on. Without resources to accept (EMFILE and its like) the listener rests for a second, as asyncio's does.
 
 use std::io;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
 use pyo3::intern;
@@ -15,7 +15,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use socket2::SockAddr;
 
 use super::cell::GilCell;
-use super::errors::{io_error, passes_through, report};
+use super::errors::{contain, io_error, passes_through, report};
 use super::event_loop::LoopCore;
 use super::ffi;
 use super::slots::Endpoint;
@@ -260,7 +260,14 @@ impl Listener {
         let Some((factory, context, server, accept_secure)) = parts else { return Ok(()) };
         let context = ffi::copy_of_context(py, &context)?;
         let (family, kind, proto) = this.kind;
-        let sock = SOCKET.import(py, "socket", "socket")?.call1((family, kind, proto, conn.into_raw_fd()))?;
+        let sock = SOCKET.import(py, "socket", "socket");
+        let sock = match sock.and_then(|class| class.call1((family, kind, proto, conn.as_raw_fd()))) {
+            Ok(sock) => sock,
+            // An audit hook's: `conn` is closed as it is dropped.
+            Err(error) => return Self::refused(owner, &context, error),
+        };
+        // The socket object has it now.
+        let _fd = conn.into_raw_fd();
         let made = ffi::in_context(py, &context, || {
             let peer = match peer_name(py, address)? {
                 Some(peer) => peer.into_any(),
@@ -280,15 +287,21 @@ impl Listener {
         match made {
             Ok(()) => Ok(()),
             Err(error) => {
-                sock.call_method0(intern!(py, "close"))?;
-                if passes_through(py, &error) {
-                    return Err(error);
-                }
-                ffi::in_context(py, &context, || {
-                    report(owner, "Error on transport creation for incoming connection", Some(&error), &[])
-                })
+                let closed = contain(owner, sock.call_method0(intern!(py, "close")).map(drop));
+                Self::refused(owner, &context, error).and(closed)
             }
         }
+    }
+
+    /// A connection came to nothing.
+    fn refused(owner: &Bound<'_, LoopCore>, context: &Py<PyAny>, error: PyErr) -> PyResult<()> {
+        let py = owner.py();
+        if passes_through(py, &error) {
+            return Err(error);
+        }
+        ffi::in_context(py, context, || {
+            report(owner, "Error on transport creation for incoming connection", Some(&error), &[])
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 
 use super::coalesce::Coalesce;
 use super::datagram::DatagramTransport;
-use super::errors::{PANIC, io_error, panic_error, passes_through, report};
+use super::errors::{PANIC, contain, io_error, panic_error, passes_through, report};
 use super::event_loop::{LoopCore, now};
 use super::ffi::unless_ended;
 use super::handle::{Body, Call, Handle};
@@ -173,16 +173,16 @@ fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
         error = reactor.renew_user(interest).err().or(error);
         (woken, stale, error)
     });
-    Party::end_stale(stale, py)?;
+    let mut result = contain(slf, Party::end_stale(stale, py));
     for party in woken {
         if let Party::Waiter(future) = party {
-            settle(future.bind(py), None)?;
+            result = result.and(contain(slf, settle(future.bind(py), None)));
         }
     }
-    match error {
+    result.and(match error {
         Some(error) => report(slf, "Looking at file descriptors failed", Some(&io_error(py, &error)), &[]),
         None => Ok(()),
-    }
+    })
 }
 
 fn run_snapshot(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
@@ -193,7 +193,7 @@ fn run_snapshot(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
         if let Entry::Handle(handle) = entry {
             Handle::recycle(slf, handle);
         }
-        if let Err(error) = result {
+        if let Err(error) = contain(slf, result) {
             this.sched.with(py, |sched| sched.ready.abandon());
             return Err(error);
         }
@@ -310,7 +310,10 @@ fn callback_failed<T>(
     if passes_through(py, error) {
         return Err(error.clone_ref(py));
     }
-    let what = call.describe(py, slf.get().is_debug())?;
+    let what = call.describe(py, slf.get().is_debug()).inspect_err(|failed| {
+        // The callback has a repr that raises: its exception is not lost over that.
+        failed.set_context(py, Some(error.clone_ref(py)));
+    })?;
     // The report shows the handle, and the handle its callback.
     if once {
         body.restore(py, call);

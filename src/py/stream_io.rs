@@ -11,7 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::errors::{close_unclosed, fault_error, io_error, passes_through, report};
+use super::errors::{close_unclosed, contain, fault_error, io_error, passes_through, report};
 use super::event_loop::SCRATCH;
 use super::ffi::{self, Lent};
 use super::protocol::Protocol;
@@ -116,10 +116,8 @@ impl StreamTransport {
         }
         let step = this.state.with(py, |state| state.machine.handle_open());
         result = result.and(Self::run_step(slf, step));
-        if let Some(waiter) = waiter {
-            settle(waiter.bind(py), None)?;
-        }
-        result
+        let told = waiter.map_or(Ok(()), |waiter| settle(waiter.bind(py), None));
+        result.and(told)
     }
 
     pub fn handle_io(slf: &Bound<'_, Self>, write: bool) -> PyResult<()> {
@@ -362,23 +360,20 @@ impl StreamTransport {
         });
         let endpoint = this.owner.get().io.with(py, |io| io.slots.remove(this.slot, this.fd));
         drop((endpoint, rest));
-        let mut result = sock.map_or(Ok(()), |sock| sock.bind(py).call_method0(intern!(py, "close")).map(drop));
+        let owner = this.owner.bind(py);
+        let closed = sock.map_or(Ok(()), |sock| sock.bind(py).call_method0(intern!(py, "close")).map(drop));
+        let mut result = contain(owner, closed);
         for (waiter, error) in [(waiter, None), (drain_waiter, error)] {
             let Some(waiter) = waiter else { continue };
             let closed = || pyo3::exceptions::PyConnectionError::new_err("Connection is closed by peer");
             let error = error.map_or_else(closed, |error| error.clone_ref(py));
-            settle(waiter.bind(py), Some(&error))?;
+            result = result.and(contain(owner, settle(waiter.bind(py), Some(&error))));
         }
         if let Some(server) = server {
-            let owner = this.owner.bind(py);
-            result = result.and(owner.call_method1(intern!(py, "_server_detach"), (server, slf)).map(drop));
+            let detached = owner.call_method1(intern!(py, "_server_detach"), (server, slf)).map(drop);
+            result = result.and(contain(owner, detached));
         }
-        match result {
-            Err(error) if !passes_through(py, &error) => {
-                report(this.owner.bind(py), "Closing a connection failed", Some(&error), &[])
-            }
-            result => result,
-        }
+        result
     }
 
     /// The loop closes with the connection open: deregisters it, and no callback will come.
