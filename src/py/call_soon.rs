@@ -9,9 +9,10 @@ use pyo3::{Borrowed, intern};
 
 use super::event_loop::LoopCore;
 use super::ffi::{self, FastMethod};
-use super::handle::{Args, Body, Call, Handle, TimerHandle};
+use super::handle::{Args, Body, Call, Handle};
 use super::tables::Entry;
 use super::threadsafe::ThreadSafeHandle;
+use super::timer::TimerHandle;
 
 impl LoopCore {
     #[inline]

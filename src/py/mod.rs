@@ -54,6 +54,8 @@ mod tables;
 #[deny(unsafe_code)]
 mod threadsafe;
 #[deny(unsafe_code)]
+mod timer;
+#[deny(unsafe_code)]
 mod tls;
 #[deny(unsafe_code)]
 mod tls_data;
@@ -81,7 +83,7 @@ mod _tokioloop {
     #[pymodule_export]
     use super::event_loop::LoopCore;
     #[pymodule_export]
-    use super::handle::{Handle, TimerHandle};
+    use super::handle::Handle;
     #[pymodule_export]
     use super::listener::Listener;
     #[pymodule_export]
@@ -95,6 +97,8 @@ mod _tokioloop {
     use super::stream::panic_next_event;
     #[pymodule_export]
     use super::threadsafe::ThreadSafeHandle;
+    #[pymodule_export]
+    use super::timer::TimerHandle;
     #[pymodule_export]
     use super::tls::{TlsProtocol, TlsTransport};
 

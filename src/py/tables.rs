@@ -7,11 +7,12 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::datagram::DatagramTransport;
-use super::handle::{Handle, TimerHandle};
+use super::handle::Handle;
 use super::slots::Slots;
 use super::sockops::Owners;
 use super::stream::StreamTransport;
 use super::threadsafe::ThreadSafeHandle;
+use super::timer::TimerHandle;
 use super::watch::Party;
 use crate::core::interest::{Change, Interest, Keep};
 use crate::core::ready::Ready;
