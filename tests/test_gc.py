@@ -509,7 +509,7 @@ STRUCT = re.compile(
     r"(?P<attributes>(?:#\[[^\n]*\n)*)(?:pub )?(?:struct|enum) (?P<name>\w+)[^{(;\n]* \{\n(?P<body>.*?)\n\}",
     re.DOTALL,
 )
-TRAVERSAL = re.compile(r"^( *)(?:pub )?fn (?:__)?traverse(?:__)?\(.*?\n\1\}\n", re.DOTALL | re.MULTILINE)
+TRAVERSAL = re.compile(r"^( *)(?:pub )?fn (?:__)?traverse\w*\(.*?\n\1\}\n", re.DOTALL | re.MULTILINE)
 #: Beside `bytes`, a lock: it refers to nothing.
 HOLD_NOTHING = {("threadsafe", "Run")}
 FIELD = re.compile(r"^    (?:pub )?(\w+)(?:: |\()(.*?)\)?,$", re.MULTILINE)

@@ -18,10 +18,11 @@ from asyncio import base_events, format_helpers
 from typing import TYPE_CHECKING, Any
 
 from . import diagnostics
-from ._tokioloop import LoopCore, adopt_methods
+from ._tokioloop import LoopCore, adopt_methods, expect_turns, take_back
 from .dns import NamesMixin
+from .insides import InsidesMixin
 from .sendfile import SendfileMixin
-from .signals import SignalHandler, SignalMixin, SignalPipe, WakeupFd
+from .signals import SignalMixin, SignalPipe, WakeupFd
 from .subprocess import ProcessTransport, SubprocessMixin
 from .tls import TlsMixin, check_context
 from .unix import UnixMixin, remove_socket_file
@@ -41,7 +42,7 @@ def _attributes_of_base() -> tuple[str, ...]:
     """Names of what `BaseEventLoop` keeps in an instance and `LoopCore` does not."""
     base = asyncio.BaseEventLoop()
     base.close()
-    return tuple(name for name in vars(base) if not hasattr(LoopCore, name))
+    return tuple(name for name in vars(base) if not hasattr(LoopCore, name) and not hasattr(InsidesMixin, name))
 
 
 def clear_frames_of(function: Any, exc: BaseException) -> None:
@@ -59,7 +60,15 @@ def clear_frames_of(function: Any, exc: BaseException) -> None:
 
 
 class TokioLoop(
-    UnixMixin, SubprocessMixin, SignalMixin, SendfileMixin, TlsMixin, NamesMixin, LoopCore, asyncio.BaseEventLoop
+    UnixMixin,
+    SubprocessMixin,
+    SignalMixin,
+    SendfileMixin,
+    TlsMixin,
+    NamesMixin,
+    InsidesMixin,
+    LoopCore,
+    asyncio.BaseEventLoop,
 ):
     """An asyncio event loop on Tokio.
 
@@ -76,6 +85,7 @@ class TokioLoop(
         *_attributes_of_base(),
         "_children",
         "_private_socket",
+        "_selector_given",
         "_signal_handlers",
         "_signal_pipe",
         "_signals_noted",
@@ -85,6 +95,10 @@ class TokioLoop(
 
     def __init__(self) -> None:
         super().__init__()
+        #: The deque and the list that BaseEventLoop made are nobody's.
+        take_back(self)
+        #: `_selector`, once somebody asked for it.
+        self._selector_given: Any = None
         diagnostics.register(self)
         #: The socket that the loop connected last: nobody else can close it under its transport.
         self._private_socket: weakref.ref[socket.socket] | None = None
@@ -92,8 +106,8 @@ class TokioLoop(
         self._children: set[ProcessTransport] = set()
         #: By listening socket: the inode of its file, which goes with it.
         self._unix_server_sockets: dict[socket.socket, int] = {}
-        #: By signal: what add_signal_handler() was given.
-        self._signal_handlers: dict[int, SignalHandler] = {}
+        #: By signal: a handle of what add_signal_handler() was given.
+        self._signal_handlers: dict[int, asyncio.Handle] = {}
         #: Where CPython writes the number of a signal that came in.
         self._signal_pipe: SignalPipe | None = None
         #: The signals that CPython has run the loop's handler in Python for since the last delivery.
@@ -112,9 +126,11 @@ class TokioLoop(
         self._check_closed()
         self._check_running()
         watched = self._watch_signals()
+        expect_turns(self, True)
         try:
             super().run_forever()
         finally:
+            expect_turns(self, False)
             if watched:
                 self._unwatch_signals()
 

@@ -44,14 +44,6 @@ _stranded: list[SignalPipe] = []
 """Pipes of loops closed outside the main thread, which cannot take them from the interpreter: open for good."""
 
 
-class SignalHandler(NamedTuple):
-    """What is called for a signal, in the context that was current when it was added."""
-
-    callback: Callable[..., Any]
-    args: tuple[Any, ...]
-    context: contextvars.Context
-
-
 class SignalPipe(NamedTuple):
     """Both ends, non-blocking: the loop reads, the interpreter writes.
 
@@ -114,7 +106,7 @@ class SignalMixin(_Base):
 
     if TYPE_CHECKING:
         # In slots of TokioLoop.
-        _signal_handlers: dict[int, SignalHandler]
+        _signal_handlers: dict[int, asyncio.Handle]
         _signal_pipe: SignalPipe | None
         _signals_noted: set[int]
         _wakeup_fd_before: WakeupFd | None
@@ -146,7 +138,7 @@ class SignalMixin(_Base):
         def handler(number: int, _frame: FrameType | None) -> None:
             note(number)
 
-        self._signal_handlers[sig] = SignalHandler(callback, args, contextvars.copy_context())
+        self._signal_handlers[sig] = asyncio.Handle(callback, args, self, contextvars.copy_context())
         try:
             signal.signal(sig, handler)
             # SA_RESTART: system calls of other threads and of libraries go on.
@@ -266,18 +258,24 @@ class SignalMixin(_Base):
         data = self._signal_pipe.drain()
         noted = set(self._signals_noted)
         for number in data:
-            self._schedule_signal_handler(number)
+            self._handle_signal(number)
         # No pipe holds less than PIPE_BUF. Below that nothing was lost, and what was noted has its byte or gets it yet:
         # the interpreter notes a signal first, then writes.
         if len(data) >= select.PIPE_BUF:
             for number in sorted(noted.difference(data)):
-                self._schedule_signal_handler(number)
+                self._handle_signal(number)
         self._signals_noted.difference_update(noted)
 
-    def _schedule_signal_handler(self, number: int) -> None:
-        handler = self._signal_handlers.get(number)
-        if handler is not None:  # else: removed since, or a handler of the program's own
-            self.call_soon(handler.callback, *handler.args, context=handler.context)
+    def _handle_signal(self, sig: int) -> None:
+        """Schedule the handler of a signal, as asyncio's loop does by this name."""
+        handle: Any = self._signal_handlers.get(sig)
+        if handle is None:
+            return  # removed since, or a handler of the program's own
+        if handle.cancelled():
+            # It was taken from `_signal_handlers` and cancelled.
+            self.remove_signal_handler(sig)
+        else:
+            self.call_soon(handle._callback, *handle._args, context=handle._context)
 
 
 def _check_number(sig: Any) -> None:

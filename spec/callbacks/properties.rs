@@ -38,11 +38,10 @@ proptest! {
         let (mut pushed, mut popped) = (0, 0);
         for (before, within) in turns {
             (0..before).for_each(|_| { ready.push(pushed); pushed += 1; });
-            let snapshot = ready.begin();
-            prop_assert_eq!(snapshot, pushed - popped);
+            let turn = ready.begin();
             let end = pushed;
             let mut within = within.into_iter();
-            while let Some(item) = ready.pop() {
+            while let Some(item) = ready.pop(turn) {
                 prop_assert_eq!(item, popped);
                 popped += 1;
                 (0..within.next().unwrap_or(0)).for_each(|_| { ready.push(pushed); pushed += 1; });
@@ -56,14 +55,35 @@ proptest! {
         let cut = cut % count;
         let mut ready = Ready::new();
         (0..count).for_each(|item| ready.push(item));
-        ready.begin();
-        let ran: Vec<_> = std::iter::from_fn(|| ready.pop()).take(cut).collect();
-        ready.abandon();
+        let left = ready.begin();
+        let ran: Vec<_> = std::iter::from_fn(|| ready.pop(left)).take(cut).collect();
         (count..count + later).for_each(|item| ready.push(item));
-        prop_assert_eq!(ready.pop(), None);
-        ready.begin();
-        let rest = std::iter::from_fn(|| ready.pop());
+        let turn = ready.begin();
+        let rest = std::iter::from_fn(|| ready.pop(turn));
         prop_assert!(ran.into_iter().chain(rest).eq(0..count + later));
+    }
+
+    #[test]
+    fn turns_within_turns_run_everything_once_in_order_and_none_runs_what_came_after_it_began(
+        ops in vec(0_u8..5, 0..200),
+    ) {
+        let mut ready = Ready::new();
+        let (mut pushed, mut popped) = (0, 0);
+        // The turns under way, the innermost last, each with what had been pushed when it began.
+        let mut turns = Vec::new();
+        for op in ops {
+            match (op, turns.last().copied()) {
+                (0 | 1, _) => { ready.push(pushed); pushed += 1; }
+                (2, _) => turns.push((ready.begin(), pushed)),
+                (3, Some((turn, begun))) => {
+                    let item = ready.pop(turn);
+                    prop_assert_eq!(item, (popped < begun).then_some(popped));
+                    popped += item.map_or(0, |_| 1);
+                }
+                (_, _) => { turns.pop(); }
+            }
+            prop_assert_eq!(ready.len(), pushed - popped);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import decimal
 import fractions
 import math
 
@@ -52,6 +53,24 @@ def test_when_of_call_later_is_the_delay_from_now(loop, tick, delay):
     assert before + delay <= handle.when() <= after + delay
     handle.cancel()
     assert before + delay <= handle.when() <= after + delay
+
+
+@clause("timers.handle.when-as-given")
+@pytest.mark.parametrize("when", [10**9, 1e9, True, fractions.Fraction(10**10, 3), 2**60 + 1])
+def test_when_is_the_very_number_that_was_given(loop, when):
+    handle = loop.call_at(when, len, ())
+    assert handle.when() is when
+    assert f"when={when}" in repr(handle)
+    handle.cancel()
+    assert handle.when() is when and hash(handle) == hash(when)
+
+
+@clause("timers.handle.when-as-given")
+def test_a_delay_is_added_as_python_adds_it(loop):
+    handle = loop.call_later(fractions.Fraction(3600), len, ())
+    assert type(handle.when()) is float
+    with pytest.raises(TypeError):
+        loop.call_later(decimal.Decimal(1), len, ())
 
 
 @clause("timers.handle.repr")

@@ -10,9 +10,10 @@ use pyo3::{Borrowed, intern};
 use super::event_loop::LoopCore;
 use super::ffi::{self, FastMethod};
 use super::handle::{Args, Body, Call, Handle};
+use super::patched::Patches;
 use super::tables::Entry;
 use super::threadsafe::ThreadSafeHandle;
-use super::timer::TimerHandle;
+use super::timer::{Due, Place, TimerHandle};
 
 impl LoopCore {
     #[inline]
@@ -55,7 +56,7 @@ impl LoopCore {
     pub fn schedule_at(
         slf: &Bound<'_, Self>,
         method: &str,
-        when: f64,
+        when: Due,
         callback: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
         context: Option<&Bound<'_, PyAny>>,
@@ -64,9 +65,13 @@ impl LoopCore {
         let call = Self::admit(slf, method, callback, Args::new(args), context, true)?;
         let handle = TimerHandle::create(py, slf.clone().unbind(), call, when)?;
         Self::trace(slf, &handle.get().body)?;
+        if this.patches.has(Patches::TIMERS) {
+            Self::push_timer(slf, handle.bind(py))?;
+            return Ok(handle);
+        }
         let (time, entry) = (handle.get().time(), handle.clone_ref(py));
         let key = this.sched.with(py, |sched| sched.timers.insert(time, entry));
-        handle.get().set_key(py, Some(key));
+        handle.get().set_place(py, Place::Timers(key));
         Ok(handle)
     }
 

@@ -401,6 +401,24 @@ impl DatagramTransport {
         Self::guard(slf, || Self::run_step(slf, step))
     }
 
+    // ---- what the loop calls, as callbacks for who has its queue in hand
+
+    fn _read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guard(slf, || Self::handle_io(slf, false))
+    }
+
+    fn _write_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guard(slf, || Self::handle_io(slf, true))
+    }
+
+    fn _tell_made(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guard(slf, || Self::handle_made(slf))
+    }
+
+    fn _tell_lost(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guard(slf, || Self::handle_lost(slf))
+    }
+
     fn __repr__(&self, py: Python<'_>) -> String {
         self.state.with(py, |state| {
             let machine = &state.machine;

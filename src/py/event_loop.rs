@@ -7,26 +7,28 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
 use super::coalesce::Coalesce;
 use super::datagram::DatagramTransport;
 use super::errors::io_error;
+use super::ffi;
 use super::handle::{Args, Handle};
 use super::listener::Listener;
+use super::patched::Patches;
 use super::pipe;
-use super::slots::{Endpoint, Slots};
+use super::slots::Slots;
 use super::sockops::{Kind, SockOperation};
 use super::stats::{self, Stats};
 use super::stream::StreamTransport;
 use super::stream_make::Parts;
-use super::tables::{Entry, Io, Sched};
-use super::timer::{TimerHandle, seconds};
+use super::tables::{self, Entry, Io, Sched};
+use super::timer::{Due, TimerHandle};
+use super::waiter;
 use super::watch;
 use crate::core::interest::Dir;
 use crate::core::time::Time;
@@ -47,8 +49,8 @@ pub struct LoopCore {
     /// The number of the running turn; 0 while the loop does not run.
     turn: AtomicU64,
     pub stats: Stats,
-    /// A subclass has a clock of its own: `time()` is asked instead of the kernel.
-    pub own_clock: bool,
+    /// What programs have changed of the loop.
+    pub patches: Patches,
     pub thread_id: GilCell<Option<Py<PyAny>>>,
     pub sched: GilCell<Sched>,
     pub io: GilCell<Io>,
@@ -58,7 +60,7 @@ pub struct LoopCore {
     pub private_datagrams: AtomicBool,
     /// Handles that ran, to be used again.
     pub pool: GilCell<Vec<Py<Handle>>>,
-    future_kwargs: GilCell<Option<Py<PyDict>>>,
+    pub future_kwargs: GilCell<Option<Py<PyDict>>>,
 }
 
 impl LoopCore {
@@ -83,17 +85,18 @@ impl LoopCore {
         self.turn.store(self.stats.turns.get(), Ordering::Relaxed);
     }
 
-    pub fn end_turns(&self) {
-        self.turn.store(0, Ordering::Relaxed);
+    /// Turns end, within the turn `outer` if there is one.
+    pub fn end_turns(&self, outer: Option<u64>) {
+        self.turn.store(outer.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Now, on the loop's clock.
     ///
     /// # Errors
-    /// What a subclass's `time()` raises.
+    /// What a `time()` of somebody else's raises.
     #[inline]
     pub fn clock(slf: &Bound<'_, Self>) -> PyResult<Time> {
-        if slf.get().own_clock {
+        if slf.get().patches.look(slf)? && slf.get().patches.has(Patches::CLOCK) {
             let secs = slf.call_method0(intern!(slf.py(), "time"))?;
             return Ok(Time::from_secs(secs.extract()?));
         }
@@ -109,6 +112,9 @@ impl LoopCore {
 
     #[inline]
     pub fn push(&self, py: Python<'_>, entry: Entry) {
+        if self.patches.has(Patches::QUEUE) {
+            return self.push_lent(py, entry);
+        }
         self.sched.with(py, |sched| sched.ready.push(entry));
     }
 
@@ -139,12 +145,6 @@ impl LoopCore {
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(cls: &Bound<'_, PyType>, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let py = cls.py();
-        // Ours is a method descriptor of this class or of one that adopted it; a Python method has no class.
-        let clock_of = cls.getattr(intern!(py, "time"))?.getattr_opt(intern!(py, "__objclass__"))?;
-        let own_clock = match &clock_of {
-            Some(class) => !class.cast::<PyType>()?.is_subclass_of::<Self>()?,
-            None => true,
-        };
         let coalesce = Coalesce::from_environment()?;
         let reactor = Reactor::new().map_err(|error| io_error(py, &error))?;
         let stats = Stats::default();
@@ -153,7 +153,7 @@ impl LoopCore {
             closed: AtomicBool::new(false),
             debug: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            own_clock,
+            patches: Patches::default(),
             turn: AtomicU64::new(0),
             stats,
             thread_id: GilCell::default(),
@@ -192,8 +192,7 @@ impl LoopCore {
         args: &Bound<'_, PyTuple>,
         context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<TimerHandle>> {
-        let delay = seconds(delay, "delay must not be None")?;
-        let when = Self::clock(slf)?.secs() + delay;
+        let when = Due::after(Self::clock(slf)?.secs(), delay)?;
         Self::schedule_at(slf, "call_later", when, callback, args, context)
     }
 
@@ -209,8 +208,7 @@ impl LoopCore {
         args: &Bound<'_, PyTuple>,
         context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<TimerHandle>> {
-        let when = seconds(when, "when cannot be None")?;
-        Self::schedule_at(slf, "call_at", when, callback, args, context)
+        Self::schedule_at(slf, "call_at", Due::at(when)?, callback, args, context)
     }
 
     /// Seconds on the monotonic clock, the one of `time.monotonic()`.
@@ -225,25 +223,7 @@ impl LoopCore {
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.create_future>
     pub fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        static FUTURES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-        let py = slf.py();
-        // Looked up each time, as asyncio does: programs put another class there.
-        let futures =
-            FUTURES.get_or_try_init(py, || py.import("asyncio.futures").map(|module| module.dict().unbind()))?;
-        let name = intern!(py, "Future");
-        let Some(class) = futures.bind(py).get_item(name)? else {
-            return Err(PyAttributeError::new_err("module 'asyncio.futures' has no attribute 'Future'"));
-        };
-        let kwargs = slf.get().future_kwargs.with(py, |kwargs| kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)));
-        let kwargs = if let Some(kwargs) = kwargs {
-            kwargs.into_bound(py)
-        } else {
-            let kwargs = PyDict::new(py);
-            kwargs.set_item(intern!(py, "loop"), slf)?;
-            drop(slf.get().future_kwargs.replace(py, Some(kwargs.clone().unbind())));
-            kwargs
-        };
-        class.call((), Some(&kwargs))
+        waiter::future_of(slf)
     }
 
     #[getter(_closed)]
@@ -357,6 +337,69 @@ impl LoopCore {
     /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.remove_writer>
     fn remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
         watch::remove(slf, fd, Dir::Write)
+    }
+
+    /// As `add_reader`, whoever has the fd; the handle. asyncio's own transports use it.
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_reader(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+    ) -> PyResult<Py<Handle>> {
+        watch::add_unchecked(slf, fd, Dir::Read, callback, args)
+    }
+
+    fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        watch::remove_unchecked(slf, fd, Dir::Read)
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_writer(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+    ) -> PyResult<Py<Handle>> {
+        watch::add_unchecked(slf, fd, Dir::Write, callback, args)
+    }
+
+    fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        watch::remove_unchecked(slf, fd, Dir::Write)
+    }
+
+    /// The queue of callbacks, lent: see `lent`.
+    #[getter(_ready)]
+    fn ready<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::lend_queue(slf)
+    }
+
+    #[setter(_ready)]
+    fn set_ready(&self, py: Python<'_>, queue: Py<PyAny>) {
+        self.replace_queue(py, queue);
+    }
+
+    /// The timers, lent.
+    #[getter(_scheduled)]
+    fn scheduled<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::lend_timers(slf)
+    }
+
+    #[setter(_scheduled)]
+    fn set_scheduled(&self, py: Python<'_>, timers: Py<PyAny>) {
+        self.replace_timers(py, timers);
+    }
+
+    fn __setattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        ffi::set_attribute(slf, name, Some(value))?;
+        slf.get().patches.notice(name);
+        Ok(())
+    }
+
+    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
+        ffi::set_attribute(slf, name, None)?;
+        slf.get().patches.notice(name);
+        Ok(())
     }
 
     /// A transport over a connected stream socket: behind the hook `_make_socket_transport`.
@@ -503,7 +546,8 @@ impl LoopCore {
         stats::show(slf)
     }
 
-    /// Runs turns until the loop is to stop: the hook that `BaseEventLoop.run_forever` calls.
+    /// Runs a turn: the hook that `BaseEventLoop.run_forever` calls. Called by that one, and nobody replaced it, it runs
+    /// turns until the loop is to stop.
     fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
         super::run::run(slf)
     }
@@ -515,27 +559,14 @@ impl LoopCore {
 
     /// Lets go of everything scheduled and registered; the last part of `close()`.
     fn _close_core(slf: &Bound<'_, Self>) {
-        let (py, this) = (slf.py(), slf.get());
-        let sched = this.sched.with(py, |sched| (sched.ready.take_all(), sched.timers.take_all()));
-        let io = this.io.take(py);
-        this.stats.endpoints.clear();
-        for endpoint in io.slots.iter() {
-            match endpoint {
-                Endpoint::Stream(stream) => StreamTransport::orphan(stream.bind(py)),
-                Endpoint::Listener(listener) => listener.get().orphan(py),
-                Endpoint::Datagram(transport) => transport.get().orphan(py),
-            }
-        }
-        let corked = this.coalesce.take(py);
-        let scratch = this.scratch.take(py);
-        // Dropped last, one by one: finalizers may run user code, which finds a closed loop.
-        drop((sched.0, sched.1, io, corked, scratch, this.pool.take(py)));
+        tables::let_go(slf);
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(sched) = self.sched.traversed() {
             sched.ready.iter().try_for_each(|entry| entry.traverse(&visit))?;
             sched.timers.iter().try_for_each(|timer| visit.call(timer))?;
+            sched.lent.traverse(&visit)?;
         }
         if let Some(io) = self.io.traversed() {
             io.interest.parties().try_for_each(|party| party.traverse(&visit))?;

@@ -157,6 +157,31 @@ pub fn is_unshared<T>(object: &Bound<'_, T>) -> bool {
     }
 }
 
+/// The number that CPython gives a class, a new one for each change of the class or of one that it inherits from
+/// (`Objects/typeobject.c`, `PyType_Modified`); 0 when it has none.
+#[inline]
+pub fn version_of(class: &Bound<'_, PyType>) -> u32 {
+    // SAFETY: a live class, whose fields the GIL guards.
+    unsafe { (*class.as_type_ptr()).tp_version_tag }
+}
+
+/// Sets an attribute, or deletes it, as `object.__setattr__` and `object.__delattr__` do.
+///
+/// # Errors
+/// As those.
+pub fn set_attribute<T>(
+    object: &Bound<'_, T>,
+    name: &Bound<'_, PyString>,
+    value: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let value = value.map_or(std::ptr::null_mut(), Bound::as_ptr);
+    // SAFETY: live objects, and null, which means deleting.
+    if unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), value) } != 0 {
+        return Err(PyErr::fetch(object.py()));
+    }
+    Ok(())
+}
+
 /// A method in CPython's own fast calling convention, without PyO3's parsing of arguments (a third of the price of
 /// `call_soon`).
 pub trait FastMethod {

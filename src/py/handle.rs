@@ -177,16 +177,21 @@ impl Body {
         Ok((true, call))
     }
 
-    pub fn repr(&self, py: Python<'_>, kind: &str, when: Option<f64>) -> PyResult<String> {
+    pub fn repr(&self, py: Python<'_>, kind: &str, when: Option<Bound<'_, PyAny>>) -> PyResult<String> {
         if let Some(epitaph) = self.epitaph.with(py, |epitaph| epitaph.clone()) {
             return Ok(epitaph);
         }
+        Ok(format!("<{}>", self.repr_parts(py, kind, when)?.join(" ")))
+    }
+
+    /// What the repr is made of.
+    pub fn repr_parts(&self, py: Python<'_>, kind: &str, when: Option<Bound<'_, PyAny>>) -> PyResult<Vec<String>> {
         let mut parts = vec![kind.to_owned()];
         if self.is_cancelled() {
             parts.push("cancelled".to_owned());
         }
         if let Some(when) = when {
-            parts.push(format!("when={}", when.into_pyobject(py)?.repr()?));
+            parts.push(format!("when={}", when.str()?));
         }
         if let Some(call) = self.peek(py) {
             parts.push(call.describe(py, self.owner(py).is_some_and(|owner| owner.get().is_debug()))?);
@@ -195,7 +200,7 @@ impl Body {
             let frame = trace.get_item(-1)?;
             parts.push(format!("created at {}:{}", frame.get_item(0)?, frame.get_item(1)?));
         }
-        Ok(format!("<{}>", parts.join(" ")))
+        Ok(parts)
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -279,14 +284,26 @@ macro_rules! handle_methods {
             }
 
             fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-                self.body.repr(py, $name, self.shown_when())
+                self.body.repr(py, $name, self.shown_when(py))
+            }
+
+            /// What the repr is made of.
+            fn _repr_info(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+                self.body.repr_parts(py, $name, self.shown_when(py))
+            }
+
+            /// Runs the callback, as asyncio does: what it raises is reported to the loop.
+            fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
+                super::run::run_by_hand(slf, &slf.get().body)
             }
 
             fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+                self.traverse_own(&visit)?;
                 self.body.traverse(&visit)
             }
 
             fn __clear__(&self, py: Python<'_>) {
+                self.clear_own(py);
                 self.body.clear(py);
             }
         }
@@ -329,9 +346,16 @@ impl Handle {
     }
 
     /// When it is due, for the repr: it waits for no moment.
-    const fn shown_when(&self) -> Option<f64> {
+    const fn shown_when<'py>(&self, _py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         None
     }
+
+    #[allow(clippy::unnecessary_wraps)] // timers have something to show
+    const fn traverse_own(&self, _visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        Ok(())
+    }
+
+    const fn clear_own(&self, _py: Python<'_>) {}
 
     /// Puts a handle out of the pool back under the garbage collector's eyes.
     pub fn show_collector(handle: &Bound<'_, Self>) {

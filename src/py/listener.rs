@@ -46,9 +46,9 @@ struct State {
 #[pyclass(module = "tokioloop._tokioloop", frozen, weakref)]
 #[derive(Debug)]
 pub struct Listener {
-    owner: Py<LoopCore>,
+    pub owner: Py<LoopCore>,
     slot: u32,
-    fd: u32,
+    pub fd: u32,
     /// Family, type (non-blocking) and protocol of the connections' socket objects.
     kind: (i32, i32, i32),
     pub counters: Arc<Counters>,

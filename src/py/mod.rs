@@ -28,9 +28,13 @@ mod ffi;
 #[deny(unsafe_code)]
 mod handle;
 #[deny(unsafe_code)]
+mod lent;
+#[deny(unsafe_code)]
 mod listener;
 #[deny(unsafe_code)]
 mod marks;
+#[deny(unsafe_code)]
+mod patched;
 #[deny(unsafe_code)]
 mod pipe;
 #[deny(unsafe_code)]
@@ -85,7 +89,11 @@ mod _tokioloop {
     #[pymodule_export]
     use super::handle::Handle;
     #[pymodule_export]
+    use super::lent::{look, queue_handle, take_back};
+    #[pymodule_export]
     use super::listener::Listener;
+    #[pymodule_export]
+    use super::patched::{expect_turns, look_by_selector};
     #[pymodule_export]
     use super::pipe::{ReadPipeTransport, WritePipeTransport};
     #[pymodule_export]
@@ -115,6 +123,7 @@ mod _tokioloop {
         super::pipe::take_foreign_methods(module.py())?;
         super::datagram::define_fast_methods(module.py())?;
         super::stream::define_fast_methods(module.py())?;
+        super::lent::deque_class(module.py())?;
         super::errors::socket_class(module.py()).map(drop)
     }
 }

@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -17,56 +18,79 @@ use super::errors::{PANIC, contain, io_error, panic_error, passes_through, repor
 use super::event_loop::{LoopCore, now};
 use super::ffi::unless_ended;
 use super::handle::{Body, Call, Handle};
+use super::patched::{self, Patches};
 use super::slots::Endpoint;
 use super::stream::StreamTransport;
 use super::tables::{Entry, Io, Life};
 use super::threadsafe::ThreadSafeHandle;
+use super::timer::Place;
 use super::waiter::settle;
 use super::watch::Party;
 use crate::core::interest::{Dir, Keep};
+use crate::core::ready::Snapshot;
 use crate::core::time::Time;
 use crate::core::turn::{Wait, plan};
 use crate::io::reactor::{Parker, USER_SLOT};
 use crate::io::source;
 use crate::io::sys::monotonic_nanos;
 
-/// Runs turns until the loop is to stop.
+/// Something that a look found, for who looks by hand: fd, whether it is for writing, and a handle.
+pub type Event = (i64, bool, Option<Py<PyAny>>);
+
+/// Runs a turn; or turns until the loop is to stop, where `run_forever` of ours calls and nobody replaced `_run_once`.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of a callback or a signal handler; what is left of the turn stays queued.
 pub fn run(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
-    this.check_open()?;
-    let parker = this.io.with(py, |io| io.reactor.as_ref().map(|reactor| Arc::clone(reactor.parker())));
-    let Some(parker) = parker else { return Err(PyRuntimeError::new_err("Event loop is closed")) };
+    let parker = parker_of(slf)?;
+    let outer = this.turn();
+    let mut patched = this.patches.look(slf)?;
+    let many = outer.is_none() && this.patches.many.load(Ordering::Relaxed);
     let result = loop {
-        let result = unless_ended(|| turn(slf, &parker));
-        if result.is_err() || this.is_stopping() {
+        let result = unless_ended(|| turn(slf, &parker, patched));
+        if !many || result.is_err() || this.is_stopping() {
             break result;
         }
-    };
-    this.end_turns();
-    // What stays queued is the garbage collector's business again.
-    this.sched.with(py, |sched| {
-        for entry in sched.ready.iter() {
-            if let Entry::Handle(handle) = entry {
-                Handle::show_collector(handle.bind(py));
-            }
+        patched = match this.patches.look(slf) {
+            Ok(patched) => patched,
+            Err(error) => break Err(error),
+        };
+        if this.patches.has(Patches::RUN_ONCE) {
+            // The caller goes on by the other one.
+            break Ok(());
         }
-    });
+    };
+    this.end_turns(outer);
+    if outer.is_none() {
+        // What stays queued is the garbage collector's business again.
+        this.sched.with(py, |sched| {
+            for entry in sched.ready.iter() {
+                if let Entry::Handle(handle) = entry {
+                    Handle::show_collector(handle.bind(py));
+                }
+            }
+        });
+    }
     result
 }
 
-fn turn(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
+fn parker_of(slf: &Bound<'_, LoopCore>) -> PyResult<Arc<Parker>> {
+    slf.get().check_open()?;
+    let parker = slf.get().io.with(slf.py(), |io| io.reactor.as_ref().map(|reactor| Arc::clone(reactor.parker())));
+    parker.ok_or_else(|| PyRuntimeError::new_err("Event loop is closed"))
+}
+
+fn turn(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, patched: bool) -> PyResult<()> {
     slf.get().begin_turn();
     Coalesce::turn(slf, || {
-        prepare(slf, parker)?;
-        run_snapshot(slf)
+        let snapshot = if patched { prepare_patched(slf, parker)? } else { prepare(slf, parker)? };
+        run_snapshot(slf, snapshot)
     })
 }
 
 /// The first part of a turn: look or park as planned, queue due timers, fix the snapshot.
-fn prepare(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
+fn prepare(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<Snapshot> {
     let (py, this) = (slf.py(), slf.get());
     let (ready, timed) = this.sched.with(py, |sched| (!sched.ready.is_empty(), !sched.timers.is_empty()));
     let busy = ready || this.is_stopping() || this.io.with(py, |io| io.interest.io_pending());
@@ -79,18 +103,95 @@ fn prepare(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
     look(slf, parker, plan(busy, deadline, before), before)?;
     let timed = this.sched.with(py, |sched| !sched.timers.is_empty());
     let moment = if timed { LoopCore::clock(slf)? } else { Time::PAST };
-    this.sched.with(py, |sched| {
+    Ok(this.sched.with(py, |sched| {
         while let Some(timer) = sched.timers.pop_due(moment) {
             sched.ready.push(Entry::Timer(timer));
         }
-        sched.ready.begin();
-    });
-    Ok(())
+        sched.ready.begin()
+    }))
+}
+
+/// The same where programs have a part of the loop in their hands: step by step what asyncio's `_run_once` does.
+#[cold]
+fn prepare_patched(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<Snapshot> {
+    /// Asyncio waits no longer: `MAXIMUM_SELECT_TIMEOUT`.
+    const LONGEST: f64 = 24.0 * 3600.0;
+    let (py, this) = (slf.py(), slf.get());
+    LoopCore::take_back(slf)?;
+    let deadline = LoopCore::next_deadline(slf)?;
+    let by_selector = this.patches.has(Patches::SELECT);
+    let pending = !by_selector && this.io.with(py, |io| io.interest.io_pending());
+    let busy = this.ready_len(py)? > 0 || this.is_stopping() || pending;
+    let before = if busy || deadline.is_none() { Time::PAST } else { LoopCore::clock(slf)? };
+    let wait = plan(busy, deadline.filter(|_| !busy), before);
+    if by_selector {
+        let timeout = match wait {
+            Wait::Poll => Some(0.0),
+            Wait::Park(deadline) => deadline.map(|at| (at.secs() - before.secs()).clamp(0.0, LONGEST)),
+        };
+        let found = slf.getattr(intern!(py, "_selector"))?.call_method1(intern!(py, "select"), (timeout,))?;
+        slf.call_method1(intern!(py, "_process_events"), (found,))?;
+    } else {
+        look(slf, parker, wait, before)?;
+    }
+    LoopCore::queue_due(slf)?;
+    this.begin_snapshot(py)
+}
+
+/// Looks at I/O for who calls `_selector.select`: what was found is theirs to queue.
+///
+/// # Errors
+/// `RuntimeError` when the loop is closed; what a signal handler raises: what was found is queued then.
+pub fn look_by_hand(slf: &Bound<'_, LoopCore>, timeout: Option<f64>) -> PyResult<Vec<Event>> {
+    let (py, this) = (slf.py(), slf.get());
+    let parker = parker_of(slf)?;
+    let ready = this.ready_len(py)?;
+    let moment = now();
+    let deadline = timeout.map(|timeout| Time::from_secs(moment.secs() + timeout));
+    // Who waits had nothing to run when the time to wait was worked out: another thread has scheduled since.
+    let busy = ready > 0 || this.io.with(py, |io| io.interest.io_pending());
+    let waits = timeout.is_none_or(|timeout| timeout > 0.0);
+    wait_for_io(slf, &parker, if waits { plan(busy, deadline, moment) } else { Wait::Poll }, moment)?;
+    let mut found = Vec::new();
+    let collected = collect(slf, &parker, |entry, fd, write| found.push((entry, fd, write)));
+    if let Err(error) = collected.and_then(|()| py.check_signals()) {
+        for (entry, ..) in found {
+            this.push(py, entry);
+        }
+        return Err(error);
+    }
+    let mut events = Vec::with_capacity(found.len());
+    for (entry, fd, write) in found {
+        events.push((i64::from(fd), write, entry.into_object(this, py)?));
+    }
+    // As asyncio finds a byte in its socket pair.
+    if waits && this.ready_len(py)? > 0 {
+        events.push((-1, false, None));
+    }
+    Ok(events)
 }
 
 /// Kept out of `turn`, which is then inlined where the turns are run: 40 instructions less for each.
 #[inline(never)]
 fn look(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, wait: Wait, moment: Time) -> PyResult<()> {
+    let (py, this) = (slf.py(), slf.get());
+    wait_for_io(slf, parker, wait, moment)?;
+    if this.patches.has(Patches::QUEUE) {
+        let mut found = Vec::new();
+        let collected = collect(slf, parker, |entry, _, _| found.push(entry));
+        for entry in found {
+            this.push(py, entry);
+        }
+        collected?;
+    } else {
+        collect(slf, parker, |entry, _, _| this.sched.with(py, |sched| sched.ready.push(entry)))?;
+    }
+    py.check_signals()
+}
+
+/// Waits as planned; what is ready by then is known to the reactor.
+#[inline]
+fn wait_for_io(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, wait: Wait, moment: Time) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
     if let Wait::Park(deadline) = wait {
         if let Some(deadline) = deadline {
@@ -117,8 +218,7 @@ fn look(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, wait: Wait, moment: Tim
         // Without the GIL, as each look of asyncio's: it is then that other threads get on beside a busy loop.
         py.detach(|| catch_unwind(AssertUnwindSafe(|| parker.look()))).map_err(|_| PyRuntimeError::new_err(PANIC))?;
     }
-    collect(slf, parker)?;
-    py.check_signals()
+    Ok(())
 }
 
 /// A deadline in whole nanoseconds, rounded up: never early.
@@ -128,21 +228,22 @@ fn nanos(time: Time) -> u64 {
     nanos
 }
 
-/// Queues what became ready: endpoints in the kernel's order, then the user's fds.
-fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
+/// Queues what became ready: endpoints in the kernel's order, then the user's fds, each with its fd and whether it is for
+/// writing. `queue` is called within a borrow.
+#[inline]
+fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, mut queue: impl FnMut(Entry, u32, bool)) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
     let (woken, stale, error) = this.io.with(py, |io| {
-        let Io { reactor, interest, owners, tokens, events, .. } = io;
+        let Io { reactor, interest, owners, tokens, events, slots, .. } = io;
         parker.shared.take_ready(tokens);
-        this.sched.with(py, |sched| {
-            for token in tokens.drain(..) {
-                if source::slot(token).0 == USER_SLOT {
-                    interest.handle_edge();
-                } else {
-                    sched.ready.push(Entry::Io(token));
-                }
+        for token in tokens.drain(..) {
+            let (slot, write) = source::slot(token);
+            if slot == USER_SLOT {
+                interest.handle_edge();
+            } else {
+                queue(Entry::Io(token), slots.at(slot).map_or(0, Endpoint::fd), write);
             }
-        });
+        }
         let (mut woken, mut stale) = (Vec::new(), Vec::new());
         let Some(reactor) = reactor.as_mut().filter(|_| interest.io_pending()) else { return (woken, stale, None) };
         let again = reactor.clear_user();
@@ -158,8 +259,7 @@ fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
             let fired = interest.handle_event(event.fd, event.generation, event.read, event.write);
             for (fires, dir) in [(fired.reader, Dir::Read), (fired.writer, Dir::Write)] {
                 if fires && let Some(Party::Watcher(handle)) = interest.watcher(event.fd, dir) {
-                    let entry = Entry::Watch(handle.clone_ref(py));
-                    this.sched.with(py, |sched| sched.ready.push(entry));
+                    queue(Entry::Watch(handle.clone_ref(py)), event.fd, dir == Dir::Write);
                 }
             }
             woken.extend(fired.woken);
@@ -185,20 +285,24 @@ fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<()> {
     })
 }
 
-fn run_snapshot(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
+fn run_snapshot(slf: &Bound<'_, LoopCore>, snapshot: Snapshot) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
-    while let Some(entry) = this.sched.with(py, |sched| sched.ready.pop()) {
+    loop {
+        let entry = if this.patches.has(Patches::QUEUE) {
+            this.pop_lent(py, snapshot)?
+        } else {
+            this.sched.with(py, |sched| sched.ready.pop(snapshot))
+        };
+        let Some(entry) = entry else { return Ok(()) };
         this.stats.callbacks.add(1);
+        let foreign = this.patches.has(Patches::RUN) || matches!(entry, Entry::Foreign(_));
         let result = if this.is_debug() { run_timed(slf, &entry) } else { run_entry(slf, &entry) };
         if let Entry::Handle(handle) = entry {
             Handle::recycle(slf, handle);
         }
-        if let Err(error) = contain(slf, result) {
-            this.sched.with(py, |sched| sched.ready.abandon());
-            return Err(error);
-        }
+        // asyncio's loop does not look after what is none of its own either.
+        if foreign { result? } else { contain(slf, result)? }
     }
-    Ok(())
 }
 
 /// Runs one entry. A panic of ours ends here: it is reported, and the connection it happened on is closed.
@@ -220,7 +324,7 @@ fn run_entry(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
                     }
                     _ => None,
                 },
-                Entry::Handle(_) | Entry::Shared(_) | Entry::Watch(_) | Entry::Timer(_) => None,
+                Entry::Handle(_) | Entry::Shared(_) | Entry::Watch(_) | Entry::Timer(_) | Entry::Foreign(_) => None,
             };
             panicked(slf, stream.as_ref().map(|stream| stream.bind(py)), payload.as_ref())
         }
@@ -249,12 +353,16 @@ fn endpoint(slf: &Bound<'_, LoopCore>, token: u32) -> Option<Endpoint> {
 #[inline]
 fn dispatch(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
     let py = slf.py();
+    if slf.get().patches.has(Patches::RUN) {
+        return patched::run(slf, entry);
+    }
     match entry {
         Entry::Handle(handle) => run_call(slf, handle.bind(py), &handle.get().body, true),
         Entry::Shared(handle) => run_shared(slf, handle.bind(py)),
+        Entry::Foreign(handle) => run_foreign(handle.bind(py)),
         Entry::Watch(handle) => run_call(slf, handle.bind(py), &handle.get().body, false),
         Entry::Timer(handle) => {
-            handle.get().set_key(py, None);
+            handle.get().set_place(py, Place::Nowhere);
             run_call(slf, handle.bind(py), &handle.get().body, true)
         }
         Entry::Io(token) => match endpoint(slf, *token) {
@@ -281,6 +389,30 @@ fn run_call<T>(slf: &Bound<'_, LoopCore>, handle: &Bound<'_, T>, body: &Body, on
         Ok(()) => Ok(()),
         Err(error) => callback_failed(slf, handle, body, call, &error, once),
     }
+}
+
+/// Runs a handle's callback for who calls its `_run`: it keeps it.
+///
+/// # Errors
+/// Only what passes through, and what a `_run` of somebody else's raises.
+pub fn run_by_hand<T>(handle: &Bound<'_, T>, body: &Body) -> PyResult<()> {
+    let py = handle.py();
+    let Some(owner) = body.owner(py) else { return Ok(()) };
+    let owner = owner.bind(py);
+    if owner.get().patches.look(owner)? && owner.get().patches.has(Patches::RUN) {
+        return patched::run_patched(handle.as_any());
+    }
+    run_call(owner, handle, body, false)
+}
+
+/// Runs a handle that is none of ours, as asyncio does: it reports what its callback raises itself.
+#[cold]
+fn run_foreign(handle: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = handle.py();
+    if handle.getattr(intern!(py, "_cancelled"))?.is_truthy()? {
+        return Ok(());
+    }
+    handle.call_method0(intern!(py, "_run")).map(drop)
 }
 
 /// As `run_call`, for a handle of all threads: one that another thread is cancelling may still have its callback.
@@ -337,6 +469,7 @@ fn run_timed(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
     let (what, body) = match entry {
         Entry::Handle(handle) | Entry::Watch(handle) => (handle.bind(py).clone().into_any(), Some(&handle.get().body)),
         Entry::Shared(handle) => (handle.bind(py).clone().into_any(), Some(&handle.get().body)),
+        Entry::Foreign(handle) => (handle.bind(py).clone(), None),
         Entry::Timer(handle) => (handle.bind(py).clone().into_any(), Some(&handle.get().body)),
         Entry::Made(stream) | Entry::Lost(stream) => (stream.bind(py).clone().into_any(), None),
         Entry::Datagram(_, transport) => (transport.bind(py).clone().into_any(), None),
@@ -351,7 +484,8 @@ fn run_timed(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
     if body.is_some() && call.is_none() {
         return Ok(());
     }
-    slf.setattr(intern!(py, "_current_handle"), if body.is_some() { what.clone() } else { py.None().into_bound(py) })?;
+    let is_handle = body.is_some() || matches!(entry, Entry::Foreign(_));
+    slf.setattr(intern!(py, "_current_handle"), if is_handle { what.clone() } else { py.None().into_bound(py) })?;
     let begun = now();
     let result = run_entry(slf, entry);
     let took = now().secs() - begun.secs();

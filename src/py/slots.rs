@@ -28,6 +28,15 @@ impl Endpoint {
         }
     }
 
+    /// The number it was registered by.
+    pub fn fd(&self) -> u32 {
+        match self {
+            Self::Stream(stream) => stream.get().fd,
+            Self::Listener(listener) => listener.get().fd,
+            Self::Datagram(transport) => transport.get().fd,
+        }
+    }
+
     fn counters(&self) -> &Arc<Counters> {
         match self {
             Self::Stream(stream) => &stream.get().counters,

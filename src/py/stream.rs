@@ -415,6 +415,24 @@ impl StreamTransport {
         Self::guard(slf, || Self::run_step(slf, step))
     }
 
+    // ---- what the loop calls, as callbacks for who has its queue in hand
+
+    fn _read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guard(slf, || Self::handle_io(slf, false))
+    }
+
+    fn _write_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guard(slf, || Self::handle_io(slf, true))
+    }
+
+    fn _tell_made(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guard(slf, || Self::handle_made(slf))
+    }
+
+    fn _tell_lost(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::guard(slf, || Self::handle_lost(slf))
+    }
+
     /// A future that is done once the outbox is empty; until it is reset, writes raise: for `loop.sendfile`.
     fn _make_empty_waiter<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let (py, this) = (slf.py(), slf.get());

@@ -7,8 +7,11 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::datagram::DatagramTransport;
+use super::event_loop::LoopCore;
 use super::handle::Handle;
-use super::slots::Slots;
+use super::lent::Lent;
+use super::patched::Patches;
+use super::slots::{Endpoint, Slots};
 use super::sockops::Owners;
 use super::stream::StreamTransport;
 use super::threadsafe::ThreadSafeHandle;
@@ -37,6 +40,8 @@ pub enum Entry {
     Timer(Py<TimerHandle>),
     /// A registered endpoint has readiness; the token names slot and direction.
     Io(u32),
+    /// A handle that is none of ours: whatever somebody put into `loop._ready`.
+    Foreign(Py<PyAny>),
     /// A transport is to be told `connection_made`.
     Made(Py<StreamTransport>),
     /// A transport is to be told `connection_lost`.
@@ -50,6 +55,7 @@ impl Entry {
         match self {
             Self::Handle(handle) | Self::Watch(handle) => visit.call(handle),
             Self::Shared(handle) => visit.call(handle),
+            Self::Foreign(handle) => visit.call(handle),
             Self::Timer(handle) => visit.call(handle),
             Self::Io(_) => Ok(()),
             Self::Made(stream) | Self::Lost(stream) => visit.call(stream),
@@ -63,6 +69,8 @@ impl Entry {
 pub struct Sched {
     pub ready: Ready<Entry>,
     pub timers: Timers<Py<TimerHandle>>,
+    /// What programs have of them: see `lent`.
+    pub lent: Lent,
 }
 
 /// What waits for the kernel.
@@ -88,4 +96,24 @@ impl Io {
             None => (Ok(()), Vec::new()),
         }
     }
+}
+
+/// Lets go of everything scheduled and registered; the last part of a loop's end.
+pub fn let_go(slf: &Bound<'_, LoopCore>) {
+    let (py, this) = (slf.py(), slf.get());
+    let sched = this.sched.with(py, |sched| (sched.ready.take_all(), sched.timers.take_all(), sched.lent.take()));
+    this.patches.set(Patches::QUEUE | Patches::TIMERS, false);
+    let io = this.io.take(py);
+    this.stats.endpoints.clear();
+    for endpoint in io.slots.iter() {
+        match endpoint {
+            Endpoint::Stream(stream) => StreamTransport::orphan(stream.bind(py)),
+            Endpoint::Listener(listener) => listener.get().orphan(py),
+            Endpoint::Datagram(transport) => transport.get().orphan(py),
+        }
+    }
+    let corked = this.coalesce.take(py);
+    let scratch = this.scratch.take(py);
+    // Dropped last, one by one: finalizers may run user code, which finds a closed loop.
+    drop((sched.0, sched.1, sched.2, io, corked, scratch, this.pool.take(py)));
 }

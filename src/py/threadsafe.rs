@@ -104,9 +104,16 @@ impl ThreadSafeHandle {
     }
 
     /// When it is due, for the repr: it waits for no moment.
-    const fn shown_when(&self) -> Option<f64> {
+    const fn shown_when<'py>(&self, _py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         None
     }
+
+    #[allow(clippy::unnecessary_wraps)] // timers have something to show
+    const fn traverse_own(&self, _visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        Ok(())
+    }
+
+    const fn clear_own(&self, _py: Python<'_>) {}
 }
 
 handle_methods! {

@@ -1,7 +1,37 @@
 //! Futures that somebody awaits.
 
+use pyo3::exceptions::PyAttributeError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+
+use super::event_loop::LoopCore;
+
+/// A future of a loop, of the class that asyncio has now.
+///
+/// # Errors
+/// `AttributeError` when it has none; what the class raises.
+pub fn future_of<'py>(slf: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {
+    static FUTURES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let py = slf.py();
+    // Looked up each time, as asyncio does: programs put another class there.
+    let futures = FUTURES.get_or_try_init(py, || py.import("asyncio.futures").map(|module| module.dict().unbind()))?;
+    let name = intern!(py, "Future");
+    let Some(class) = futures.bind(py).get_item(name)? else {
+        return Err(PyAttributeError::new_err("module 'asyncio.futures' has no attribute 'Future'"));
+    };
+    let kwargs = slf.get().future_kwargs.with(py, |kwargs| kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)));
+    let kwargs = if let Some(kwargs) = kwargs {
+        kwargs.into_bound(py)
+    } else {
+        let kwargs = PyDict::new(py);
+        kwargs.set_item(intern!(py, "loop"), slf)?;
+        drop(slf.get().future_kwargs.replace(py, Some(kwargs.clone().unbind())));
+        kwargs
+    };
+    class.call((), Some(&kwargs))
+}
 
 /// Ends a future, unless it is done: whoever awaited it may have cancelled it.
 ///

@@ -91,11 +91,10 @@ pub fn check_no_transport(slf: &Bound<'_, LoopCore>, fd: u32, file: &Bound<'_, P
     Err(PyRuntimeError::new_err(message))
 }
 
-/// Sets a watcher.
+/// Sets a watcher of a fd that no transport has.
 ///
 /// # Errors
-/// `ValueError` for what is no fd, `RuntimeError` when the loop is closed or a transport has the fd, `OSError` when it
-/// cannot be watched (`PermissionError` for a regular file).
+/// `RuntimeError` when a transport has the fd, and as [`add_unchecked`].
 pub fn add(
     slf: &Bound<'_, LoopCore>,
     file: &Bound<'_, PyAny>,
@@ -103,16 +102,32 @@ pub fn add(
     callback: &Bound<'_, PyAny>,
     args: &Bound<'_, PyTuple>,
 ) -> PyResult<()> {
+    check_no_transport(slf, fd_of(file)?, file)?;
+    add_unchecked(slf, file, dir, callback, args).map(drop)
+}
+
+/// Sets a watcher; its handle.
+///
+/// # Errors
+/// `ValueError` for what is no fd, `RuntimeError` when the loop is closed, `OSError` when it cannot be watched
+/// (`PermissionError` for a regular file).
+pub fn add_unchecked(
+    slf: &Bound<'_, LoopCore>,
+    file: &Bound<'_, PyAny>,
+    dir: Dir,
+    callback: &Bound<'_, PyAny>,
+    args: &Bound<'_, PyTuple>,
+) -> PyResult<Py<Handle>> {
     let (py, this) = (slf.py(), slf.get());
     let fd = fd_of(file)?;
-    check_no_transport(slf, fd, file)?;
     this.check_open()?;
     let call = Call { callback: callback.clone().unbind(), args: Args::new(args), context: ffi::copy_context(py)? };
     let handle = Handle::create(slf, call)?;
     // It stays.
     Handle::show_collector(handle.bind(py));
+    let watcher = handle.clone_ref(py);
     let (result, old, stale) = this.io.with(py, |io| {
-        let (change, old) = io.interest.set_watcher(fd, dir, Party::Watcher(handle));
+        let (change, old) = io.interest.set_watcher(fd, dir, Party::Watcher(watcher));
         let (result, stale) = io.settle(fd, change, Keep::Watcher(dir));
         (result, old, stale)
     });
@@ -125,20 +140,28 @@ pub fn add(
         let file = file.clone().unbind();
         drop(this.io.with(py, |io| io.files.insert(fd, file)));
     }
-    Ok(())
+    Ok(handle)
 }
 
 /// Removes a watcher; false when there was none.
 ///
 /// # Errors
-/// `ValueError` for what is no fd, `RuntimeError` when a transport has the fd.
+/// `RuntimeError` when a transport has the fd, and as [`remove_unchecked`].
 pub fn remove(slf: &Bound<'_, LoopCore>, file: &Bound<'_, PyAny>, dir: Dir) -> PyResult<bool> {
+    if let Ok(fd) = fd_of(file) {
+        check_no_transport(slf, fd, file)?;
+    }
+    remove_unchecked(slf, file, dir)
+}
+
+/// Removes a watcher; false when there was none.
+///
+/// # Errors
+/// `ValueError` for what is no fd.
+pub fn remove_unchecked(slf: &Bound<'_, LoopCore>, file: &Bound<'_, PyAny>, dir: Dir) -> PyResult<bool> {
     let (py, this) = (slf.py(), slf.get());
     let fd = match fd_of(file) {
-        Ok(fd) => {
-            check_no_transport(slf, fd, file)?;
-            fd
-        }
+        Ok(fd) => fd,
         // No file has such a number, so it is not watched.
         Err(error) if error.is_instance_of::<PyOverflowError>(py) => return Ok(false),
         // A closed file object has no number any more, but is known by the one it was watched with.

@@ -348,21 +348,18 @@ impl Sim {
     }
 
     fn run_snapshot(&mut self) {
-        let snapshot = self.ready.begin();
-        assert_eq!(snapshot, self.queue.len(), "the snapshot is what is queued now");
-        for _ in 0..snapshot {
-            let callback = self.ready.pop();
+        let turn = self.ready.begin();
+        for _ in 0..self.queue.len() {
+            let callback = self.ready.pop(turn);
             assert_eq!(callback, self.queue.pop_front(), "callbacks run in the order they were queued");
             let Some(Callback { id, work }) = callback else { return };
             if self.work(id, work) {
-                self.ready.abandon();
-                assert_eq!(self.ready.pop(), None, "an abandoned turn runs nothing more");
                 self.events.push(Event::Raised(id));
                 return;
             }
             self.events.push(Event::Ran(id));
         }
-        assert_eq!(self.ready.pop(), None, "a turn ran more than its snapshot");
+        assert_eq!(self.ready.pop(turn), None, "a turn ran more than its snapshot");
     }
 
     /// Does the work of a callback; true when it raised.

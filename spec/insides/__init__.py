@@ -1,0 +1,1 @@
+"""What a loop that says it is an `asyncio.BaseEventLoop` has inside."""

@@ -1,0 +1,186 @@
+//! What programs put in the place of a loop's own: a clock, a turn, a selector, the way that handles are run.
+//!
+//! Time-warping plugins replace `loop.time` and `loop._selector.select`, `nest_asyncio` replaces `TokioLoop._run_once`,
+//! aiodebug `asyncio.events.Handle._run`; `tokioloop/insides.py` says who needs what. asyncio looks these names up each
+//! time. Here a turn compares two numbers: CPython gives each class a version (`tp_version_tag`), which is another one once
+//! an attribute of the class, or of one that it inherits from, was set. What is set on the loop itself goes by
+//! `__setattr__`. Only then are the names looked up, and the turn goes the slow way as long as one of them is not ours.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyCFunction, PyString, PyType};
+
+use super::event_loop::LoopCore;
+use super::ffi;
+use super::tables::Entry;
+use super::timer::Place;
+
+/// No class has this version: look.
+const UNKNOWN: u32 = u32::MAX;
+
+/// What is not the loop's own any more.
+#[derive(Debug)]
+pub struct Patches {
+    flags: AtomicU32,
+    /// The versions of the loop's class and of asyncio's handles when they were looked at.
+    loop_version: AtomicU32,
+    handle_version: AtomicU32,
+    /// `run_forever` of ours waits for the loop to stop: see [`super::run::run`].
+    pub many: AtomicBool,
+}
+
+impl Default for Patches {
+    fn default() -> Self {
+        Self {
+            flags: AtomicU32::new(0),
+            loop_version: AtomicU32::new(UNKNOWN),
+            handle_version: AtomicU32::new(UNKNOWN),
+            many: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Patches {
+    /// A program has `_ready`: see `lent`.
+    pub const QUEUE: u32 = 1;
+    /// A program has `_scheduled`.
+    pub const TIMERS: u32 = 1 << 1;
+    /// `_selector`, or its `select`, is somebody else's.
+    pub const SELECT: u32 = 1 << 2;
+    /// `time` is somebody else's.
+    pub const CLOCK: u32 = 1 << 3;
+    /// `asyncio.events.Handle._run` is not CPython's.
+    pub const RUN: u32 = 1 << 4;
+    /// `_run_once` is somebody else's.
+    pub const RUN_ONCE: u32 = 1 << 5;
+
+    #[inline]
+    pub fn has(&self, what: u32) -> bool {
+        self.flags.load(Ordering::Relaxed) & what != 0
+    }
+
+    pub fn set(&self, what: u32, on: bool) {
+        // The GIL guards it.
+        let flags = self.flags.load(Ordering::Relaxed);
+        self.flags.store(if on { flags | what } else { flags & !what }, Ordering::Relaxed);
+    }
+
+    /// Whether anything is not the loop's own, as far as classes and `__setattr__` tell.
+    ///
+    /// # Errors
+    /// What looking the names up raises.
+    #[inline]
+    pub fn look(&self, slf: &Bound<'_, LoopCore>) -> PyResult<bool> {
+        let seen = (self.loop_version.load(Ordering::Relaxed), self.handle_version.load(Ordering::Relaxed));
+        if seen != (ffi::version_of(&slf.get_type()), ffi::version_of(timer_class(slf.py())?)) {
+            self.examine(slf)?;
+        }
+        Ok(self.flags.load(Ordering::Relaxed) != 0)
+    }
+
+    /// An attribute of the loop was set or deleted.
+    pub fn notice(&self, name: &Bound<'_, PyString>) {
+        let py = name.py();
+        // CPython interns the names of attributes that it sets.
+        if name.is(intern!(py, "time")) || name.is(intern!(py, "_run_once")) {
+            self.loop_version.store(UNKNOWN, Ordering::Relaxed);
+        }
+    }
+
+    #[cold]
+    fn examine(&self, slf: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let timers = timer_class(slf.py())?;
+        self.set(Self::CLOCK, !is_own(slf, intern!(slf.py(), "time"))?);
+        self.set(Self::RUN_ONCE, !is_own(slf, intern!(slf.py(), "_run_once"))?);
+        self.set(Self::RUN, !is_cpythons(&timers.getattr(intern!(slf.py(), "_run"))?)?);
+        // Looking up gave them versions. A class that CPython has none left for is looked at each time.
+        let known = |version| if version == 0 { UNKNOWN } else { version };
+        self.loop_version.store(known(ffi::version_of(&slf.get_type())), Ordering::Relaxed);
+        self.handle_version.store(known(ffi::version_of(timers)), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// The class of asyncio's that inherits from all classes of handles: its version tells of each.
+fn timer_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "asyncio.events", "TimerHandle")
+}
+
+/// Whether the method that the loop has by this name is the one of the extension.
+fn is_own(slf: &Bound<'_, LoopCore>, name: &Bound<'_, PyString>) -> PyResult<bool> {
+    let py = slf.py();
+    let method = slf.getattr(name)?;
+    Ok(method.is_exact_instance_of::<PyCFunction>()
+        && method.getattr(intern!(py, "__self__"))?.is(slf)
+        && method.getattr(intern!(py, "__name__"))?.eq(name)?)
+}
+
+/// Whether a function is written in `asyncio/events.py`. A patch may have been there first, so none is remembered; one that
+/// passes for the original (`functools.wraps`) still has code of its own.
+fn is_cpythons(function: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = function.py();
+    let Some(code) = function.getattr_opt(intern!(py, "__code__"))? else { return Ok(false) };
+    let file = py.import(intern!(py, "asyncio.events"))?.getattr(intern!(py, "__file__"))?;
+    code.getattr(intern!(py, "co_filename"))?.eq(file)
+}
+
+/// Runs an entry as asyncio would, by the `_run` that somebody put in the place of asyncio's.
+///
+/// # Errors
+/// What that raises; asyncio does not catch it either.
+#[cold]
+pub fn run(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
+    let py = slf.py();
+    let Some(handle) = entry.clone_ref(py).into_object(slf.get(), py)? else { return Ok(()) };
+    let handle = handle.bind(py);
+    if handle.getattr(intern!(py, "_cancelled"))?.is_truthy()? {
+        return Ok(());
+    }
+    match entry {
+        Entry::Foreign(_) => handle.call_method0(intern!(py, "_run")).map(drop),
+        Entry::Shared(shared) => {
+            let running = shared.get().begin(py);
+            let result = run_patched(handle);
+            drop(running);
+            drop(shared.get().body.take(py));
+            result
+        }
+        Entry::Timer(timer) => {
+            timer.get().set_place(py, Place::Nowhere);
+            let result = run_patched(handle);
+            drop(timer.get().body.take(py));
+            result
+        }
+        Entry::Handle(once) => {
+            let result = run_patched(handle);
+            drop(once.get().body.take(py));
+            result
+        }
+        _ => run_patched(handle),
+    }
+}
+
+/// Runs a handle of ours by the `_run` that somebody put in the place of asyncio's.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_patched(handle: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = handle.py();
+    timer_class(py)?.getattr(intern!(py, "_run"))?.call1((handle,)).map(drop)
+}
+
+/// `run_forever` of ours begins or ends: the hook it calls may run many turns.
+#[pyfunction]
+pub fn expect_turns(owner: &Bound<'_, LoopCore>, many: bool) {
+    owner.get().patches.many.store(many, Ordering::Relaxed);
+}
+
+/// Whether looking at I/O goes by `_selector.select`.
+#[pyfunction]
+pub fn look_by_selector(owner: &Bound<'_, LoopCore>, on: bool) {
+    owner.get().patches.set(Patches::SELECT, on);
+}
