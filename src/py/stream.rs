@@ -445,7 +445,7 @@ impl StreamTransport {
             future.call_method1(intern!(py, "set_result"), (py.None(),))?;
         } else {
             let waiter = future.clone().unbind();
-            this.state.with(py, |state| state.drain_waiter = Some(waiter));
+            drop(this.state.with(py, |state| state.drain_waiter.replace(waiter)));
         }
         Ok(future)
     }

@@ -46,13 +46,15 @@ impl TlsTransport {
         let py = slf.py();
         let lower = Lower::new(transport);
         let paused = if lower.is_write_paused(py)? { Some(lower.buffered(py)?) } else { None };
-        Self::step(slf, |state| {
-            state.lower = Some(lower);
+        let (step, old) = slf.get().state.with(py, |state| {
+            let old = state.lower.replace(lower);
             if let Some(below) = paused {
                 state.machine.inherit_pause(below);
             }
-            state.machine.handle_made()
-        })
+            (state.machine.handle_made(), old)
+        });
+        drop(old);
+        Self::run_step(slf, step)
     }
 
     pub fn handle_end(slf: &Bound<'_, Self>) -> PyResult<()> {
