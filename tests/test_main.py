@@ -248,6 +248,29 @@ def test_a_keyboard_interrupt_ends_the_program_by_the_signal_as_under_python(run
     assert "tokioloop/__main__.py" not in result.stderr
 
 
+COALESCES = """
+import asyncio, sys
+
+async def main():
+    return asyncio.get_running_loop().coalesce_writes
+
+print(asyncio.run(main()), asyncio.Runner().get_loop().coalesce_writes, sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("what", [["app.py"], ["-m", "app"]])
+@pytest.mark.parametrize(
+    ("options", "variable", "on"), [([], "0", False), (["--coalesce"], "0", True), ([], "1", True)]
+)
+def test_writes_are_coalesced_where_it_is_asked_for(
+    run_python: RunPython, tmp_path: Path, what: list[str], options: list[str], variable: str, on: bool
+):
+    write(tmp_path, "app.py", COALESCES)
+    result = run_python("-m", "tokioloop", *options, *what, "--coalesce", TOKIOLOOP_COALESCE=variable)
+    assert result.stdout == f"{on} {on} ['--coalesce']\n"
+    assert result.returncode == 0
+
+
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help_goes_to_standard_output(run_python: RunPython, option: str):
     result = run_python("-m", "tokioloop", option)
@@ -268,6 +291,8 @@ def test_version_names_ours_and_pythons(run_python: RunPython):
         ([], "a script or -m MODULE is needed"),
         (["-m"], "-m needs the name of a module"),
         (["--loop", "app.py"], "unknown option --loop"),
+        (["--coalesce"], "a script or -m MODULE is needed"),
+        (["--coalesce", "--coalesce", "app.py"], "unknown option --coalesce"),
     ],
 )
 def test_wrong_usage_says_what_is_wrong_and_exits_2(run_python: RunPython, arguments: list[str], message: str):

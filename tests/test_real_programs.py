@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from spec._kit import peers
 from tests import load, support
 from tests.support import Program
 
@@ -80,6 +83,54 @@ def test_uvicorn_with_httptools_serves_a_load() -> None:
     assert "Finished server process" in server.output
     assert status in (0, -signal.SIGINT), server.output
     assert_no_error(server.output)
+
+
+@linux
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+def test_an_answer_of_uvicorn_does_not_wait_for_requests_that_block_behind_it(http: str) -> None:
+    """Each of the requests of one turn blocks the loop until the answer to the one before has arrived."""
+    pytest.importorskip("uvicorn")
+    pytest.importorskip(http)
+    options = ["--http", http, "--port", "0", "--no-access-log", "--loop", support.LOOP]
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listening.settimeout(load.TIMEOUT)
+        control_port = str(listening.getsockname()[1])
+        command = [sys.executable, "-m", "uvicorn", "tests.apps.blocking_asgi:app", *options]
+        server = stack.enter_context(Program(*command, CONTROL=control_port))
+        port = port_of(server, r"Uvicorn running on http://127\.0\.0\.1:(\d+)")
+
+        def connect() -> socket.socket:
+            return stack.enter_context(socket.create_connection(("127.0.0.1", port), load.TIMEOUT))
+
+        first, *others = [connect() for _ in range(5)]
+        first.sendall(b"GET /first HTTP/1.1\r\nHost: x\r\n\r\n")
+        control, _ = listening.accept()
+        stack.enter_context(control).settimeout(load.TIMEOUT)
+        assert control.recv(1) == b"?"
+        for sock in others:  # they come in while the loop is blocked, so one turn finds them all
+            sock.sendall(b"GET /others HTTP/1.1\r\nHost: x\r\n\r\n")
+        control.sendall(b"!")
+        assert whole_answer(first) == b"/first"
+        while others:
+            assert control.recv(1) == b"?"
+            control.sendall(b"!")
+            readable, _, _ = select.select(others, [], [], load.TIMEOUT)
+            assert len(readable) == 1, "no answer until the next request is through"
+            assert whole_answer(readable[0]) == b"/others"
+            others.remove(readable[0])
+        server.end(signal.SIGINT)
+    assert_no_error(server.output)
+
+
+def whole_answer(sock: socket.socket) -> bytes:
+    """The body of an HTTP answer with a content-length."""
+    got = b""
+    while b"\r\n\r\n" not in got:
+        got += sock.recv(1)
+    found = re.search(rb"content-length: (\d+)", got.lower())
+    assert found, got
+    return peers.recv_exactly(sock, int(found[1]))
 
 
 @linux

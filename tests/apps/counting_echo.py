@@ -1,4 +1,7 @@
-"""An echo server that counts what is alive in its process: told `report`, it collects garbage and prints JSON."""
+"""An echo server that counts what is alive in its process: told `report`, it collects garbage and prints JSON.
+
+It answers by as many writes as WRITES in the environment says, one by default.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import asyncio
 import ctypes
 import gc
 import json
+import os
 import sys
 import threading
 from typing import ClassVar
 
 from tests import support
+
+WRITES = int(os.environ.get("WRITES", "1"))
 
 
 class Echo(asyncio.Protocol):
@@ -26,7 +32,9 @@ class Echo(asyncio.Protocol):
         Echo.kinds |= {type(transport), Echo}
 
     def data_received(self, data: bytes) -> None:
-        self.transport.write(data)  # type: ignore[attr-defined]
+        size = -(-len(data) // WRITES)
+        for start in range(0, len(data), size):
+            self.transport.write(data[start : start + size])  # type: ignore[attr-defined]
 
     def connection_lost(self, exc: Exception | None) -> None:
         Echo.lost += 1
