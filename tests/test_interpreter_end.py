@@ -14,8 +14,10 @@ class Last:
 
     def __del__(self):
         try:
-            self.loop.call_later(1, print).cancel()
-            self.loop.call_soon(print)
+            self.loop.set_debug({debug})
+            timer = self.loop.call_later(1, print)
+            timer.cancel()
+            repr((timer, self.loop.call_soon(print)))
         except RuntimeError:
             pass
 
@@ -24,9 +26,10 @@ class Last:
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("keeper", ["keep", "builtins.keep", "sys.modules['keep']"])
-def test_a_finalizer_may_schedule_callbacks_while_the_interpreter_ends(keeper):
-    program = PROGRAM.format(keeper=keeper)
+def test_a_finalizer_may_schedule_callbacks_while_the_interpreter_ends(keeper, debug):
+    program = PROGRAM.format(keeper=keeper, debug=debug)
     ended = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=50, check=False
     )

@@ -77,14 +77,23 @@ impl Call {
         }
     }
 
+    /// asyncio's function that says what a callback is. Asked for when the extension is imported: in debug mode a handle that
+    /// is cancelled while the interpreter ends needs it, and nothing can be imported then.
+    ///
+    /// # Errors
+    /// What importing raises.
+    pub fn formatter(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+        static FORMAT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        FORMAT.import(py, "asyncio.format_helpers", "_format_callback_source")
+    }
+
     /// What it calls and where that is written, as asyncio says it. Later versions of CPython keep the arguments to
     /// themselves outside debug mode, as they may be secrets.
     ///
     /// # Errors
     /// `MemoryError`.
     pub fn describe(&self, py: Python<'_>, debug: bool) -> PyResult<String> {
-        static FORMAT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let format = FORMAT.import(py, "asyncio.format_helpers", "_format_callback_source")?;
+        let format = Self::formatter(py)?;
         let (args, kwargs) = ((&self.callback, self.args.tuple(py)?), PyDict::new(py));
         if debug && !format.getattr(intern!(py, "__kwdefaults__"))?.is_none() {
             kwargs.set_item(intern!(py, "debug"), true)?;
