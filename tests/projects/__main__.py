@@ -88,7 +88,8 @@ def _compare(project: Project, environment: dict[str, str], options: argparse.Na
     tree = sources.tree(project, options.checkouts)
     python = sources.interpreter(project, tree)
     programs = [f"--program={program}" for program in project.programs]
-    program = (str(python), str(Path(__file__).with_name("child.py")), "--rootdir=.")
+    # What a project adds to its own runs measures coverage, or starts processes, by plugins that are not installed.
+    program = (str(python), str(Path(__file__).with_name("child.py")), "--rootdir=.", "--override-ini=addopts=")
     command = (*program, *project.options, *project.tests, *programs)
     path = {"PYTHONPATH": str(sources.import_path(options.loop))}
     child = Child(command, {**environment, **path}, tree)
