@@ -99,7 +99,7 @@ def _compare(project: Project, environment: dict[str, str], options: argparse.Na
         return runner.timed_run(project.name, loop, child=child, again=again, **chosen)
 
     ours, seconds = run(options.loop, options.only, again=True)
-    stock, _ = run(None, options.only, again=False)
+    stock, _ = run(None, options.only, again=True)
     on_loop = sum(outcome.outcome == "passed" and outcome.loops > 0 for outcome in ours.tests.values())
     title = f"{project.name} ({sources.version(tree, options.checkouts, project)})"
     print(f"{title:<40}{stock.passed:>9}{ours.passed:>12}{on_loop:>11}{seconds:>9.1f}", flush=True)
