@@ -125,6 +125,7 @@ mod _tokioloop {
         super::stream::define_fast_methods(module.py())?;
         super::lent::deque_class(module.py())?;
         super::handle::Call::formatter(module.py())?;
+        super::patched::prepare(module.py())?;
         super::errors::socket_class(module.py()).map(drop)
     }
 }

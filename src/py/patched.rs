@@ -104,6 +104,15 @@ impl Patches {
     }
 }
 
+/// Looks up what is asked for later, when the interpreter may be ending and imports nothing any more.
+///
+/// # Errors
+/// What importing asyncio raises.
+pub fn prepare(py: Python<'_>) -> PyResult<()> {
+    timer_class(py)?;
+    events_file(py).map(drop)
+}
+
 /// The class of asyncio's that inherits from all classes of handles: its version tells of each.
 fn timer_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -119,13 +128,18 @@ fn is_own(slf: &Bound<'_, LoopCore>, name: &Bound<'_, PyString>) -> PyResult<boo
         && method.getattr(intern!(py, "__name__"))?.eq(name)?)
 }
 
+/// The name of the file `asyncio/events.py`.
+fn events_file(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static FILE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    FILE.import(py, "asyncio.events", "__file__")
+}
+
 /// Whether a function is written in `asyncio/events.py`. A patch may have been there first, so none is remembered; one that
 /// passes for the original (`functools.wraps`) still has code of its own.
 fn is_cpythons(function: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = function.py();
     let Some(code) = function.getattr_opt(intern!(py, "__code__"))? else { return Ok(false) };
-    let file = py.import(intern!(py, "asyncio.events"))?.getattr(intern!(py, "__file__"))?;
-    code.getattr(intern!(py, "co_filename"))?.eq(file)
+    code.getattr(intern!(py, "co_filename"))?.eq(events_file(py)?)
 }
 
 /// Runs an entry as asyncio would, by the `_run` that somebody put in the place of asyncio's.
