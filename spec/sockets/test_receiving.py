@@ -36,6 +36,29 @@ def test_recv_waits_until_a_late_peer_writes(loop, run, make):
         run(main(ours, theirs))
 
 
+@clause("sockets.recv.large-message-whole")
+@pytest.mark.parametrize("size", [1 << 18, (1 << 18) + 1, 300_000])
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_SEQPACKET], ids=["datagram", "seqpacket"])
+def test_recv_returns_a_large_message_whole(loop, run, kind, waits, size):
+    async def main(ours, theirs):
+        receiving = asyncio.ensure_future(loop.sock_recv(ours, 1 << 20))
+        if waits:
+            await turns(2)
+        theirs.send(pattern(size))
+        assert await receiving == pattern(size)
+        theirs.send(b"next")
+        assert await loop.sock_recv(ours, 1 << 20) == b"next"
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 19)
+        if theirs.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < size + 4096:
+            pytest.skip("this machine's buffers are smaller than the message")
+        run(main(ours, theirs))
+
+
 @clause("sockets.recv.data-there")
 @PAIRS
 def test_recv_returns_bytes_that_were_there_before(loop, run, make):

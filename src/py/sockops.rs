@@ -273,17 +273,20 @@ impl SockOperation {
             Some(Kind::Connected | Kind::SendAll(_)) | None => Request::Connected,
         });
         match call {
-            Request::Recv(n) => {
-                let n: isize = n.bind(py).extract()?;
+            Request::Recv(size) => {
+                let n: isize = size.bind(py).extract()?;
                 let Ok(n) = usize::try_from(n) else {
                     return Err(PyValueError::new_err("negative buffersize in recv"));
                 };
+                if n > SCRATCH {
+                    // A message may be as long, and what does not fit of it is lost.
+                    return Self::unless_blocked(py, sock.call_method1(intern!(py, "recv"), (size,)));
+                }
                 let received = owner.get().scratch.with(py, |scratch| {
                     if scratch.is_empty() {
                         scratch.resize(SCRATCH, 0);
                     }
-                    let room = n.min(SCRATCH);
-                    recv(fd, &mut scratch[..room]).map(|got| got.map(|got| PyBytes::new(py, &scratch[..got])))
+                    recv(fd, &mut scratch[..n]).map(|got| got.map(|got| PyBytes::new(py, &scratch[..got])))
                 });
                 let Some(bytes) = received.map_err(|error| io_error(py, &error))? else {
                     return Ok(Attempt::Blocked);
