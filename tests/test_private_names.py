@@ -107,6 +107,8 @@ NEEDED = {
     "asyncio.events:TimerHandle._when": "compared where timers are queued",
     "asyncio.selector_events:_SelectorTransport._force_close": "SSLProtocol aborts its transport by it",
     "asyncio.selector_events:_SelectorTransport._sock": "libraries look for the socket there",
+    "asyncio.selector_events:BaseSelectorEventLoop._transports": "asyncio's own transports enter themselves",
+    "asyncio.selector_events:_SelectorSocketTransport": "transports of sockets with methods of their own",
     "asyncio.selector_events:_SelectorSocketTransport._read_ready": "a transport's callback, for who has the queue",
     "asyncio.selector_events:_SelectorSocketTransport._write_ready": "the same",
     "asyncio.selector_events:_SelectorSocketTransport._make_empty_waiter": "sendfile waits for the buffer to drain",

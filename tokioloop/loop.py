@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from . import diagnostics
 from ._tokioloop import LoopCore, adopt_methods, expect_turns, take_back
 from .dns import NamesMixin
+from .foreign import ForeignSocketsMixin, has_own_methods
 from .insides import InsidesMixin
 from .sendfile import SendfileMixin
 from .signals import SignalMixin, SignalPipe, WakeupFd
@@ -66,6 +67,7 @@ class TokioLoop(
     SendfileMixin,
     TlsMixin,
     NamesMixin,
+    ForeignSocketsMixin,
     InsidesMixin,
     LoopCore,
     asyncio.BaseEventLoop,
@@ -180,6 +182,8 @@ class TokioLoop(
         context: contextvars.Context | None = None,
     ) -> asyncio.Transport:
         check_context("_make_socket_transport", context)
+        if has_own_methods(sock):
+            return self._make_foreign(sock, protocol, waiter, extra, server, context)
         return self._make_stream(sock, protocol, waiter, extra, server, self._is_private(sock), context)
 
     def _is_private(self, sock: socket.socket) -> bool:

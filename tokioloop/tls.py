@@ -14,13 +14,17 @@ from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
 
 from ._tokioloop import TlsProtocol, TlsTransport
+from .foreign import has_own_methods
 
 if TYPE_CHECKING:
     import contextvars
     import socket
     from collections.abc import Callable
 
-    from ._tokioloop import LoopCore as _Base
+    from ._tokioloop import LoopCore
+    from .foreign import ForeignSocketsMixin
+
+    class _Base(ForeignSocketsMixin, LoopCore): ...
 else:
     _Base = object
 
@@ -136,7 +140,10 @@ class TlsMixin(_Base):
         tls = self._make_tls(
             protocol, sslcontext, waiter, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout
         )
-        self._make_stream(rawsock, tls, None, extra, server, self._is_private(rawsock), context)
+        if has_own_methods(rawsock):
+            self._make_foreign(rawsock, tls, None, extra, server, context)
+        else:
+            self._make_stream(rawsock, tls, None, extra, server, self._is_private(rawsock), context)
         return tls._app_transport
 
     async def start_tls(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -185,3 +187,78 @@ def test_what_follows_urgent_data_is_received(loop, run):
     ours, theirs = peers.pair()
     with theirs:
         assert run(main(ours, theirs)) == b"beforebehind"
+
+
+class Shouting(socket.socket):
+    """Sends in capitals, receives in small letters."""
+
+    def send(self, data, *flags):
+        return super().send(bytes(data).upper(), *flags)
+
+    def sendmsg(self, buffers, *more):
+        return super().sendmsg([bytes(data).upper() for data in buffers], *more)
+
+    def recv(self, *size):
+        return super().recv(*size).lower()
+
+    def recv_into(self, buffer, *more):
+        size = super().recv_into(buffer, *more)
+        buffer[:size] = bytes(buffer[:size]).lower()
+        return size
+
+
+class BufferedRecorder(asyncio.BufferedProtocol):
+    def __init__(self, loop):
+        self.buffer, self.read, self.lost = bytearray(64), loop.create_future(), loop.create_future()
+
+    def get_buffer(self, _):
+        return self.buffer
+
+    def buffer_updated(self, size):
+        self.read.set_result(bytes(self.buffer[:size]))
+
+    def connection_lost(self, exc):
+        self.lost.set_result(exc)
+
+
+def shouting_pair():
+    ours, theirs = peers.pair()
+    ours.setblocking(False)
+    shrink(ours, theirs)
+    return Shouting(ours.family, ours.type, ours.proto, ours.detach()), theirs
+
+
+@clause("tcp.socket.overridden")
+def test_a_socket_with_methods_of_its_own_is_asked_by_them(loop, run):
+    async def main(ours, theirs):
+        client = Recorder(loop)
+        transport, _ = await loop.create_connection(lambda: client, sock=ours)
+        theirs.sendall(b"HERE")
+        await client.received(4)
+        sent = b"x" * MORE_THAN_THE_KERNEL_TAKES
+        transport.write(sent)
+        transport.write(b"the end")
+        transport.close()
+        with ThreadPoolExecutor(1) as pool:
+            there = await loop.run_in_executor(pool, peers.recv_all, theirs)
+        await client.lost
+        return bytes(client.data), there == sent.upper() + b"THE END"
+
+    ours, theirs = shouting_pair()
+    with theirs:
+        assert run(main(ours, theirs)) == (b"here", True)
+
+
+@clause("tcp.socket.overridden")
+def test_it_is_asked_to_receive_into_a_buffer(loop, run):
+    async def main(ours, theirs):
+        transport, client = await loop.create_connection(lambda: BufferedRecorder(loop), sock=ours)
+        theirs.sendall(b"HERE")
+        read = await client.read
+        transport.close()
+        await client.lost
+        return read
+
+    ours, theirs = shouting_pair()
+    with theirs:
+        assert run(main(ours, theirs)) == b"here"

@@ -165,3 +165,36 @@ def test_start_tls_without_an_ssl_context_raises_type_error(loop, run):
         theirs.close()
 
     run(main())
+
+
+class CountingSocket(socket.socket):
+    sends = 0
+
+    def send(self, *args):
+        self.sends += 1
+        return super().send(*args)
+
+
+@clause("tcp.socket.overridden")
+def test_a_socket_with_methods_of_its_own_is_asked_by_them_under_tls(loop, run, contexts):
+    server_context, client_context = contexts
+
+    def echo(conn):
+        with server_context.wrap_socket(conn, server_side=True) as tls:
+            while data := tls.recv(65536):
+                tls.sendall(data)
+
+    async def main(addr):
+        sock = CountingSocket()
+        sock.setblocking(False)
+        await loop.sock_connect(sock, addr)
+        transport, protocol = await loop.create_connection(
+            lambda: Recorder(loop), sock=sock, ssl=client_context, server_hostname="localhost"
+        )
+        transport.write(pattern(SIZE))
+        await protocol.received(SIZE)
+        transport.close()
+        return bytes(protocol.data) == pattern(SIZE), sock.sends > 0, await protocol.lost
+
+    with peers.serve(echo) as addr:
+        assert run(main(addr)) == (True, True, None)
