@@ -511,3 +511,22 @@ def test_a_corked_transport_that_is_closed_under_its_feet_is_lost_with_an_error(
         assert isinstance(reason, OSError)
         assert reason.errno == errno.EBADF
         theirs.shutdown(socket.SHUT_WR)
+
+
+def test_a_turn_inside_a_turn_has_it_leave_before(loop: Any) -> None:
+    """As nest_asyncio runs them: the inner turn may wait for what the outer one has written."""
+
+    async def main() -> tuple[bytes, bool, bytes]:
+        transport, peer, protocol = await connected(loop, "unix")
+        transport.write(b"outer")
+        loop.call_soon(transport.write, b"inner")
+        loop._run_once()
+        both = exactly(peer, 10)
+        transport.write(b"rest")
+        early = has_something(peer)
+        await asyncio.sleep(0)
+        rest = exactly(peer, 4)
+        await ended(transport, peer, protocol)
+        return both, early, rest
+
+    assert run(loop, main()) == (b"outerinner", False, b"rest")

@@ -113,8 +113,13 @@ impl Coalesce {
     /// # Errors
     /// `RuntimeError` when the loop is closed.
     pub fn forget_in_child(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let this = &slf.get().coalesce;
+        if !this.runs_here() {
+            // The thread that ran it is not there.
+            this.thread.store(0, Ordering::Relaxed);
+        }
         let mut result = Ok(());
-        for endpoint in slf.get().coalesce.take(slf.py()) {
+        for endpoint in this.take(slf.py()) {
             result = result.and(match endpoint {
                 Endpoint::Stream(stream) => StreamTransport::forget_corked(stream.bind(slf.py())),
                 Endpoint::Datagram(transport) => DatagramTransport::forget_corked(transport.bind(slf.py())),
