@@ -74,6 +74,13 @@ class SpecOneWay(asyncio.SelectorEventLoop):
         return removed
 
 
+class SpecTruncates(asyncio.SelectorEventLoop):
+    """Receives 256 KiB at most, whatever it was asked for."""
+
+    async def sock_recv(self, sock, n):
+        return await super().sock_recv(sock, min(n, 1 << 18))
+
+
 class SpecByNumber(asyncio.SelectorEventLoop):
     """Remembers by fd number that a receive found nothing, and then waits for an edge before it tries again."""
 
