@@ -171,6 +171,53 @@ def test_a_handle_is_collected_though_its_loop_is_gone() -> None:
     assert died(dead)
 
 
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("kind", ["stream", "datagram"])
+def test_a_transport_tied_to_an_attribute_of_its_own_is_collected(loop: Loop, kind: str, *, closed: bool) -> None:
+    if kind == "stream":
+        ours, theirs = peers.pair()
+        made = loop.create_connection(asyncio.Protocol, sock=ours)
+    else:
+        theirs = socket.socket()
+        made = loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0))
+    transport: Any = loop.run_until_complete(made)[0]
+    canary = Canary()
+    canary.knot, transport.knot = transport, canary
+    assert reaches(transport, canary)
+    dead = weakref.ref(canary)
+    if closed:
+        transport.abort()
+        run_once(loop)
+        run_once(loop)
+    else:
+        loop.close()
+    del transport, canary, made
+    theirs.close()
+    assert died(dead)
+
+
+@pytest.mark.parametrize("lent", ["_ready", "_scheduled"])
+def test_a_loop_tied_to_what_it_lends_is_collected(lent: str) -> None:
+    loop = support.new_loop()
+    canary = Canary()
+    schedule_soon(loop, id, canary)
+    schedule_far(loop, id, canary)
+    canary.knot = (loop, getattr(loop, lent))
+    assert reaches(loop, canary)
+    dead, gone = weakref.ref(canary), weakref.ref(loop)
+    del canary, loop
+    assert died(dead)
+    assert gone() is None
+
+
+def test_a_timer_shows_the_collector_the_number_it_was_given(loop: Loop) -> None:
+    class Moment(float):
+        pass
+
+    moment = Moment(1e9)
+    assert reaches(loop.call_at(moment, id, None), moment)
+
+
 @soonest
 def test_a_weak_reference_to_a_handle_never_finds_another(loop: Loop, schedule: Schedule) -> None:
     """A loop that keeps handles for later must not hand out one that somebody still watches."""

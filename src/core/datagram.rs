@@ -185,6 +185,12 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
         self.lost
     }
 
+    /// The caller paused reading.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// Datagrams were taken from the socket and wait to be delivered.
     #[must_use]
     pub fn has_undelivered(&self) -> bool {

@@ -218,6 +218,18 @@ impl<C: AsRef<[u8]>> Stream<C> {
         self.lost
     }
 
+    /// The caller paused reading.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Asyncio's `_conn_lost`: 0 until the connection is lost, then one more for each write.
+    #[must_use]
+    pub fn lost_count(&self) -> u32 {
+        if self.lost { self.writes_after_lost.saturating_add(1) } else { 0 }
+    }
+
     #[must_use]
     pub fn eof_asked(&self) -> bool {
         self.eof_asked

@@ -99,7 +99,7 @@ pub struct State {
 }
 
 /// A datagram transport (`asyncio.DatagramTransport`).
-#[pyclass(module = "tokioloop", frozen, weakref)]
+#[pyclass(module = "tokioloop", frozen, weakref, dict)]
 #[derive(Debug)]
 pub struct DatagramTransport {
     pub owner: Py<LoopCore>,
@@ -299,6 +299,42 @@ impl DatagramTransport {
     #[getter(_sock)]
     fn sock(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.state.with(py, |state| state.sock.as_ref().map(|sock| sock.clone_ref(py)))
+    }
+
+    #[getter(_sock_fd)]
+    fn sock_fd(&self) -> u32 {
+        self.fd
+    }
+
+    #[getter(_protocol)]
+    fn own_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.get_protocol(py)
+    }
+
+    #[setter(_protocol)]
+    fn replace_protocol(&self, py: Python<'_>, protocol: Py<PyAny>) {
+        self.set_protocol(py, protocol);
+    }
+
+    #[getter(_closing)]
+    fn closing(&self, py: Python<'_>) -> bool {
+        self.is_closing_now(py)
+    }
+
+    #[getter(_paused)]
+    fn paused(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.machine.is_paused())
+    }
+
+    /// Whether the connection is lost.
+    #[getter(_conn_lost)]
+    fn lost_count(&self, py: Python<'_>) -> u32 {
+        self.state.with(py, |state| u32::from(state.machine.is_lost()))
+    }
+
+    #[getter(_address)]
+    fn address(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| state.address.as_ref().map(|address| address.clone_ref(py)))
     }
 
     /// `socket`, `sockname`, `peername`, or `default`.

@@ -38,6 +38,8 @@ mod patched;
 #[deny(unsafe_code)]
 mod pipe;
 #[deny(unsafe_code)]
+mod plain;
+#[deny(unsafe_code)]
 mod protocol;
 #[deny(unsafe_code)]
 mod run;

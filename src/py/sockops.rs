@@ -15,13 +15,14 @@ use pyo3::exceptions::{
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyBytes, PyMemoryView, PySlice, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
 use super::errors::io_error;
 use super::event_loop::{LoopCore, SCRATCH};
 use super::ffi::{self, Lent};
+use super::plain::is_plain;
 use super::watch::Party;
 use crate::core::by_fd::ByFd;
 use crate::core::interest::{Dir, Keep, WaitKey};
@@ -183,7 +184,11 @@ impl SockOperation {
         if fresh {
             self.check(owner, sock)?;
         }
-        let raw: i32 = sock.call_method0(intern!(py, "fileno"))?.extract()?;
+        let plain = is_plain(sock)?;
+        let number = || sock.call_method0(intern!(py, "fileno"))?.extract::<i32>();
+        // One that is asked by its methods is asked for its number only where it has to wait, as in asyncio.
+        let known = if plain { Some(number()?) } else { None };
+        let raw = || known.map_or_else(number, Ok);
         let mut next = self
             .state
             .with(py, |state| state.machine.poll())
@@ -193,10 +198,10 @@ impl SockOperation {
                 Next::Finish => return Err(PyStopIteration::new_err((py.None(),))),
                 Next::Wait(dir) => {
                     let fd =
-                        u32::try_from(raw).map_err(|_| io_error(py, &io::Error::from_raw_os_error(libc::EBADF)))?;
+                        u32::try_from(raw()?).map_err(|_| io_error(py, &io::Error::from_raw_os_error(libc::EBADF)))?;
                     return self.wait(owner, sock, fd, dir);
                 }
-                Next::Try => match self.attempt(owner, sock, raw)? {
+                Next::Try => match self.attempt(owner, sock, known)? {
                     Attempt::Done(value) => {
                         self.state.with(py, |state| state.machine.handle_progress(0));
                         // In a tuple of its own: a tuple as the value must arrive as a tuple.
@@ -248,13 +253,15 @@ impl SockOperation {
         Ok(())
     }
 
-    fn attempt(&self, owner: &Bound<'_, LoopCore>, sock: &Bound<'_, PyAny>, raw: i32) -> PyResult<Attempt> {
+    /// `plain`: the number of a socket that need not be asked by its methods.
+    fn attempt(&self, owner: &Bound<'_, LoopCore>, sock: &Bound<'_, PyAny>, plain: Option<i32>) -> PyResult<Attempt> {
         let py = sock.py();
-        let fd = BorrowedRawFd(raw);
+        let plain = plain.map(BorrowedRawFd);
         let (data, moved) =
             self.state.with(py, |state| (state.data.as_ref().map(|data| data.clone_ref(py)), state.machine.moved()));
         if let Some(data) = data {
             let rest = data.as_bytes(py).get(moved..).unwrap_or_default();
+            let Some(fd) = plain else { return Self::send_by_method(sock, &data, moved) };
             let sent = endpoint::send(fd, rest).map_err(|error| io_error(py, &error))?;
             return Ok(if sent == 0 && !rest.is_empty() { Attempt::Blocked } else { Attempt::Moved(sent) });
         }
@@ -272,6 +279,16 @@ impl SockOperation {
             Some(Kind::Accept) => Request::Accept,
             Some(Kind::Connected | Kind::SendAll(_)) | None => Request::Connected,
         });
+        let fd = match (&call, plain) {
+            (_, Some(fd)) => fd,
+            (Request::Recv(n), None) => return Self::unless_blocked(py, sock.call_method1(intern!(py, "recv"), (n,))),
+            (Request::Into(buf), None) => {
+                return Self::unless_blocked(py, sock.call_method1(intern!(py, "recv_into"), (buf,)));
+            }
+            (Request::Connected, None) => BorrowedRawFd(sock.call_method0(intern!(py, "fileno"))?.extract()?),
+            // These ask by method anyway.
+            (Request::Method(..) | Request::Accept, None) => BorrowedRawFd(-1),
+        };
         match call {
             Request::Recv(size) => {
                 let n: isize = size.bind(py).extract()?;
@@ -318,6 +335,19 @@ impl SockOperation {
                 let connected = sys::is_writable(fd).map_err(|error| io_error(py, &error))?;
                 Ok(if connected { Attempt::NextTurn } else { Attempt::Blocked })
             }
+        }
+    }
+
+    fn send_by_method(sock: &Bound<'_, PyAny>, data: &Py<PyBytes>, moved: usize) -> PyResult<Attempt> {
+        let py = sock.py();
+        let data = data.bind(py);
+        let rest = match moved {
+            0 => data.clone().into_any(),
+            moved => PyMemoryView::from(data)?.get_item(PySlice::new(py, isize::try_from(moved)?, isize::MAX, 1))?,
+        };
+        match Self::unless_blocked(py, sock.call_method1(intern!(py, "send"), (rest,)))? {
+            Attempt::Done(sent) => Ok(Attempt::Moved(sent.extract(py)?)),
+            other => Ok(other),
         }
     }
 

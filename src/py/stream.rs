@@ -54,7 +54,7 @@ pub struct State {
 }
 
 /// A stream transport (`asyncio.Transport`).
-#[pyclass(module = "tokioloop", frozen, weakref, subclass)]
+#[pyclass(module = "tokioloop", frozen, weakref, subclass, dict)]
 #[derive(Debug)]
 pub struct StreamTransport {
     pub owner: Py<LoopCore>,
@@ -261,6 +261,47 @@ impl StreamTransport {
     #[getter(_sock)]
     fn sock(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.state.with(py, |state| state.sock.as_ref().map(|sock| sock.clone_ref(py)))
+    }
+
+    #[getter(_sock_fd)]
+    fn sock_fd(&self) -> u32 {
+        self.fd
+    }
+
+    #[getter(_protocol)]
+    fn own_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.get_protocol(py)
+    }
+
+    #[setter(_protocol)]
+    fn replace_protocol(&self, py: Python<'_>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.set_protocol(py, protocol)
+    }
+
+    #[getter(_closing)]
+    fn closing(&self, py: Python<'_>) -> bool {
+        self.is_closing_now(py)
+    }
+
+    #[getter(_paused)]
+    fn paused(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.machine.is_paused())
+    }
+
+    /// 0 until the connection is lost, then one more for each write.
+    #[getter(_conn_lost)]
+    fn lost_count(&self, py: Python<'_>) -> u32 {
+        self.state.with(py, |state| state.machine.lost_count())
+    }
+
+    #[getter(_eof)]
+    fn eof(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.machine.eof_asked())
+    }
+
+    #[getter(_server)]
+    fn server(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| state.server.as_ref().map(|server| server.clone_ref(py)))
     }
 
     /// `socket`, `sockname`, `peername`, or `default`.

@@ -50,7 +50,7 @@ pub struct Timeouts {
 }
 
 /// A TLS transport (`asyncio.Transport`).
-#[pyclass(module = "tokioloop", frozen, weakref)]
+#[pyclass(module = "tokioloop", frozen, weakref, dict)]
 #[derive(Debug)]
 pub struct TlsTransport {
     pub owner: Py<LoopCore>,
@@ -60,7 +60,7 @@ pub struct TlsTransport {
 }
 
 /// The protocol of the stream that carries the ciphertext (in asyncio, `SSLProtocol`).
-#[pyclass(module = "tokioloop", frozen, weakref)]
+#[pyclass(module = "tokioloop", frozen, weakref, dict)]
 #[derive(Debug)]
 pub struct TlsProtocol {
     pub tls: Py<TlsTransport>,
@@ -473,6 +473,34 @@ impl TlsProtocol {
     #[getter(_transport)]
     fn lower(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.tls.get().state.with(py, |state| state.lower.as_ref().map(|lower| lower.object(py)))
+    }
+
+    /// What the transport knows besides the stream below.
+    #[getter(_extra)]
+    fn extra(&self, py: Python<'_>) -> Option<Py<PyDict>> {
+        self.tls.get().extra(py)
+    }
+
+    #[getter(_sslcontext)]
+    fn context(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let Some(extra) = self.tls.get().extra(py) else { return Ok(None) };
+        Ok(extra.bind(py).get_item(intern!(py, "sslcontext"))?.map(Bound::unbind))
+    }
+
+    #[getter(_server_side)]
+    fn is_server_side(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.ssl_object(py).getattr(py, intern!(py, "server_side"))
+    }
+
+    /// The name that the certificate is checked for; `None` of a server, and where none was given.
+    #[getter(_server_hostname)]
+    fn server_hostname(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.ssl_object(py).getattr(py, intern!(py, "server_hostname"))
+    }
+
+    #[getter(_loop)]
+    fn owner(&self, py: Python<'_>) -> Py<LoopCore> {
+        self.tls.get().owner(py)
     }
 
     #[getter(_sslobj)]
