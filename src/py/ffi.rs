@@ -165,6 +165,13 @@ pub fn version_of(class: &Bound<'_, PyType>) -> u32 {
     unsafe { (*class.as_type_ptr()).tp_version_tag }
 }
 
+/// As [`version_of`], of an object's class; without a reference to it, which would cost more than the rest.
+#[inline]
+pub fn version_of_class<T>(object: &Bound<'_, T>) -> u32 {
+    // SAFETY: a live object, which keeps its class alive; the GIL guards the field.
+    unsafe { (*ffi::Py_TYPE(object.as_ptr())).tp_version_tag }
+}
+
 /// Sets an attribute, or deletes it, as `object.__setattr__` and `object.__delattr__` do.
 ///
 /// # Errors

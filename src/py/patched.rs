@@ -75,7 +75,7 @@ impl Patches {
     #[inline]
     pub fn look(&self, slf: &Bound<'_, LoopCore>) -> PyResult<bool> {
         let seen = (self.loop_version.load(Ordering::Relaxed), self.handle_version.load(Ordering::Relaxed));
-        if seen != (ffi::version_of(&slf.get_type()), ffi::version_of(timer_class(slf.py())?)) {
+        if seen != (ffi::version_of_class(slf), ffi::version_of(timer_class(slf.py())?)) {
             self.examine(slf)?;
         }
         Ok(self.flags.load(Ordering::Relaxed) != 0)
@@ -98,7 +98,7 @@ impl Patches {
         self.set(Self::RUN, !is_cpythons(&timers.getattr(intern!(slf.py(), "_run"))?)?);
         // Looking up gave them versions. A class that CPython has none left for is looked at each time.
         let known = |version| if version == 0 { UNKNOWN } else { version };
-        self.loop_version.store(known(ffi::version_of(&slf.get_type())), Ordering::Relaxed);
+        self.loop_version.store(known(ffi::version_of_class(slf)), Ordering::Relaxed);
         self.handle_version.store(known(ffi::version_of(timers)), Ordering::Relaxed);
         Ok(())
     }
