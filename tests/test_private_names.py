@@ -378,7 +378,9 @@ def test_servers_ask_their_loop_to_serve_and_to_stop_by_the_names_we_have() -> N
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 15), reason="CPython's hooks take a context")
-@pytest.mark.parametrize("name", ["_make_socket_transport", "_make_ssl_transport", "_start_serving"])
+@pytest.mark.parametrize(
+    "name", ["_make_socket_transport", "_make_ssl_transport", "_start_serving", "_add_reader", "_add_writer"]
+)
 def test_hooks_refuse_a_context_where_cpythons_do(name: str) -> None:
     import tokioloop
 

@@ -83,11 +83,19 @@ class LoopCore:
     _ready: Any
     _scheduled: Any
     def _add_reader(
-        self, fd: FileDescriptorLike, callback: Callable[[Unpack[_Ts]], Any], *args: *_Ts
+        self,
+        fd: FileDescriptorLike,
+        callback: Callable[[Unpack[_Ts]], Any],
+        *args: *_Ts,
+        context: Context | None = None,
     ) -> asyncio.Handle: ...
     def _remove_reader(self, fd: FileDescriptorLike) -> bool: ...
     def _add_writer(
-        self, fd: FileDescriptorLike, callback: Callable[[Unpack[_Ts]], Any], *args: *_Ts
+        self,
+        fd: FileDescriptorLike,
+        callback: Callable[[Unpack[_Ts]], Any],
+        *args: *_Ts,
+        context: Context | None = None,
     ) -> asyncio.Handle: ...
     def _remove_writer(self, fd: FileDescriptorLike) -> bool: ...
     # For loop.py.

@@ -340,28 +340,32 @@ impl LoopCore {
     }
 
     /// As `add_reader`, whoever has the fd; the handle. asyncio's own transports use it.
-    #[pyo3(signature = (fd, callback, *args))]
+    #[pyo3(signature = (fd, callback, *args, context = None))]
     fn _add_reader(
         slf: &Bound<'_, Self>,
         fd: &Bound<'_, PyAny>,
         callback: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
+        context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Handle>> {
-        watch::add_unchecked(slf, fd, Dir::Read, callback, args)
+        watch::check_context(slf.py(), "_add_reader", context)?;
+        watch::add_unchecked(slf, fd, Dir::Read, callback, args, context)
     }
 
     fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
         watch::remove_unchecked(slf, fd, Dir::Read)
     }
 
-    #[pyo3(signature = (fd, callback, *args))]
+    #[pyo3(signature = (fd, callback, *args, context = None))]
     fn _add_writer(
         slf: &Bound<'_, Self>,
         fd: &Bound<'_, PyAny>,
         callback: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
+        context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Handle>> {
-        watch::add_unchecked(slf, fd, Dir::Write, callback, args)
+        watch::check_context(slf.py(), "_add_writer", context)?;
+        watch::add_unchecked(slf, fd, Dir::Write, callback, args, context)
     }
 
     fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -103,10 +103,21 @@ pub fn add(
     args: &Bound<'_, PyTuple>,
 ) -> PyResult<()> {
     check_no_transport(slf, fd_of(file)?, file)?;
-    add_unchecked(slf, file, dir, callback, args).map(drop)
+    add_unchecked(slf, file, dir, callback, args, None).map(drop)
 }
 
-/// Sets a watcher; its handle.
+/// Refuses a context for a watcher where asyncio's own methods take none: before CPython 3.15.
+///
+/// # Errors
+/// `TypeError`, as they do.
+pub fn check_context(py: Python<'_>, method: &str, context: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    if context.is_some() && py.version_info() < (3, 15) {
+        return Err(PyTypeError::new_err(format!("{method}() got an unexpected keyword argument 'context'")));
+    }
+    Ok(())
+}
+
+/// Sets a watcher, called in `context` or in a copy of the current one; its handle.
 ///
 /// # Errors
 /// `ValueError` for what is no fd, `RuntimeError` when the loop is closed, `OSError` when it cannot be watched
@@ -117,11 +128,13 @@ pub fn add_unchecked(
     dir: Dir,
     callback: &Bound<'_, PyAny>,
     args: &Bound<'_, PyTuple>,
+    context: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Py<Handle>> {
     let (py, this) = (slf.py(), slf.get());
     let fd = fd_of(file)?;
     this.check_open()?;
-    let call = Call { callback: callback.clone().unbind(), args: Args::new(args), context: ffi::copy_context(py)? };
+    let context = context.map_or_else(|| ffi::copy_context(py), |context| Ok(context.clone().unbind()))?;
+    let call = Call { callback: callback.clone().unbind(), args: Args::new(args), context };
     let handle = Handle::create(slf, call)?;
     // It stays.
     Handle::show_collector(handle.bind(py));
