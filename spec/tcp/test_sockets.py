@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import pytest
 
@@ -262,3 +263,23 @@ def test_it_is_asked_to_receive_into_a_buffer(loop, run):
     ours, theirs = shouting_pair()
     with theirs:
         assert run(main(ours, theirs)) == b"here"
+
+
+@clause("tcp.socket.extra-info-replaced")
+def test_who_replaces_get_extra_info_on_asyncios_class_is_asked(loop, run):
+    async def main():
+        client = Recorder(loop)
+        transport, _ = await loop.create_connection(lambda: client, sock=ours)
+        with mock.patch("asyncio.Transport.get_extra_info", return_value="said") as replaced:
+            said = transport.get_extra_info("sockname")
+            replaced.assert_called_with("sockname")
+        with mock.patch("asyncio.Transport.get_extra_info", lambda self, *args: (self, args)):
+            bound = transport.get_extra_info("peername", 1) == (transport, ("peername", 1))
+        told = transport.get_extra_info("sockname")
+        transport.close()
+        await client.lost
+        return said, bound, told
+
+    ours, theirs = peers.pair()
+    with theirs:
+        assert run(main()) == ("said", True, theirs.getpeername())

@@ -110,7 +110,55 @@ impl Patches {
 /// What importing asyncio raises.
 pub fn prepare(py: Python<'_>) -> PyResult<()> {
     timer_class(py)?;
+    own_extra_info(py)?;
     events_file(py).map(drop)
+}
+
+/// What `asyncio.Transport.get_extra_info` of somebody else's says (a mock's, in tests), `None` where it is asyncio's own. Our
+/// transports are not below that class, so they ask.
+///
+/// # Errors
+/// What that one raises.
+pub fn extra_info<'py>(
+    transport: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyAny>,
+    default: Option<&Py<PyAny>>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    static SEEN: AtomicU32 = AtomicU32::new(UNKNOWN);
+    let py = transport.py();
+    let class = transport_class(py)?;
+    if ffi::version_of(class) == SEEN.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    let found = class.getattr(intern!(py, "get_extra_info"))?;
+    if found.is(own_extra_info(py)?) {
+        // Looking up gave the class a version, if CPython has one left.
+        let version = ffi::version_of(class);
+        SEEN.store(if version == 0 { UNKNOWN } else { version }, Ordering::Relaxed);
+        return Ok(None);
+    }
+    // As if it were found on the transport's class: a function is bound, a mock is called as it is.
+    let method = match found.get_type().getattr_opt(intern!(py, "__get__"))? {
+        Some(bind) => bind.call1((&found, transport, class))?,
+        None => found,
+    };
+    match default {
+        None => method.call1((name,)),
+        Some(default) => method.call1((name, default)),
+    }
+    .map(Some)
+}
+
+fn transport_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "asyncio.transports", "Transport")
+}
+
+fn own_extra_info(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static OWN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let own =
+        OWN.get_or_try_init(py, || transport_class(py)?.getattr(intern!(py, "get_extra_info")).map(Bound::unbind))?;
+    Ok(own.bind(py))
 }
 
 /// The class of asyncio's that inherits from all classes of handles: its version tells of each.

@@ -19,6 +19,7 @@ use super::chunk::{self, Chunk};
 use super::event_loop::LoopCore;
 use super::ffi::{self, FastMethod};
 use super::marks;
+use super::patched;
 use super::protocol::Protocol;
 use super::stats::Counters;
 use crate::core::fault::Fault;
@@ -314,6 +315,11 @@ impl StreamTransport {
         default: Option<Py<PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = slf.py();
+        if matches!(slf.get().kind, Kind::Socket)
+            && let Some(said) = patched::extra_info(slf.as_any(), name, default.as_ref())?
+        {
+            return Ok(Some(said.unbind()));
+        }
         // Who has the file may write, too.
         if slf.get().state.with(py, |state| state.machine.is_corked()) && (name.eq("socket")? || name.eq("pipe")?) {
             Self::guard(slf, || Self::uncork(slf))?;
