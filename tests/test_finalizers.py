@@ -113,3 +113,46 @@ def test_a_last_reference_that_goes_with_an_exception_leaves_it_as_it_was(kind: 
     said = support.check(PROGRAM, kind, hook, PYTHONMALLOC="debug")
     if support.OURS and kind in ("stream", "datagram"):
         assert {"raise": "LookupError", "error": "ResourceWarning"}.get(hook, "unclosed transport") in said
+
+
+MAKES = textwrap.dedent(
+    """
+    import asyncio, gc, os, socket
+    from spec.tls import certificates
+    from tests import support
+
+    async def made(loop, address):
+        read, write = os.pipe()
+        near, far = socket.socketpair()
+        near_tls, far_tls = socket.socketpair()
+        name = certificates.NAME
+        connections = await asyncio.gather(
+            loop.create_connection(asyncio.Protocol, *address),
+            loop.create_connection(asyncio.Protocol, sock=near),
+            loop.connect_accepted_socket(asyncio.Protocol, far),
+            loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)),
+            loop.connect_read_pipe(asyncio.Protocol, open(read, "rb", 0)),
+            loop.connect_write_pipe(asyncio.BaseProtocol, open(write, "wb", 0)),
+            loop.create_connection(asyncio.Protocol, sock=near_tls, ssl=certificates.client(), server_hostname=name),
+            loop.connect_accepted_socket(asyncio.Protocol, far_tls, ssl=certificates.server()),
+        )
+        return [transport for transport, _ in connections]
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        gc.set_threshold(1)
+        for _ in range(10):
+            for transport in await made(loop, server.sockets[0].getsockname()):
+                transport.close()
+        assert gc.isenabled()
+        server.close()
+
+    with asyncio.Runner(loop_factory=support.factory()) as runner:
+        runner.run(main())
+    """
+)
+
+
+def test_the_collector_may_run_whenever_an_object_is_made() -> None:
+    support.check(MAKES, PYTHONMALLOC="debug")

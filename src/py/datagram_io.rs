@@ -104,7 +104,7 @@ impl DatagramTransport {
         let counters = Counters::new(fd, Kind::Udp);
         let (owned, state) = (owner.clone().unbind(), GilCell::new(state));
         let this = Self { owner: owned, slot, fd, family, connected, paired, counters, state };
-        let transport = Py::new(py, this)?;
+        let transport = ffi::make_with_dict(py, this)?.unbind();
         match transport.get().register(py, false) {
             Ok(source) => transport.get().state.with(py, |state| state.source = Some(source)),
             Err(error) => {

@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
 use pyo3::types::{PyBytes, PyString, PyTuple, PyType};
-use pyo3::{Borrowed, Py, PyAny, Python, ffi};
+use pyo3::{Borrowed, Py, PyAny, PyClass, PyClassInitializer, Python, ffi};
 
 /// A copy of the current context.
 ///
@@ -112,6 +112,29 @@ pub fn finalize(py: Python<'_>, f: impl FnOnce() -> PyResult<()>) {
     if let Err(error) = result.unwrap_or_else(|payload| Err(super::errors::panic_error(payload.as_ref()))) {
         error.write_unraisable(py, None);
     }
+}
+
+/// Makes an object of a class whose objects have a `__dict__`, and keeps the garbage collector from running meanwhile.
+///
+/// Before CPython 3.13 `object.__new__` makes the dict itself (`Objects/typeobject.c`, `object_new`), when the collector sees
+/// the object already and its contents are not there yet. Before 3.12 that allocation may run the collector, which would
+/// traverse zeros.
+///
+/// # Errors
+/// `MemoryError`.
+pub fn make_with_dict<T: PyClass>(py: Python<'_>, init: impl Into<PyClassInitializer<T>>) -> PyResult<Bound<'_, T>> {
+    struct Enable(bool);
+    impl Drop for Enable {
+        fn drop(&mut self) {
+            if self.0 {
+                // SAFETY: as below.
+                unsafe { ffi::PyGC_Enable() };
+            }
+        }
+    }
+    // SAFETY: may be called by any thread that has the GIL, as this one has by its token.
+    let _enable = Enable(unsafe { ffi::PyGC_Disable() } != 0);
+    Bound::new(py, init)
 }
 
 /// A `bytes` copy of a bytes-like object, contiguous or not.

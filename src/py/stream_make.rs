@@ -175,13 +175,13 @@ impl StreamTransport {
         let stream = match policy {
             Policy { writable: false, .. } => {
                 let class = PyClassInitializer::from(stream).add_subclass(ReadPipeTransport);
-                Bound::new(py, class)?.into_super().unbind()
+                ffi::make_with_dict(py, class)?.into_super().unbind()
             }
             Policy { readable: false, .. } => {
                 let class = PyClassInitializer::from(stream).add_subclass(WritePipeTransport);
-                Bound::new(py, class)?.into_super().unbind()
+                ffi::make_with_dict(py, class)?.into_super().unbind()
             }
-            _ => Py::new(py, stream)?,
+            _ => ffi::make_with_dict(py, stream)?.unbind(),
         };
         let endpoint = Endpoint::Stream(stream.clone_ref(py));
         owner.get().io.with(py, |io| io.slots.fill(slot, fd, endpoint));

@@ -451,8 +451,9 @@ impl TlsProtocol {
         };
         let engine = Engine::new(ssl_object, calls, incoming, outgoing);
         let timeouts = Timeouts { handshake, shutdown };
-        let tls = Py::new(py, TlsTransport { owner, engine, timeouts, state: GilCell::new(state) })?;
-        let below = Py::new(py, Self { tls: tls.clone_ref(py) })?;
+        let tls = TlsTransport { owner, engine, timeouts, state: GilCell::new(state) };
+        let tls = ffi::make_with_dict(py, tls)?.unbind();
+        let below = ffi::make_with_dict(py, Self { tls: tls.clone_ref(py) })?.unbind();
         tls.get().state.with(py, |state| state.below = Some(below.clone_ref(py)));
         Ok(below)
     }
