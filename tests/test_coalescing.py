@@ -20,7 +20,7 @@ import tokioloop
 from spec._kit import peers, programs
 from spec._kit.contracts.recording import Recorder
 from spec._kit.contracts.rules.at_once import exactly
-from spec._kit.contracts.stream import aside, drain, turns
+from spec._kit.contracts.stream import aside, drain, in_callback, turns
 from spec.pipes import makers as pipes
 from spec.tcp import makers as tcp
 from spec.tls import makers as tls
@@ -301,19 +301,24 @@ def test_a_fork_has_it_leave_before(loop: Any, kind: str, end: str) -> None:
 
     async def main() -> tuple[bytes, bytes]:
         transport, peer, protocol = await connected(loop, kind)
-        transport.write(b"one ")
-        transport.write(b"two")
-        if (pid := os.fork()) == 0:
-            if end == "closes":
-                transport.close()
-            elif end == "aborts":
-                transport.abort()
-            elif end == "leaves the loop":
-                raise SystemExit
-            os._exit(0)
-        first = exactly(peer, 7)
-        programs.reap(pid)
-        transport.close()
+
+        def fork() -> bytes:
+            transport.write(b"one ")
+            transport.write(b"two")
+            if (pid := os.fork()) == 0:
+                if end == "closes":
+                    transport.close()
+                elif end == "aborts":
+                    transport.abort()
+                elif end == "leaves the loop":
+                    raise SystemExit
+                os._exit(0)
+            got = exactly(peer, 7)  # blocks: the turn does not end meanwhile
+            programs.reap(pid)
+            transport.close()
+            return got
+
+        first = await in_callback(fork)
         rest = await aside(drain, peer)
         await protocol.lost
         peer.close()

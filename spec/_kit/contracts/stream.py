@@ -108,6 +108,27 @@ async def aside(function: Callable[..., T], *args: Any) -> T:
     return result
 
 
+async def in_callback(function: Callable[[], T]) -> T:
+    """Call `function` in a plain callback of the running loop; its result or its exception.
+
+    A child that it forks there can end by SystemExit: since CPython 3.15 a forked child has no current task, and so
+    no step of a task can end in it.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def call() -> None:
+        try:
+            result = function()
+        except Exception as exc:  # handed to the awaiting test, whatever it is
+            done.set_exception(exc)
+        else:
+            done.set_result(result)
+
+    loop.call_soon(call)
+    return await done
+
+
 async def turns(count: int = 5) -> None:
     """Let the loop make `count` iterations, so that what could happen at once has happened."""
     for _ in range(count):

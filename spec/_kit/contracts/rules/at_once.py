@@ -17,7 +17,7 @@ import pytest
 
 from spec._kit import peers, programs
 from spec._kit.contracts.recording import Recorder
-from spec._kit.contracts.stream import Peer, aside, drain, rule
+from spec._kit.contracts.stream import Peer, aside, drain, in_callback, rule
 
 
 def forks(function: Callable[..., None]) -> Callable[..., None]:
@@ -109,20 +109,23 @@ def what_was_written_before_a_fork_is_sent_once(stream, loop, run, end):
     parent = os.getpid()
 
     async def main():
-        protocol = Recorder(loop)
-        transport, peer = await stream(protocol)
-        transport.write(b"one ")
-        transport.write(b"two")
-        if (pid := os.fork()) == 0:
-            if end == "closes":
-                transport.close()
-            elif end == "aborts":
-                transport.abort()
-            elif end == "leaves the loop":
-                raise SystemExit
-            os._exit(0)
-        programs.reap(pid)
-        transport.close()
+        transport, peer = await stream(Recorder(loop))
+
+        def fork():
+            transport.write(b"one ")
+            transport.write(b"two")
+            if (pid := os.fork()) == 0:
+                if end == "closes":
+                    transport.close()
+                elif end == "aborts":
+                    transport.abort()
+                elif end == "leaves the loop":
+                    raise SystemExit
+                os._exit(0)
+            programs.reap(pid)
+            transport.close()
+
+        await in_callback(fork)
         return await aside(drain, peer)
 
     try:
