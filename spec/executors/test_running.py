@@ -57,9 +57,11 @@ def test_a_result_wakes_an_idle_loop(loop):
 def test_a_thread_gets_on_beside_a_chain_of_callbacks_that_never_ends(loop, run):
     """The interpreter takes the GIL from nobody meanwhile: what the thread gets, the loop lets go of."""
     steps = 0
+    begun = threading.Event()  # from then on the interpreter takes the GIL from nobody, and the thread has yet to get it
 
     def work():
         nonlocal steps
+        assert begun.wait(peers.TIMEOUT)
         while steps < 100:
             select.select([], [], [], 0)  # lets go of the GIL, and asks for it again
             steps += 1
@@ -67,6 +69,7 @@ def test_a_thread_gets_on_beside_a_chain_of_callbacks_that_never_ends(loop, run)
     async def main():
         working = loop.run_in_executor(None, work)
         iterations = 0
+        begun.set()
         while steps < 100 and iterations < 200_000:
             await asyncio.sleep(0)
             iterations += 1
