@@ -282,7 +282,7 @@ def offsets_and_counts_of_files(loop, step):
     with tempfile.TemporaryFile() as file, connected(loop) as (transport, peer):
         file.write(b"content")
         file.flush()
-        for offset, count in ((-1, None), (0, -1), (0, 0), (1.5, None), (0, 1.5), (1 << 62, None), (0, 1 << 70)):
+        for offset, count in ((-1, None), (0, -1), (0, 0), (1.5, None), (0, 1.5), (1 << 62, None), (0, 1 << 62)):
             step((offset, count))
             attempt(step, run, loop, loop.sendfile(transport, file, offset, count))
         step(peer.recv(100))
