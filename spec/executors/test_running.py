@@ -57,7 +57,7 @@ def test_a_result_wakes_an_idle_loop(loop):
 def test_a_thread_gets_on_beside_a_chain_of_callbacks_that_never_ends(loop, run):
     """The interpreter takes the GIL from nobody meanwhile: what the thread gets, the loop lets go of."""
     steps = 0
-    begun = threading.Event()  # from then on the interpreter takes the GIL from nobody, and the thread has yet to get it
+    begun = threading.Event()  # the interpreter takes the GIL from nobody from then on, and the thread must ask for it
 
     def work():
         nonlocal steps
