@@ -7,6 +7,7 @@ import io
 import os
 import socket
 import ssl
+import sys
 
 import pytest
 import trustme
@@ -216,8 +217,13 @@ def test_a_protocol_is_told_that_what_sendfile_left_behind_pauses_it(loop, run):
         async with sender(ByTransport, loop) as (end, theirs):
             filled = fill(end.sock)
             end.transport.set_write_buffer_limits(high=1000)
-            assert await end.sendfile(io.BytesIO(b"x" * 10_000)) == 10_000
-            assert await aside(peers.recv_exactly, theirs, filled + 10_000)
+            sending = end.sendfile(io.BytesIO(b"x" * 10_000))
+            if sys.version_info < (3, 15):
+                assert await sending == 10_000
+                assert await aside(peers.recv_exactly, theirs, filled + 10_000)
+            else:  # the fallback drains after its last write too, and so waits for a peer that reads
+                sent, _ = await asyncio.gather(sending, aside(peers.recv_exactly, theirs, filled + 10_000))
+                assert sent == 10_000
             await end.write(b"next")
             assert await aside(peers.recv_exactly, theirs, 4) == b"next"
             await end.close()
