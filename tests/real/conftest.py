@@ -15,6 +15,7 @@ import contextlib
 import gc
 import logging
 import threading
+import time
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
@@ -58,7 +59,7 @@ class OnLoop:
     def __call__(self, main: Coroutine[Any, Any, _T]) -> _T:
         """Run `main`. AssertionError for an error logged or reported, and for a descriptor or thread left behind."""
         with self.checked(), asyncio.Runner(loop_factory=self.new_loop) as runner:
-            return runner.run(asyncio.wait_for(main, TIMEOUT))
+            return runner.run(_until_hung_up(main))
 
     @contextlib.contextmanager
     def checked(self) -> Iterator[None]:
@@ -77,6 +78,22 @@ class OnLoop:
         assert not left, f"descriptors left open: {left}"
         # A thread that was told to end may still be about to.
         assert support.wait_until(lambda: not set(threading.enumerate()) - threads), threading.enumerate()
+
+
+async def _until_hung_up(main: Coroutine[Any, Any, _T]) -> _T:
+    """Run `main`, then the loop until the sockets made meanwhile are closed, or for at most `support.TIMEOUT` seconds.
+
+    A TLS connection is closed once the peer has answered, and aiohttp waits for that only where it had pooled the
+    connection: a loop that is closed before leaves the transport of the others unclosed.
+    """
+    before = support.fds().items()
+    result = await asyncio.wait_for(main, TIMEOUT)
+    deadline = time.monotonic() + support.TIMEOUT
+    while any(what.startswith("socket:") for _, what in support.fds().items() - before):
+        if time.monotonic() > deadline:
+            break
+        await asyncio.sleep(0)
+    return result
 
 
 class _Records(logging.Handler):
