@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from spec._kit import clause, peers
+from spec._kit.contracts.stream import turns
 from spec.tls import certificates
 
 
@@ -45,7 +46,7 @@ def test_a_transport_takes_attributes_and_methods_of_a_programs_own(loop, run, k
         transport.close()
         for other in others:
             other.close()
-        await asyncio.sleep(0.01)
+        await turns(20)
 
     run(main())
 
@@ -91,7 +92,7 @@ def test_a_transport_shows_its_state(loop, run, kind):
         assert transport._closing and transport._conn_lost == 1
         for other in others:
             other.close()
-        await asyncio.sleep(0.01)
+        await turns(20)
         assert transport._sock is None
 
     run(main())
@@ -114,6 +115,6 @@ def test_the_protocol_below_a_tls_transport_shows_what_the_connection_is_made_of
         assert transport.tag == 1
         transport.abort()
         server.close()
-        await asyncio.sleep(0.01)
+        await turns(20)
 
     run(main())
