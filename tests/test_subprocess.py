@@ -115,7 +115,10 @@ def test_pipes_that_cannot_be_connected_end_the_child_and_raise(which: str) -> N
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        await (await sh("exit 0", stdin=PIPE, stdout=PIPE, stderr=PIPE)).wait()
+        # It ends when it is told: asyncio's debug mode asks the pipe for its number once it is connected.
+        first = await sh("read line", stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        first.stdin.close()
+        await first.wait()
         await asyncio.sleep(0)
         before = support.fds()
         setattr(loop, which, refuse)
