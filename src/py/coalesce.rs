@@ -166,50 +166,35 @@ impl Coalesce {
     }
 }
 
-impl StreamTransport {
-    /// What is corked leaves now.
-    pub fn uncork(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let step = slf.get().state.with(slf.py(), |state| state.machine.uncork());
-        Self::run_step(slf, step)
-    }
+/// What is corked, of a transport: its machine, state and context have the same names in both classes.
+macro_rules! corked {
+    ($class:ident) => {
+        impl $class {
+            /// What is corked leaves now.
+            pub fn uncork(slf: &Bound<'_, Self>) -> PyResult<()> {
+                let step = slf.get().state.with(slf.py(), |state| state.machine.uncork());
+                Self::run_step(slf, step)
+            }
 
-    /// What is corked leaves, as the loop wants it. `enter`: no callback is running, so the context can be entered.
-    pub fn release(slf: &Bound<'_, Self>, enter: bool) -> PyResult<()> {
-        let py = slf.py();
-        let context = slf.get().state.with(py, |state| state.context.as_ref().map(|context| context.clone_ref(py)));
-        Self::guard(slf, || match context.filter(|_| enter) {
-            Some(context) => ffi::in_context(py, &context, || Self::uncork(slf)),
-            None => Self::uncork(slf),
-        })
-    }
+            /// What is corked leaves, as the loop wants it. `enter`: no callback is running, so the context can be entered.
+            pub fn release(slf: &Bound<'_, Self>, enter: bool) -> PyResult<()> {
+                let py = slf.py();
+                let context =
+                    slf.get().state.with(py, |state| state.context.as_ref().map(|context| context.clone_ref(py)));
+                Self::guard(slf, || match context.filter(|_| enter) {
+                    Some(context) => ffi::in_context(py, &context, || Self::uncork(slf)),
+                    None => Self::uncork(slf),
+                })
+            }
 
-    /// In the child of a fork: what is corked is the parent's to send.
-    pub fn forget_corked(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let step = slf.get().state.with(slf.py(), |state| state.machine.handle_forked());
-        Self::run_step(slf, step)
-    }
+            /// In the child of a fork: what is corked is the parent's to send.
+            pub fn forget_corked(slf: &Bound<'_, Self>) -> PyResult<()> {
+                let step = slf.get().state.with(slf.py(), |state| state.machine.handle_forked());
+                Self::run_step(slf, step)
+            }
+        }
+    };
 }
 
-impl DatagramTransport {
-    /// What is corked leaves now.
-    pub fn uncork(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let step = slf.get().state.with(slf.py(), |state| state.machine.uncork());
-        Self::run_step(slf, step)
-    }
-
-    /// What is corked leaves, as the loop wants it. `enter`: no callback is running, so the context can be entered.
-    pub fn release(slf: &Bound<'_, Self>, enter: bool) -> PyResult<()> {
-        let py = slf.py();
-        let context = slf.get().state.with(py, |state| state.context.as_ref().map(|context| context.clone_ref(py)));
-        Self::guard(slf, || match context.filter(|_| enter) {
-            Some(context) => ffi::in_context(py, &context, || Self::uncork(slf)),
-            None => Self::uncork(slf),
-        })
-    }
-
-    /// In the child of a fork: what is corked is the parent's to send.
-    pub fn forget_corked(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let step = slf.get().state.with(slf.py(), |state| state.machine.handle_forked());
-        Self::run_step(slf, step)
-    }
-}
+corked!(StreamTransport);
+corked!(DatagramTransport);
