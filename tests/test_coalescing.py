@@ -20,7 +20,7 @@ import tokioloop
 from spec._kit import peers, programs
 from spec._kit.contracts.recording import Recorder
 from spec._kit.contracts.rules.at_once import exactly
-from spec._kit.contracts.stream import aside, drain, in_callback, turns
+from spec._kit.contracts.stream import aside, drain, end_child, in_callback, turns
 from spec.pipes import makers as pipes
 from spec.tcp import makers as tcp
 from spec.tls import makers as tls
@@ -306,13 +306,7 @@ def test_a_fork_has_it_leave_before(loop: Any, kind: str, end: str) -> None:
             transport.write(b"one ")
             transport.write(b"two")
             if (pid := os.fork()) == 0:
-                if end == "closes":
-                    transport.close()
-                elif end == "aborts":
-                    transport.abort()
-                elif end == "leaves the loop":
-                    raise SystemExit
-                os._exit(0)
+                end_child(transport, end)
             got = exactly(peer, 7)  # blocks: the turn does not end meanwhile
             programs.reap(pid)
             transport.close()

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import pkgutil
 import threading
 import types
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 import pytest
 
@@ -106,6 +107,17 @@ async def aside(function: Callable[..., T], *args: Any) -> T:
     result = await done
     thread.join()
     return result
+
+
+def end_child(transport: asyncio.Transport, end: str) -> NoReturn:
+    """End the child of a fork: it "exits", "closes" or "aborts" the transport first, or "leaves the loop"."""
+    if end == "closes":
+        transport.close()
+    elif end == "aborts":
+        transport.abort()
+    elif end == "leaves the loop":
+        raise SystemExit
+    os._exit(0)
 
 
 async def in_callback(function: Callable[[], T]) -> T:

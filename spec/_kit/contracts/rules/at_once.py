@@ -17,7 +17,7 @@ import pytest
 
 from spec._kit import peers, programs
 from spec._kit.contracts.recording import Recorder
-from spec._kit.contracts.stream import Peer, aside, drain, in_callback, rule
+from spec._kit.contracts.stream import Peer, aside, drain, end_child, in_callback, rule
 
 
 def forks(function: Callable[..., None]) -> Callable[..., None]:
@@ -115,13 +115,7 @@ def what_was_written_before_a_fork_is_sent_once(stream, loop, run, end):
             transport.write(b"one ")
             transport.write(b"two")
             if (pid := os.fork()) == 0:
-                if end == "closes":
-                    transport.close()
-                elif end == "aborts":
-                    transport.abort()
-                elif end == "leaves the loop":
-                    raise SystemExit
-                os._exit(0)
+                end_child(transport, end)
             programs.reap(pid)
             transport.close()
 
