@@ -1,3 +1,3 @@
-"""Registers the suite's pytest plugin for everything below `spec/`."""
+"""Registers the suite's pytest plugin for everything below the suite."""
 
-pytest_plugins = ("spec._kit.plugin",)
+pytest_plugins = (f"{__package__}._kit.plugin",)

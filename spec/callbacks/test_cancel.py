@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from spec._kit import clause
+from .._kit import clause
 
 METHODS = ["call_soon", "call_soon_threadsafe"]
 

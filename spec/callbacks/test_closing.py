@@ -13,7 +13,7 @@ import weakref
 
 import pytest
 
-from spec._kit import clause, peers
+from .._kit import clause, peers
 
 
 class Argument:

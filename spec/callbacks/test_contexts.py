@@ -6,7 +6,7 @@ import contextvars
 
 import pytest
 
-from spec._kit import clause, peers
+from .._kit import clause, peers
 
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
 METHODS = ["call_soon", "call_soon_threadsafe"]

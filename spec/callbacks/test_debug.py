@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from spec._kit import clause, peers
+from .._kit import clause, peers
 
 SCHEDULES = [("call_soon", ()), ("call_soon_threadsafe", ()), ("call_later", (0,)), ("call_at", (0,))]
 

@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 
-from spec._kit import clause
+from .._kit import clause
 
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
 EXITS = [KeyboardInterrupt, SystemExit]

@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spec._kit import clause
+from .._kit import clause
 
 BODIES = 4
 MOST_CALLS = 80

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spec._kit import clause, peers
+from .._kit import clause, peers
 
 
 @clause("callbacks.order.fifo")

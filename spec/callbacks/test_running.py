@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from spec._kit import clause, peers
+from .._kit import clause, peers
 
 
 def current() -> asyncio.AbstractEventLoop | None:

@@ -8,7 +8,7 @@ import gc
 
 import pytest
 
-from spec._kit import clause
+from .._kit import clause
 
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
 

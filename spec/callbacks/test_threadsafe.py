@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from spec._kit import clause, peers
+from .._kit import clause, peers
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "debug"])

@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from spec._kit import clause
-from spec.dns.asking import outcome, outcome_of
+from .._kit import clause
+from .asking import outcome, outcome_of
 
 NUMERIC = ["127.0.0.1", "0.0.0.0", "255.255.255.255", "192.0.2.7", "::1", "::", "2001:db8::7", "::ffff:127.0.0.1"]
 STREAM, DGRAM = socket.SOCK_STREAM, socket.SOCK_DGRAM

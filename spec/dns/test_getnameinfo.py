@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from spec._kit import clause
-from spec.dns.asking import outcome, outcome_of
+from .._kit import clause
+from .asking import outcome, outcome_of
 
 NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 

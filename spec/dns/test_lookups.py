@@ -11,10 +11,10 @@ import threading
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder
-from spec._kit.contracts.stream import aside, turns
-from spec.dns.asking import outcome, outcome_of
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder
+from .._kit.contracts.stream import aside, turns
+from .asking import outcome, outcome_of
 
 SURELY = 10
 """Seconds for what must happen; a failing test waits that long."""

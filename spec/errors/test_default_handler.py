@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 
-from spec._kit import clause
+from .._kit import clause
 
 
 @pytest.fixture

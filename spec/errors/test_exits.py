@@ -6,10 +6,10 @@ import socket
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder
-from spec._kit.contracts.stream import aside
-from spec.tcp.makers import shrink
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder
+from .._kit.contracts.stream import aside
+from ..tcp.makers import shrink
 
 KINDS = pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
 PAIRS = pytest.mark.parametrize("make", [peers.pair, peers.unix_pair], ids=["tcp", "unix"])

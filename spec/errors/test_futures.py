@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from spec._kit import clause
+from .._kit import clause
 
 
 @clause("errors.future.never-retrieved")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from spec._kit import clause
+from .._kit import clause
 
 
 def fail(error):

@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 
-from spec._kit import clause, peers
+from .._kit import clause, peers
 
 
 class Blocking:

@@ -15,7 +15,7 @@ import weakref
 
 import pytest
 
-from spec._kit import clause, peers
+from .._kit import clause, peers
 
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
 

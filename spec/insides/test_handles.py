@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.stream import turns
+from .._kit import clause, peers
+from .._kit.contracts.stream import turns
 
 
 @clause("insides.handle.run")

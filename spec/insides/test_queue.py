@@ -8,7 +8,7 @@ import contextlib
 
 import pytest
 
-from spec._kit import clause
+from .._kit import clause
 
 
 @clause("insides.turn.one")

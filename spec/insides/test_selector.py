@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from spec._kit import clause, peers
+from .._kit import clause, peers
 
 
 @clause("insides.selector.looks")

@@ -7,7 +7,7 @@ import heapq
 
 import pytest
 
-from spec._kit import clause
+from .._kit import clause
 
 
 @clause("insides.scheduled.shows")

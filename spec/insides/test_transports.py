@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.stream import turns
-from spec.tls import certificates
+from .._kit import clause, peers
+from .._kit.contracts.stream import turns
+from ..tls import certificates
 
 
 async def connected(loop, kind):

@@ -15,8 +15,8 @@ import weakref
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES
+from .._kit import clause, peers
+from .._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES
 
 
 class Recorder(asyncio.Protocol):

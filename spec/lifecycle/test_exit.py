@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from spec._kit import clause, programs
+from .._kit import clause, programs
 
 OPEN = {
     "new": "",

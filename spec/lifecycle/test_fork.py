@@ -11,7 +11,7 @@ import warnings
 
 import pytest
 
-from spec._kit import clause, peers, programs
+from .._kit import clause, peers, programs
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"),

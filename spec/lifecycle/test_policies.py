@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from spec._kit import clause, peers
+from .._kit import clause, peers
 
 
 @pytest.fixture

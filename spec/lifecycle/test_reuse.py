@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 
-from spec._kit import clause, peers
+from .._kit import clause, peers
 
 
 @clause("lifecycle.reuse.tasks-go-on")

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from spec._kit import clause, peers
+from .._kit import clause, peers
 
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
 

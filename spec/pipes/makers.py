@@ -7,7 +7,7 @@ import os
 import select
 from typing import Any, Self
 
-from spec._kit import peers
+from .._kit import peers
 
 READ, WRITE = frozenset({"read"}), frozenset({"write"})
 

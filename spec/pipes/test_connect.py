@@ -15,10 +15,10 @@ import warnings
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder, pattern
-from spec._kit.contracts.stream import aside, drain, turns
-from spec.pipes.makers import End, file, pipe, reading, writing
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder, pattern
+from .._kit.contracts.stream import aside, drain, turns
+from .makers import End, file, pipe, reading, writing
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
 OPENERS = {"read": reading, "write": writing}

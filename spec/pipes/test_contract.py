@@ -4,8 +4,8 @@ Left out is what asyncio's pipe transports have no part in: BufferedProtocol, ab
 tell; and what they do differently, which has clauses of its own: types of data, a second close, errors of callbacks.
 """
 
-from spec._kit.contracts import stream
-from spec.pipes import makers
+from .._kit.contracts import stream
+from . import makers
 
 READING_HAS_NO = frozenset(
     {

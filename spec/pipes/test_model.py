@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from spec._kit import clause
-from spec._kit.contracts.recording import Recorder, follows_grammar, pattern
-from spec._kit.contracts.stream import aside, drain, turns
-from spec.pipes.makers import reading, writing
+from .._kit import clause
+from .._kit.contracts.recording import Recorder, follows_grammar, pattern
+from .._kit.contracts.stream import aside, drain, turns
+from .makers import reading, writing
 
 SIZES = st.one_of(st.integers(0, 10), st.sampled_from([1000, 4096, 4097, 65536, 65537, 300_000]))
 WRITING = st.one_of(

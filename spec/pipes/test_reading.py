@@ -12,10 +12,10 @@ import tty
 
 import pytest
 
-from spec._kit import clause, timing
-from spec._kit.contracts.recording import Recorder, pattern
-from spec._kit.contracts.stream import aside, turns
-from spec.pipes.makers import End, file, pipe, reading
+from .._kit import clause, timing
+from .._kit.contracts.recording import Recorder, pattern
+from .._kit.contracts.stream import aside, turns
+from .makers import End, file, pipe, reading
 
 
 class Boom(Exception):

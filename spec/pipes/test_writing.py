@@ -12,10 +12,10 @@ import tty
 
 import pytest
 
-from spec._kit import clause
-from spec._kit.contracts.recording import Recorder, pattern
-from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, turns
-from spec.pipes.makers import End, file, pipe, writing
+from .._kit import clause
+from .._kit.contracts.recording import Recorder, pattern
+from .._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, turns
+from .makers import End, file, pipe, writing
 
 BLOB = pattern(MORE_THAN_THE_KERNEL_TAKES)
 

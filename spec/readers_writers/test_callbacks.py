@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from spec._kit import clause, peers, timing
-from spec.readers_writers.helpers import SETTLE, drain, fill, pair, pipe
+from .._kit import clause, peers, timing
+from .helpers import SETTLE, drain, fill, pair, pipe
 
 VAR = contextvars.ContextVar("VAR", default="outside")
 CHAIN_LIMIT = 16

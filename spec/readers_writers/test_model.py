@@ -15,8 +15,8 @@ from contextlib import ExitStack
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spec._kit import clause
-from spec.readers_writers.helpers import SETTLE, drain, fill, is_ready, pair_at
+from .._kit import clause
+from .helpers import SETTLE, drain, fill, is_ready, pair_at
 
 COUNT = 3
 POLL = {"reader": select.POLLIN, "writer": select.POLLOUT}

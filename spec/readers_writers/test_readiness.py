@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from spec._kit import clause, peers
-from spec.readers_writers.helpers import SETTLE, drain, fill, pair, pipe
+from .._kit import clause, peers
+from .helpers import SETTLE, drain, fill, pair, pipe
 
 
 @clause("readers_writers.reader.waits-for-data")

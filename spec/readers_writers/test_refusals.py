@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from spec._kit import clause, peers
-from spec.readers_writers.helpers import SETTLE, call, pair
+from .._kit import clause, peers
+from .helpers import SETTLE, call, pair
 
 METHODS = ["add_reader", "add_writer", "remove_reader", "remove_writer"]
 

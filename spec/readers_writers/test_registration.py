@@ -15,8 +15,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from spec._kit import clause, peers
-from spec.readers_writers.helpers import SETTLE, call, fill, pair, pipe
+from .._kit import clause, peers
+from .helpers import SETTLE, call, fill, pair, pipe
 
 # ---- kinds of fds: each opens one and gives (fd to watch, what makes it readable)
 

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from spec._kit import clause, peers
-from spec.readers_writers.helpers import SETTLE, drain, fill, pair, pair_at, pair_elsewhere, pipe
+from .._kit import clause, peers
+from .helpers import SETTLE, drain, fill, pair, pair_at, pair_elsewhere, pipe
 
 
 @clause("readers_writers.remove.closed-fd")

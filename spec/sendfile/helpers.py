@@ -11,10 +11,10 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from spec._kit import peers
-from spec._kit.contracts.recording import Recorder, pattern
-from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, turns
-from spec.tcp.makers import shrink
+from .._kit import peers
+from .._kit.contracts.recording import Recorder, pattern
+from .._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, turns
+from ..tcp.makers import shrink
 
 LARGE = MORE_THAN_THE_KERNEL_TAKES
 """Bytes of a file that cannot be sent while the peer does not read."""

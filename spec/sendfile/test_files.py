@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from spec._kit import clause, peers
-from spec.sendfile.helpers import LARGE, PAIRS, WAYS, aside, blocked, file_of, pattern, read_some_and_go, sender
+from .._kit import clause, peers
+from .helpers import LARGE, PAIRS, WAYS, aside, blocked, file_of, pattern, read_some_and_go, sender
 
 
 @clause("sendfile.file.whole")

@@ -9,8 +9,8 @@ import ssl
 
 import pytest
 
-from spec._kit import clause, peers
-from spec.sendfile.helpers import (
+from .._kit import clause, peers
+from .helpers import (
     LARGE,
     PAIRS,
     WAYS,

@@ -12,10 +12,10 @@ import sys
 import pytest
 import trustme
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder, follows_grammar
-from spec.readers_writers.helpers import fill
-from spec.sendfile.helpers import LARGE, ByTransport, aside, blocked, drain, file_of, late_drain, pattern, sender, turns
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder, follows_grammar
+from ..readers_writers.helpers import fill
+from .helpers import LARGE, ByTransport, aside, blocked, drain, file_of, late_drain, pattern, sender, turns
 
 
 @clause("sendfile.transport.closing")

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from spec._kit import peers
+from .._kit import peers
 
 FIRST, SECOND = signal.SIGUSR1, signal.SIGUSR2
 

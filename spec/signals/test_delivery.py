@@ -12,8 +12,7 @@ from contextlib import suppress
 
 import pytest
 
-from spec._kit import clause, peers
-
+from .._kit import clause, peers
 from .helpers import FIRST, SECOND, ignored, send, send_from_thread
 
 QUEUED = [signal.SIGRTMIN + n for n in range(1, 4)] if hasattr(signal, "SIGRTMIN") else []

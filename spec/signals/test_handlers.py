@@ -9,8 +9,7 @@ import threading
 
 import pytest
 
-from spec._kit import clause
-
+from .._kit import clause
 from .helpers import FIRST, SECOND, send, send_from_thread
 
 

@@ -11,8 +11,7 @@ import signal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spec._kit import clause
-
+from .._kit import clause
 from .helpers import send, wakeup_fd
 
 NUMBERS = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGCHLD, signal.SIGRTMIN]

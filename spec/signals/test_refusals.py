@@ -7,8 +7,7 @@ import signal
 
 import pytest
 
-from spec._kit import clause, peers
-
+from .._kit import clause, peers
 from .helpers import FIRST, SECOND, send, wakeup_fd
 
 

@@ -9,8 +9,7 @@ import socket
 
 import pytest
 
-from spec._kit import clause, peers
-
+from .._kit import clause, peers
 from .helpers import FIRST, SECOND, send, wakeup_fd
 
 

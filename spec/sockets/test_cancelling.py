@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from spec._kit import clause, peers
-from spec.readers_writers.helpers import drain, fill, pair
-from spec.sockets.helpers import cancelled, datagram, open_fds, skip_unless_implemented, turns
+from .._kit import clause, peers
+from ..readers_writers.helpers import drain, fill, pair
+from .helpers import cancelled, datagram, open_fds, skip_unless_implemented, turns
 
 OPERATIONS = ["recv", "recv_into", "recvfrom", "recvfrom_into"]
 

@@ -13,9 +13,9 @@ from contextlib import suppress
 
 import pytest
 
-from spec._kit import clause, peers
-from spec.readers_writers.helpers import fill, pair
-from spec.sockets.helpers import cancelled, open_fds, skip_unless_implemented, turns
+from .._kit import clause, peers
+from ..readers_writers.helpers import fill, pair
+from .helpers import cancelled, open_fds, skip_unless_implemented, turns
 
 OPERATIONS = {
     "recv": lambda loop, sock: loop.sock_recv(sock, 10),

@@ -13,9 +13,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from spec._kit import clause, peers
-from spec.readers_writers.helpers import pair_at
-from spec.sockets.helpers import Late, cancelled, open_fds, pattern, turns
+from .._kit import clause, peers
+from ..readers_writers.helpers import pair_at
+from .helpers import Late, cancelled, open_fds, pattern, turns
 
 IPV6 = pytest.mark.skipif(not peers.has_ipv6(), reason="no IPv6 on this machine")
 

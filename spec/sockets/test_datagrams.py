@@ -9,9 +9,9 @@ import socket
 
 import pytest
 
-from spec._kit import clause, peers
-from spec.readers_writers.helpers import pair
-from spec.sockets.helpers import Late, datagram, skip_unless_implemented, turns
+from .._kit import clause, peers
+from ..readers_writers.helpers import pair
+from .helpers import Late, datagram, skip_unless_implemented, turns
 
 
 @clause("sockets.recvfrom.waits-for-datagram")

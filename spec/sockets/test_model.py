@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spec._kit import clause, peers
-from spec.readers_writers.helpers import pair
-from spec.sockets.helpers import pattern, turns
+from .._kit import clause, peers
+from ..readers_writers.helpers import pair
+from .helpers import pattern, turns
 
 MODEL = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 sizes = st.integers(1, 50)

@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 
-from spec._kit import clause, peers
+from .._kit import clause, peers
 
 
 class Shouting(socket.socket):

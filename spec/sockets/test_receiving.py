@@ -13,9 +13,9 @@ import time
 
 import pytest
 
-from spec._kit import clause, peers, timing
-from spec.readers_writers.helpers import drain, fill, pair, pipe
-from spec.sockets.helpers import Late, pattern, skip_unless_implemented, turns
+from .._kit import clause, peers, timing
+from ..readers_writers.helpers import drain, fill, pair, pipe
+from .helpers import Late, pattern, skip_unless_implemented, turns
 
 PAIRS = pytest.mark.parametrize("make", [peers.pair, peers.unix_pair], ids=["tcp", "unix"])
 

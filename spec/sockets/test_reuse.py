@@ -9,9 +9,9 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from spec._kit import clause, peers
-from spec.readers_writers.helpers import SETTLE, drain, fill, pair, pair_at
-from spec.sockets.helpers import Late, cancelled, pattern, turns
+from .._kit import clause, peers
+from ..readers_writers.helpers import SETTLE, drain, fill, pair, pair_at
+from .helpers import Late, cancelled, pattern, turns
 
 
 async def leave(loop, ours, theirs, state):

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from spec._kit import clause, peers
-from spec.readers_writers.helpers import drain, fill, pair
-from spec.sockets.helpers import Late, cancelled, pattern, turns
+from .._kit import clause, peers
+from ..readers_writers.helpers import drain, fill, pair
+from .helpers import Late, cancelled, pattern, turns
 
 PAIRS = pytest.mark.parametrize("make", [peers.pair, peers.unix_pair], ids=["tcp", "unix"])
 

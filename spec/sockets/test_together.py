@@ -8,9 +8,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from spec._kit import clause, peers
-from spec.readers_writers.helpers import drain, fill, pair
-from spec.sockets.helpers import Late, pattern, turns
+from .._kit import clause, peers
+from ..readers_writers.helpers import drain, fill, pair
+from .helpers import Late, pattern, turns
 
 PAIRS = pytest.mark.parametrize("make", [peers.pair, peers.unix_pair], ids=["tcp", "unix"])
 CHAIN_LIMIT = 16 + 4

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from spec._kit import peers
-from spec.tcp.makers import shrink
+from .._kit import peers
+from ..tcp.makers import shrink
 
 PAIRS = pytest.mark.parametrize("make", [peers.pair, peers.unix_pair], ids=["tcp", "unix"])
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spec._kit import clause, peers
-from spec._kit.contracts.stream import turns
-from spec.streams.helpers import PAIRS
+from .._kit import clause, peers
+from .._kit.contracts.stream import turns
+from .helpers import PAIRS
 
 MODEL = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 LIMIT = 50

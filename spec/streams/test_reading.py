@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import pattern
-from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, turns
-from spec.streams.helpers import PAIRS, stream, waiting
+from .._kit import clause, peers
+from .._kit.contracts.recording import pattern
+from .._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, turns
+from .helpers import PAIRS, stream, waiting
 
 DEFAULT_LIMIT = 65536
 

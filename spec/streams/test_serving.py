@@ -11,10 +11,10 @@ import sys
 import pytest
 import trustme
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import pattern
-from spec._kit.contracts.stream import aside, drain, turns
-from spec.streams.helpers import Tcp, Unix, connect
+from .._kit import clause, peers
+from .._kit.contracts.recording import pattern
+from .._kit.contracts.stream import aside, drain, turns
+from .helpers import Tcp, Unix, connect
 
 LOCALHOST = "127.0.0.1"
 

@@ -10,10 +10,10 @@ import warnings
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import pattern
-from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, turns
-from spec.streams.helpers import PAIRS, stream, waiting
+from .._kit import clause, peers
+from .._kit.contracts.recording import pattern
+from .._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, turns
+from .helpers import PAIRS, stream, waiting
 
 BLOB = pattern(MORE_THAN_THE_KERNEL_TAKES)
 

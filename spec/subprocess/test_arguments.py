@@ -10,8 +10,7 @@ import sys
 
 import pytest
 
-from spec._kit import clause
-
+from .._kit import clause
 from .helpers import PIPE, no_children, output, refused, sh
 
 

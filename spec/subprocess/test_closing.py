@@ -11,8 +11,7 @@ import warnings
 
 import pytest
 
-from spec._kit import clause
-
+from .._kit import clause
 from .helpers import descriptors, no_children, output, reap, reaped, start, start_gated, until_zombie
 
 

@@ -7,8 +7,7 @@ import signal
 
 import pytest
 
-from spec._kit import clause
-
+from .._kit import clause
 from .helpers import PIPE, no_children, sh
 
 

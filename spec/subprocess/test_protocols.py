@@ -7,8 +7,7 @@ import subprocess
 
 import pytest
 
-from spec._kit import clause
-
+from .._kit import clause
 from .helpers import DEVNULL, PIPE, Recorder, sh, start
 
 

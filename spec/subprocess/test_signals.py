@@ -6,8 +6,7 @@ import signal
 
 import pytest
 
-from spec._kit import clause
-
+from .._kit import clause
 from .helpers import PIPE, no_children, sh, start, start_gated
 
 WAYS = ["send_signal", "terminate", "kill"]

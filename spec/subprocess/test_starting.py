@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spec._kit import clause
-
+from .._kit import clause
 from .helpers import PIPE, Recorder, descriptors, no_children, output, refused, sh
 
 

@@ -8,8 +8,7 @@ import signal
 
 import pytest
 
-from spec._kit import clause
-
+from .._kit import clause
 from .helpers import DEVNULL, PIPE, PIPES, STDOUT, Recorder, output, sh, start
 
 

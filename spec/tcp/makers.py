@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import Any
 
-from spec._kit import peers
+from .._kit import peers
 
 ABILITIES = frozenset({"read", "write", "half_close", "full_duplex"})
 SMALL_BUFFER = 32768

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from spec._kit import peers
+from .._kit import peers
 
 LOCALHOST = "127.0.0.1"
 

@@ -14,9 +14,9 @@ import time
 
 import pytest
 
-from spec._kit import clause, cycles, peers
-from spec._kit.contracts.recording import Recorder
-from spec._kit.contracts.stream import drain, turns
+from .._kit import clause, cycles, peers
+from .._kit.contracts.recording import Recorder
+from .._kit.contracts.stream import drain, turns
 
 LOCALHOST = "127.0.0.1"
 

@@ -1,7 +1,7 @@
 """The stream contract, kept by TCP transports of connections made and of connections accepted."""
 
-from spec._kit.contracts import stream
-from spec.tcp import makers
+from .._kit.contracts import stream
+from . import makers
 
 TestConnected = stream.contract("tcp", makers.Connected())
 TestAccepted = stream.contract("tcp", makers.Accepted())

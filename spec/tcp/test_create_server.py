@@ -10,10 +10,10 @@ import sys
 
 import pytest
 
-from spec._kit import clause, peers, timing
-from spec._kit.contracts.recording import Recorder
-from spec._kit.contracts.stream import aside, drain, turns
-from spec.tcp.serving import LOCALHOST, Echo, connect, exchange
+from .._kit import clause, peers, timing
+from .._kit.contracts.recording import Recorder
+from .._kit.contracts.stream import aside, drain, turns
+from .serving import LOCALHOST, Echo, connect, exchange
 
 
 @clause("tcp.server.port-zero")

@@ -13,9 +13,9 @@ import time
 
 import pytest
 
-from spec._kit import clause, peers, timing
-from spec._kit.contracts.recording import BufferedRecorder, Recorder, pattern
-from spec._kit.contracts.stream import aside, turns
+from .._kit import clause, peers, timing
+from .._kit.contracts.recording import BufferedRecorder, Recorder, pattern
+from .._kit.contracts.stream import aside, turns
 
 MIB = 1024 * 1024
 

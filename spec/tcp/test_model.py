@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import BufferedRecorder, Recorder, follows_grammar, pattern
-from spec._kit.contracts.stream import aside, turns
-from spec.tcp.makers import shrink
+from .._kit import clause, peers
+from .._kit.contracts.recording import BufferedRecorder, Recorder, follows_grammar, pattern
+from .._kit.contracts.stream import aside, turns
+from .makers import shrink
 
 SIZES = st.one_of(st.integers(0, 10), st.sampled_from([1000, 65536, 300_000, 2_000_000]))
 OPERATIONS = st.one_of(

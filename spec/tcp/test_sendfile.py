@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 
-from spec._kit import clause, peers
+from .._kit import clause, peers
 
 SIZE = 300_000
 CONTENT = bytes(range(250)) * (SIZE // 250)

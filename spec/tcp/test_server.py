@@ -11,10 +11,10 @@ import socket
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder, pattern
-from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, turns
-from spec.tcp.serving import LOCALHOST, Echo, connect, exchange
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder, pattern
+from .._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, turns
+from .serving import LOCALHOST, Echo, connect, exchange
 
 
 @clause("tcp.server.start-serving-false", "tcp.server.is-serving")

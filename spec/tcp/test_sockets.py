@@ -10,11 +10,11 @@ from unittest import mock
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder, pattern
-from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, turns
-from spec.tcp.makers import shrink
-from spec.tcp.serving import Echo
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder, pattern
+from .._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, turns
+from .makers import shrink
+from .serving import Echo
 
 
 @clause("tcp.socket.nodelay")

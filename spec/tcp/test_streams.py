@@ -7,10 +7,10 @@ import socket
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import pattern
-from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, turns
-from spec.tcp.makers import shrink
+from .._kit import clause, peers
+from .._kit.contracts.recording import pattern
+from .._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, turns
+from .makers import shrink
 
 BLOB = pattern(MORE_THAN_THE_KERNEL_TAKES)
 

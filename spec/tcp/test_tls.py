@@ -9,9 +9,9 @@ import ssl
 import pytest
 import trustme
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder, pattern, pieces
-from spec._kit.contracts.stream import aside, drain
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder, pattern, pieces
+from .._kit.contracts.stream import aside, drain
 
 SIZE = 1_000_003
 

@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 
-from spec._kit import clause, peers
+from .._kit import clause, peers
 
 
 class Argument:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from spec._kit import clause, peers, timing
+from .._kit import clause, peers, timing
 
 # A deadline is reached when the clock shows it; a clock may be read short of it by its resolution.
 EARLY = timing.monotonic_resolution

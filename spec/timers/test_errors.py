@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 
-from spec._kit import clause, timing
+from .._kit import clause, timing
 
 EARLY = timing.monotonic_resolution
 

@@ -11,7 +11,7 @@ import math
 
 import pytest
 
-from spec._kit import clause, peers
+from .._kit import clause, peers
 
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
 

@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spec._kit import clause, timing
+from .._kit import clause, timing
 
 QUANTUM = 0.0005
 """Seconds between neighbouring deadlines; few of them, so that many coincide."""

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from spec._kit import clause, peers
+from .._kit import clause, peers
 
 
 @clause("timers.order.call-at-and-later")

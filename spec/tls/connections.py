@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from spec._kit import peers
-from spec._kit.contracts.recording import BufferedRecorder
-from spec._kit.contracts.stream import aside
-from spec.tcp.makers import shrink
-from spec.tls import certificates
-from spec.tls.peer import Wire
+from .._kit import peers
+from .._kit.contracts.recording import BufferedRecorder
+from .._kit.contracts.stream import aside
+from ..tcp.makers import shrink
+from . import certificates
+from .peer import Wire
 
 SIDES = pytest.mark.parametrize("side", ["client", "server"])
 """What the loop is."""

@@ -9,9 +9,9 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from spec._kit import peers
-from spec.tcp.serving import LOCALHOST, Echo
-from spec.tls import certificates
+from .._kit import peers
+from ..tcp.serving import LOCALHOST, Echo
+from . import certificates
 
 
 @contextlib.asynccontextmanager

@@ -9,8 +9,8 @@ import ssl
 import threading
 from typing import Any
 
-from spec._kit import peers
-from spec.tls.connections import Peer, connect
+from .._kit import peers
+from .connections import Peer, connect
 
 ABILITIES = frozenset({"read", "write", "full_duplex"})
 """All but half-close: transports of TLS have none (`can_write_eof()`)."""

@@ -12,8 +12,8 @@ import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from spec._kit import peers
-from spec.tls import certificates
+from .._kit import peers
+from . import certificates
 
 
 def wrap(

@@ -8,9 +8,9 @@ import socket
 import ssl
 from typing import Any, NamedTuple
 
-from spec._kit import peers
-from spec.tls import certificates
-from spec.tls.peer import Vanished, Wire
+from .._kit import peers
+from . import certificates
+from .peer import Vanished, Wire
 
 MESSAGE = b"echo " * 200
 LONGEST = 1600

@@ -11,10 +11,10 @@ import warnings
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import BufferedRecorder, Recorder, follows_grammar, pattern, pieces
-from spec._kit.contracts.stream import aside, turns
-from spec.tls.connections import RECORD, SIDES, Buffered, connect, connected, contexts, start, told
+from .._kit import clause, peers
+from .._kit.contracts.recording import BufferedRecorder, Recorder, follows_grammar, pattern, pieces
+from .._kit.contracts.stream import aside, turns
+from .connections import RECORD, SIDES, Buffered, connect, connected, contexts, start, told
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
 

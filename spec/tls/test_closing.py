@@ -9,12 +9,12 @@ import ssl
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder, follows_grammar, pattern, pieces
-from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, turns
-from spec.tls import certificates
-from spec.tls.connections import SIDES, VERSIONS, Buffered, connected, start
-from spec.tls.peer import wrap
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder, follows_grammar, pattern, pieces
+from .._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, turns
+from . import certificates
+from .connections import SIDES, VERSIONS, Buffered, connected, start
+from .peer import wrap
 
 TICK = 0.002
 """Seconds that a timer may be early here: `timers.deadline.never-early` looks closer."""

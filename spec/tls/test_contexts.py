@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder
-from spec._kit.contracts.stream import aside
-from spec.tcp.serving import LOCALHOST, Echo
-from spec.tls import certificates, peer
-from spec.tls.certificates import NAME, V1_2
-from spec.tls.helpers import ask, connect, dial, serving
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder
+from .._kit.contracts.stream import aside
+from ..tcp.serving import LOCALHOST, Echo
+from . import certificates, peer
+from .certificates import NAME, V1_2
+from .helpers import ask, connect, dial, serving
 
 SIDES = pytest.mark.parametrize("server_side", [True, False], ids=["server", "client"])
 VERSIONS = pytest.mark.parametrize("version", certificates.VERSIONS.values(), ids=certificates.VERSIONS)

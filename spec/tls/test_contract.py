@@ -4,8 +4,8 @@ Left out is what TLS does not have (half-close) and where two transports, one up
 waits for the peer's close_notify, the sizes of buffers, and whom a report names. Those have clauses of their own.
 """
 
-from spec._kit.contracts import stream
-from spec.tls import makers
+from .._kit.contracts import stream
+from . import makers
 
 OTHERWISE = frozenset(
     {

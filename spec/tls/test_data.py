@@ -9,11 +9,11 @@ import warnings
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder, pattern, pieces
-from spec._kit.contracts.stream import aside, turns
-from spec.tls.connections import RECORD, SIDES, VERSIONS, Buffered, Peer, connected, contexts, start
-from spec.tls.helpers import connect, serving
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder, pattern, pieces
+from .._kit.contracts.stream import aside, turns
+from .connections import RECORD, SIDES, VERSIONS, Buffered, Peer, connected, contexts, start
+from .helpers import connect, serving
 
 SIZES = [1, 2, RECORD - 1, RECORD, RECORD + 1, 16 * RECORD, 1_000_003]
 KINDS = pytest.mark.parametrize("kind", [Recorder, Buffered])

@@ -10,10 +10,10 @@ import ssl
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder, follows_grammar, pattern
-from spec._kit.contracts.stream import aside, turns
-from spec.tls.connections import SIDES, VERSIONS, Buffered, connected, told
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder, follows_grammar, pattern
+from .._kit.contracts.stream import aside, turns
+from .connections import SIDES, VERSIONS, Buffered, connected, told
 
 KINDS = pytest.mark.parametrize("kind", [Recorder, Buffered])
 

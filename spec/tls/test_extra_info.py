@@ -7,11 +7,11 @@ import ssl
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder
-from spec._kit.contracts.stream import aside
-from spec.tls import certificates, peer
-from spec.tls.helpers import connect, serving
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder
+from .._kit.contracts.stream import aside
+from . import certificates, peer
+from .helpers import connect, serving
 
 OWN = ("sslcontext", "ssl_object", "peercert", "cipher", "compression")
 BELOW = ("socket", "sockname", "peername")

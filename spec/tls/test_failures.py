@@ -11,12 +11,12 @@ import weakref
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder
-from spec._kit.contracts.stream import aside, turns
-from spec.tls import certificates, peer
-from spec.tls.certificates import V1_2, V1_3
-from spec.tls.helpers import connect, dial, open_files, serving, to_the_end, until
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder
+from .._kit.contracts.stream import aside, turns
+from . import certificates, peer
+from .certificates import V1_2, V1_3
+from .helpers import connect, dial, open_files, serving, to_the_end, until
 
 AES, CHACHA = "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"
 FATAL_ALERT = b"\x15\x03\x03\x00\x02\x02\x28"  # RFC 8446, 6: an alert record: fatal, handshake_failure

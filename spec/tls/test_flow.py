@@ -7,11 +7,11 @@ import select
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder, follows_grammar, pattern, pieces
-from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, turns
-from spec.tls import certificates
-from spec.tls.connections import RECORD, SIDES, VERSIONS, Buffered, Peer, connected, contexts, start
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder, follows_grammar, pattern, pieces
+from .._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, turns
+from . import certificates
+from .connections import RECORD, SIDES, VERSIONS, Buffered, Peer, connected, contexts, start
 
 KINDS = pytest.mark.parametrize("kind", [Recorder, Buffered])
 STALLED = 0.25

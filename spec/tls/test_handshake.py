@@ -8,12 +8,12 @@ import socket
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder
-from spec._kit.contracts.stream import aside, turns
-from spec.tcp.serving import LOCALHOST, Echo
-from spec.tls import certificates, peer
-from spec.tls.helpers import ask, serving
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder
+from .._kit.contracts.stream import aside, turns
+from ..tcp.serving import LOCALHOST, Echo
+from . import certificates, peer
+from .helpers import ask, serving
 
 VERSIONS = pytest.mark.parametrize("version", certificates.VERSIONS.items(), ids=certificates.VERSIONS)
 

@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder
-from spec._kit.contracts.stream import aside, turns
-from spec.tls import certificates
-from spec.tls.helpers import connect, to_the_end
-from spec.tls.test_start_tls import plain, silent, upgrade
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder
+from .._kit.contracts.stream import aside, turns
+from . import certificates
+from .helpers import connect, to_the_end
+from .test_start_tls import plain, silent, upgrade
 
 TURNS = pytest.mark.parametrize("count", [1, 2, 3, 10], ids="after {} turns".format)
 

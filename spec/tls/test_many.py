@@ -8,10 +8,10 @@ import socket
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.stream import aside, turns
-from spec.tls import certificates, storm
-from spec.tls.helpers import open_files
+from .._kit import clause, peers
+from .._kit.contracts.stream import aside, turns
+from . import certificates, storm
+from .helpers import open_files
 
 COUNT = 200
 

@@ -13,11 +13,11 @@ import weakref
 
 import pytest
 
-from spec._kit import clause
-from spec._kit.contracts.recording import Recorder, pattern
-from spec._kit.contracts.stream import aside, turns
-from spec.tls.connections import SIDES, Buffered, connect
-from spec.tls.helpers import open_files
+from .._kit import clause
+from .._kit.contracts.recording import Recorder, pattern
+from .._kit.contracts.stream import aside, turns
+from .connections import SIDES, Buffered, connect
+from .helpers import open_files
 
 ENDS = ["close", "abort", "end", "cut", "reset", "garbage", "timeout", "raise", "queued"]
 """How a connection ends here: by this side, by the peer, or by what goes wrong."""

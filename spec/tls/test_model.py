@@ -15,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder, follows_grammar, pattern, pieces
-from spec._kit.contracts.stream import aside, turns
-from spec.tls import certificates
-from spec.tls.connections import SIDES, Buffered, connect
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder, follows_grammar, pattern, pieces
+from .._kit.contracts.stream import aside, turns
+from . import certificates
+from .connections import SIDES, Buffered, connect
 
 SIZES = st.one_of(st.integers(0, 10), st.sampled_from([1000, 16_384, 65_536, 300_000, 1_000_000]))
 OPERATIONS = st.one_of(

@@ -11,14 +11,14 @@ import time
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder
-from spec._kit.contracts.stream import aside, turns
-from spec.tcp.serving import Echo
-from spec.tls import certificates
-from spec.tls.connections import SIDES, VERSIONS, Peer, start
-from spec.tls.helpers import serving
-from spec.tls.peer import exchange
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder
+from .._kit.contracts.stream import aside, turns
+from ..tcp.serving import Echo
+from . import certificates
+from .connections import SIDES, VERSIONS, Peer, start
+from .helpers import serving
+from .peer import exchange
 
 MANY_NAMES = certificates.AUTHORITY.issue_cert(certificates.NAME, *(f"host{n}.example" for n in range(3000)))
 """A certificate of some 60 KB: four records."""

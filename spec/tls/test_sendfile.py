@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from spec._kit import clause
-from spec._kit.contracts.recording import Recorder, pattern
-from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, turns
-from spec.sendfile.helpers import file_of
-from spec.tls.connections import SIDES, connected
+from .._kit import clause
+from .._kit.contracts.recording import Recorder, pattern
+from .._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, turns
+from ..sendfile.helpers import file_of
+from .connections import SIDES, connected
 
 CONTENT = pattern(1_000_003)
 

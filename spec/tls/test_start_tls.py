@@ -9,13 +9,13 @@ import ssl
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder, pattern
-from spec._kit.contracts.stream import aside
-from spec.tcp.makers import shrink
-from spec.tcp.serving import LOCALHOST
-from spec.tls import certificates, peer
-from spec.tls.helpers import connect, dial, to_the_end
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder, pattern
+from .._kit.contracts.stream import aside
+from ..tcp.makers import shrink
+from ..tcp.serving import LOCALHOST
+from . import certificates, peer
+from .helpers import connect, dial, to_the_end
 
 SIDES = pytest.mark.parametrize("server_side", [True, False], ids=["server", "client"])
 KINDS = pytest.mark.parametrize("make", [peers.pair, peers.unix_pair], ids=["tcp", "unix"])

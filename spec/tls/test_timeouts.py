@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder
-from spec._kit.contracts.stream import aside
-from spec.tcp.serving import LOCALHOST
-from spec.tls import certificates, peer
-from spec.tls.helpers import ask, connect, dial, serving, to_the_end
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder
+from .._kit.contracts.stream import aside
+from ..tcp.serving import LOCALHOST
+from . import certificates, peer
+from .helpers import ask, connect, dial, serving, to_the_end
 
 SHORT = 0.1
 """Seconds."""

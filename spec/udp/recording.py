@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from spec._kit import peers
-from spec._kit.contracts.recording import Recording
-from spec._kit.contracts.stream import turns
+from .._kit import peers
+from .._kit.contracts.recording import Recording
+from .._kit.contracts.stream import turns
 
 LOCALHOST = "127.0.0.1"
 

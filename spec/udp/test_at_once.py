@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from spec._kit import clause, programs
-from spec._kit.contracts.rules.at_once import forks
-from spec._kit.contracts.stream import aside
-from spec.udp.recording import endpoint, far_end, filling_pair, receive
+from .._kit import clause, programs
+from .._kit.contracts.rules.at_once import forks
+from .._kit.contracts.stream import aside
+from .recording import endpoint, far_end, filling_pair, receive
 
 
 @contextlib.asynccontextmanager

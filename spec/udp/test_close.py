@@ -10,9 +10,9 @@ import weakref
 
 import pytest
 
-from spec._kit import clause
-from spec._kit.contracts.stream import aside, turns
-from spec.udp.recording import LOCALHOST, Datagrams, endpoint, far_end, fill, filling_pair, name_of, receive
+from .._kit import clause
+from .._kit.contracts.stream import aside, turns
+from .recording import LOCALHOST, Datagrams, endpoint, far_end, fill, filling_pair, name_of, receive
 
 ENDS = pytest.mark.parametrize("end", ["close", "abort"])
 

@@ -13,9 +13,9 @@ import tempfile
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.stream import aside, turns
-from spec.udp.recording import LOCALHOST, Datagrams, endpoint, far_end, name_of, receive
+from .._kit import clause, peers
+from .._kit.contracts.stream import aside, turns
+from .recording import LOCALHOST, Datagrams, endpoint, far_end, name_of, receive
 
 
 def open_fds():

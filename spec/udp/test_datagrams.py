@@ -11,9 +11,9 @@ import threading
 
 import pytest
 
-from spec._kit import clause, peers, timing
-from spec._kit.contracts.stream import aside, turns
-from spec.udp.recording import LOCALHOST, Datagrams, endpoint, far_end, name_of, numbered, receive
+from .._kit import clause, peers, timing
+from .._kit.contracts.stream import aside, turns
+from .recording import LOCALHOST, Datagrams, endpoint, far_end, name_of, numbered, receive
 
 LARGEST = 65507  # 65535 without the headers of IPv4 and UDP
 

@@ -6,9 +6,9 @@ import errno
 
 import pytest
 
-from spec._kit import clause
-from spec._kit.contracts.stream import aside, turns
-from spec.udp.recording import LOCALHOST, Datagrams, endpoint, far_end, fill, filling_pair, name_of, refusing
+from .._kit import clause
+from .._kit.contracts.stream import aside, turns
+from .recording import LOCALHOST, Datagrams, endpoint, far_end, fill, filling_pair, name_of, refusing
 
 
 @clause("udp.errors.refused")

@@ -7,10 +7,10 @@ import contextlib
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder
-from spec._kit.contracts.stream import aside, turns
-from spec.udp.recording import LOCALHOST, Datagrams, endpoint, far_end, name_of
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder
+from .._kit.contracts.stream import aside, turns
+from .recording import LOCALHOST, Datagrams, endpoint, far_end, name_of
 
 IN_FLIGHT = 64
 

@@ -10,9 +10,9 @@ import tempfile
 
 import pytest
 
-from spec._kit import clause
-from spec._kit.contracts.stream import aside, turns
-from spec.udp.recording import Datagrams, endpoint, fill, filling_pair, numbered, receive
+from .._kit import clause
+from .._kit.contracts.stream import aside, turns
+from .recording import Datagrams, endpoint, fill, filling_pair, numbered, receive
 
 
 @pytest.fixture

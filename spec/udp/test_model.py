@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from spec._kit import clause
-from spec._kit.contracts.stream import turns
-from spec.udp.recording import Datagrams, filling_pair, needs_a_full_sender, numbered
+from .._kit import clause
+from .._kit.contracts.stream import turns
+from .recording import Datagrams, filling_pair, needs_a_full_sender, numbered
 
 LETTERS = {
     "connection_made": "m",

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from spec._kit import peers
+from .._kit import peers
 
 ABILITIES = frozenset({"read", "write", "half_close", "full_duplex"})
 

@@ -12,10 +12,10 @@ import struct
 
 import pytest
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder, pattern
-from spec._kit.contracts.stream import aside, drain, turns
-from spec.unix.makers import abstract, dial, folder, listening
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder, pattern
+from .._kit.contracts.stream import aside, drain, turns
+from .makers import abstract, dial, folder, listening
 
 KINDS = {"str": str, "bytes": os.fsencode, "PathLike": pathlib.Path}
 

@@ -8,8 +8,8 @@ import socket
 
 import pytest
 
-from spec._kit import clause, peers
-from spec.unix.makers import abstract, folder
+from .._kit import clause, peers
+from .makers import abstract, folder
 
 
 class Collector(asyncio.DatagramProtocol):

@@ -12,10 +12,10 @@ import stat
 import pytest
 import trustme
 
-from spec._kit import clause, peers
-from spec._kit.contracts.recording import Recorder, pattern
-from spec._kit.contracts.stream import aside, drain
-from spec.unix.makers import Echo, abstract, dial, exchange, exists, folder, put
+from .._kit import clause, peers
+from .._kit.contracts.recording import Recorder, pattern
+from .._kit.contracts.stream import aside, drain
+from .makers import Echo, abstract, dial, exchange, exists, folder, put
 
 KINDS = {"str": str, "bytes": os.fsencode, "PathLike": pathlib.Path}
 

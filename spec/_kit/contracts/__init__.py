@@ -12,4 +12,4 @@ trio's `trio/testing/_check_streams.py`: one checker serves every kind of stream
 import pytest
 
 # The rules are no test modules, so pytest would not rewrite their asserts unless told before they are imported.
-pytest.register_assert_rewrite("spec._kit.contracts.rules", "spec._kit.contracts.recording")
+pytest.register_assert_rewrite(f"{__name__}.rules", f"{__name__}.recording")

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 import pytest
 
-from spec._kit import clause
+from .. import clause
 
 T = TypeVar("T")
 
@@ -161,7 +161,7 @@ def drain(peer: Peer) -> bytes:
 
 
 def _all_rules() -> list[Rule]:
-    from spec._kit.contracts import rules
+    from . import rules
 
     for module in pkgutil.iter_modules(rules.__path__):
         importlib.import_module(f"{rules.__name__}.{module.name}")

@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 import pytest
 
-from spec._kit import peers, programs
-from spec._kit.contracts.recording import Recorder
-from spec._kit.contracts.stream import Peer, aside, drain, end_child, in_callback, rule
+from ... import peers, programs
+from ..recording import Recorder
+from ..stream import Peer, aside, drain, end_child, in_callback, rule
 
 
 def forks(function: Callable[..., None]) -> Callable[..., None]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from spec._kit.contracts.recording import Recorder, follows_grammar, pattern, pieces
-from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, rule, turns
+from ..recording import Recorder, follows_grammar, pattern, pieces
+from ..stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, rule, turns
 
 BLOB = pattern(MORE_THAN_THE_KERNEL_TAKES)
 

@@ -10,8 +10,8 @@ import weakref
 
 import pytest
 
-from spec._kit.contracts.recording import BufferedRecorder, Recorder
-from spec._kit.contracts.stream import aside, drain, rule, turns
+from ..recording import BufferedRecorder, Recorder
+from ..stream import aside, drain, rule, turns
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
 

@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from spec._kit.contracts.recording import BufferedRecorder, Recorder, follows_grammar, pattern
-from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, rule, turns
+from ..recording import BufferedRecorder, Recorder, follows_grammar, pattern
+from ..stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, rule, turns
 
 BLOB = pattern(MORE_THAN_THE_KERNEL_TAKES)
 

@@ -7,9 +7,9 @@ import socket
 
 import pytest
 
-from spec._kit import timing
-from spec._kit.contracts.recording import Recorder, follows_grammar, pattern
-from spec._kit.contracts.stream import aside, drain, rule, turns
+from ... import timing
+from ..recording import Recorder, follows_grammar, pattern
+from ..stream import aside, drain, rule, turns
 
 
 @rule("read.whole-in-order", needs="read")

@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from spec._kit.contracts.recording import Recorder, pattern, pieces
-from spec._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, rule, turns
+from ..recording import Recorder, pattern, pieces
+from ..stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, rule, turns
 
 
 @rule("write.whole-in-order", needs="write")
