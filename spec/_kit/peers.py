@@ -7,7 +7,9 @@ peer is raised in the test on leaving the `with`, unless the test's own is alrea
 from __future__ import annotations
 
 import contextlib
+import os
 import select
+import signal
 import socket
 import struct
 import threading
@@ -92,6 +94,18 @@ class PeerClient(PeerThread):
             if self._sock is not None:
                 _hang_up(self._sock)
         _finish(self, error)
+
+
+def press_ctrl_c(running: threading.Event, noticed: threading.Event) -> None:
+    """Send this process SIGINT once `running` is set; again, as a user would, each second in which `noticed` is not.
+
+    asyncio's loop misses a signal that arrives between the interpreter's last look and the wait, until the wait ends.
+    """
+    assert running.wait(TIMEOUT)
+    for _ in range(int(TIMEOUT)):
+        os.kill(os.getpid(), signal.SIGINT)
+        if noticed.wait(1.0):
+            return
 
 
 def client(addr: Any, fn: Callable[[socket.socket], Any]) -> PeerClient:

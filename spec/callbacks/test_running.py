@@ -306,25 +306,13 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-def interrupt(running: threading.Event, noticed: threading.Event) -> None:
-    """Send SIGINT once the loop runs; again, as a user would, where it went unnoticed.
-
-    A signal that arrives between the interpreter's last look and the wait is noticed when the wait ends.
-    """
-    assert running.wait(peers.TIMEOUT)
-    for _ in range(10):
-        os.kill(os.getpid(), signal.SIGINT)
-        if noticed.wait(0.5):
-            return
-
-
 @clause("callbacks.run.keyboard-interrupt")
 @pytest.mark.parametrize("late_timer", [False, True])
 def test_ctrl_c_interrupts_an_idle_loop(loop, interruptible, late_timer):
     running, noticed = threading.Event(), threading.Event()
     handle = loop.call_later(3600, loop.stop) if late_timer else None
     loop.call_soon(running.set)
-    with peers.thread(interrupt, running, noticed):
+    with peers.thread(peers.press_ctrl_c, running, noticed):
         with pytest.raises(KeyboardInterrupt):
             loop.run_forever()
         noticed.set()
@@ -392,7 +380,7 @@ def test_ctrl_c_cancels_the_main_task_of_a_runner(loop_factory, interruptible, l
             seen.append("cancelled")
             raise
 
-    with peers.thread(interrupt, running, noticed), asyncio.Runner(loop_factory=loop_factory) as runner:
+    with peers.thread(peers.press_ctrl_c, running, noticed), asyncio.Runner(loop_factory=loop_factory) as runner:
         with pytest.raises(KeyboardInterrupt):
             runner.run(main())
         assert seen == ["cancelled"]
@@ -409,7 +397,8 @@ def test_an_exception_of_a_signal_handler_leaves_the_run(loop):
 
     before = signal.signal(signal.SIGALRM, handler)
     try:
-        loop.call_soon(signal.setitimer, signal.ITIMER_REAL, 0.05)
+        # Again each second: one that comes between the interpreter's last look and the wait goes unnoticed.
+        loop.call_soon(signal.setitimer, signal.ITIMER_REAL, 0.05, 1.0)
         with pytest.raises(AlarmError):
             loop.run_forever()
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import threading
 
@@ -72,12 +71,15 @@ def test_ctrl_c_under_a_runner_cancels_the_main_task(loop_factory, waits):
     seen = []
 
     async def main():
-        running = threading.Event()
+        running, noticed = threading.Event(), threading.Event()
         try:
             if waits:
-                with peers.thread(press_when, running):
+                with peers.thread(peers.press_ctrl_c, running, noticed):
                     asyncio.get_running_loop().call_soon(running.set)
-                    await asyncio.sleep(3600)
+                    try:
+                        await asyncio.sleep(3600)
+                    finally:
+                        noticed.set()
             else:
                 interrupt(spares=True)
                 await asyncio.sleep(3600)
@@ -92,11 +94,6 @@ def test_ctrl_c_under_a_runner_cancels_the_main_task(loop_factory, waits):
         runner.run(main())
     assert seen == ["cancelled", "cleaned up"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def press_when(running: threading.Event) -> None:
-    assert running.wait(peers.TIMEOUT)
-    os.kill(os.getpid(), signal.SIGINT)
 
 
 @clause("signals.ctrl-c.runner")
