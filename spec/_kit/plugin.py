@@ -17,7 +17,7 @@ from typing import IO
 import pytest
 from _pytest.runner import runtestprotocol
 
-from . import deviations, matrix, results
+from . import deviations, matrix, results, saw, seeds
 from .clauses import Clause, SpecError, areas, load_area
 from .fixtures import errors, loop, loop_factory, loop_under_test, new_loop, run, tick
 from .isolation import Outcome, run_forked
@@ -33,7 +33,9 @@ HANG_TIMEOUT = 3.0
 _SUITE = pytest.StashKey["Suite"]()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    for plugin in (saw, seeds):
+        pluginmanager.register(plugin)
     group = parser.getgroup("spec", "conformance of event loops")
     group.addoption(
         "--loop",
@@ -288,6 +290,7 @@ class Suite:
     def _write(self) -> None:
         in_order = [clause for area in areas(self.root) for clause in self._clauses.get(area, {}).values()]
         self.document = results.as_json(self.results, self.loops, in_order, self._deviations, self.stale)
+        self.document["seed"] = seeds.seed_of(self.config)
         if path := self.config.getoption("spec_json"):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")

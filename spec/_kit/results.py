@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ import pytest
 from .clauses import Clause
 from .deviations import Deviation
 from .loops import LoopUnderTest
+from .saw import outcomes_in
 
 FORMAT = 1
 _WORST_FIRST = ("failed", "deviates", "passed", "skipped")
@@ -24,7 +25,10 @@ _WORST_FIRST = ("failed", "deviates", "passed", "skipped")
 
 @dataclass(frozen=True)
 class TestResult:
-    """What one test came to on one loop; `duration` in seconds."""
+    """What one test came to on one loop; `duration` in seconds.
+
+    `saw` has the outcomes that the loop chose, by clause, of those that the clause permits.
+    """
 
     __test__ = False
 
@@ -34,6 +38,7 @@ class TestResult:
     outcome: str
     duration: float
     message: str = ""
+    saw: dict[str, list[str]] = field(default_factory=dict)
 
 
 def judge(
@@ -45,20 +50,21 @@ def judge(
 ) -> TestResult:
     """The result of a test from its reports. Where it deviates, they are turned into expected failures."""
     duration = sum(report.duration for report in reports)
+    seen = outcomes_in(reports)
     failed = [report for report in reports if report.failed]
     if not failed:
         skipped = [report for report in reports if report.skipped]
         message = reason_of(skipped[0]) if skipped else ""
-        return TestResult(nodeid, label, clauses, "skipped" if skipped else "passed", duration, message)
+        return TestResult(nodeid, label, clauses, "skipped" if skipped else "passed", duration, message, seen)
     message = reason_of(failed[0])
     declared = [deviations[slug] for slug in clauses if slug in deviations]
     if not declared:
-        return TestResult(nodeid, label, clauses, "failed", duration, message)
+        return TestResult(nodeid, label, clauses, "failed", duration, message, seen)
     for report in failed:
         report.outcome = "passed"
     failed[0].outcome = "skipped"
     failed[0].wasxfail = "deviates: " + "; ".join(deviation.reason for deviation in declared)
-    return TestResult(nodeid, label, clauses, "deviates", duration, message)
+    return TestResult(nodeid, label, clauses, "deviates", duration, message, seen)
 
 
 def reason_of(report: pytest.TestReport) -> str:
@@ -106,6 +112,10 @@ class Results:
             return " ".join(deviations[slug].reason.split())
         return next((result.message for result in self.of(slug, label) if result.outcome == outcome), "")
 
+    def saw(self, slug: str, label: str) -> list[str]:
+        """The outcomes, of those that the clause permits, that its tests saw on the loop; each once, by name."""
+        return sorted({outcome for result in self.of(slug, label) for outcome in result.saw.get(slug, ())})
+
 
 def as_json(
     results: Results,
@@ -131,10 +141,12 @@ def as_json(
                 "area": clause.area,
                 "level": clause.level,
                 "rule": clause.rule,
+                "permits": list(clause.permits),
                 "outcomes": {
                     loop.label: {
                         "outcome": results.outcome(clause.id, loop.label, deviations[loop.label]),
                         "reason": results.reason(clause.id, loop.label, deviations[loop.label]),
+                        "saw": results.saw(clause.id, loop.label),
                     }
                     for loop in loops
                 },
