@@ -113,7 +113,7 @@ def test_whatever_may_have_to_be_looked_up_goes_to_the_default_executor(host: An
     assert answers == ["from the thread"]
 
 
-@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@settings(max_examples=500, deadline=None)
 @given(st.text("0123456789abcdefx.:%[] \0", max_size=20))
 def test_no_name_is_taken_for_an_address(host: str) -> None:
     """An address is what `getaddrinfo(3)` takes for one; AI_NUMERICHOST makes it refuse what is a name."""
@@ -124,7 +124,7 @@ def test_no_name_is_taken_for_an_address(host: str) -> None:
 
 
 @given(st.ip_addresses())
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=200, deadline=None)
 def test_every_address_is_taken_for_one(address: Any) -> None:
     from tokioloop.dns import _is_address
 

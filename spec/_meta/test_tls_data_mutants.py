@@ -78,7 +78,7 @@ CAUGHT_BY = {
     ],
     "SpecDouble": [
         CLOSING + "close_and_abort_from_within_any_callback_end_the_connection_once[{}-data_received-abort]",
-        MANY + "half_of_the_clients_break_off_and_nothing_is_left[{}-1]",
+        MANY + "half_of_the_clients_break_off_and_nothing_is_left[{}]",
     ],
     "SpecStrange": [CALLBACKS + "callbacks_run_in_the_context_that_made_the_transport[{}-client-Recorder]"],
     "SpecHoarding": [
@@ -86,7 +86,7 @@ CAUGHT_BY = {
     ],
     "SpecAttentive": [MEMORY + "an_ended_connection_is_collected[{}-client-cut]"],
     "SpecClinging": [
-        MANY + "half_of_the_clients_break_off_and_nothing_is_left[{}-1]",
+        MANY + "half_of_the_clients_break_off_and_nothing_is_left[{}]",
         MANY + "half_of_the_servers_break_off_and_each_connection_is_made_or_raises[{}]",
     ],
     "SpecUnrestored": [

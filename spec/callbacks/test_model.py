@@ -11,10 +11,11 @@ import collections
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from .._kit import clause
+from .._kit.seeds import explored
 
 BODIES = 4
 MOST_CALLS = 80
@@ -110,7 +111,7 @@ def trace_of(loop: Any, program: list[list[tuple[str, int]]], trace: list[Any]) 
 
 @clause("callbacks.order.any-program")
 @given(program=programs)
-@settings(max_examples=150, deadline=None)
+@explored(150)
 def test_a_random_program_leaves_the_trace_of_the_model(loop_factory, program):
     expected: list[Any] = []
     trace_of(Model(lambda error: expected.append(("error", error.args))), program, expected)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from .._kit import clause
 from .._kit.contracts.recording import Recorder, follows_grammar, pattern
 from .._kit.contracts.stream import aside, drain, turns
+from .._kit.seeds import explored
 from .makers import reading, writing
 
 SIZES = st.one_of(st.integers(0, 10), st.sampled_from([1000, 4096, 4097, 65536, 65537, 300_000]))
@@ -31,9 +32,7 @@ READING = st.one_of(
     st.tuples(st.just("turns"), st.integers(1, 5)),
     st.tuples(st.sampled_from(["pause_reading", "resume_reading", "blocking"]), st.none()),
 )
-CHECKS = settings(
-    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
+CHECKS = explored(150)
 
 
 class Source:

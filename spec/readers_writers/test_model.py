@@ -12,10 +12,11 @@ import select
 import socket
 from contextlib import ExitStack
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from .._kit import clause
+from .._kit.seeds import explored
 from .helpers import SETTLE, drain, fill, is_ready, pair_at
 
 COUNT = 3
@@ -170,7 +171,7 @@ class Machine:
     "readers_writers.remove.another-ready-one",
     "readers_writers.reuse.remove-then-add",
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@explored(150)
 @given(operations=st.lists(operations, max_size=25))
 def test_watchers_behave_like_the_model(loop, operations):
     with ExitStack() as stack:

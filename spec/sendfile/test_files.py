@@ -8,10 +8,11 @@ import os
 from contextlib import AsyncExitStack
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from .._kit import clause, peers
+from .._kit.seeds import explored
 from .helpers import LARGE, PAIRS, WAYS, aside, blocked, file_of, pattern, read_some_and_go, sender
 
 
@@ -65,7 +66,7 @@ def test_offset_and_count_say_which_part_is_sent(loop, run, way, offset, count, 
 
 
 @clause("sendfile.file.part")
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@explored(60)
 @given(st.integers(0, 3000), st.integers(0, 3500), st.none() | st.integers(1, 3500))
 @example(0, 0, None)
 @example(0, 5, 10)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import signal
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from .._kit import clause
+from .._kit.seeds import explored
 from .helpers import send, wakeup_fd
 
 NUMBERS = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGCHLD, signal.SIGRTMIN]
@@ -84,7 +85,7 @@ class Machine:
 
 
 @clause("signals.delivery.any-program")
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@explored(150)
 @given(program=st.lists(operations, max_size=20))
 def test_handlers_behave_like_the_model(new_loop, program):
     machine = Machine(new_loop)

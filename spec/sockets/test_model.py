@@ -13,14 +13,15 @@ import socket
 from contextlib import ExitStack
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from .._kit import clause, peers
+from .._kit.seeds import explored
 from ..readers_writers.helpers import pair
 from .helpers import pattern, turns
 
-MODEL = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+MODEL = explored(100)
 sizes = st.integers(1, 50)
 pauses = st.integers(0, 4)
 

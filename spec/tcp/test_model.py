@@ -10,12 +10,13 @@ from __future__ import annotations
 import socket
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from .._kit import clause, peers
 from .._kit.contracts.recording import BufferedRecorder, Recorder, follows_grammar, pattern
 from .._kit.contracts.stream import aside, turns
+from .._kit.seeds import explored
 from .makers import shrink
 
 SIZES = st.one_of(st.integers(0, 10), st.sampled_from([1000, 65536, 300_000, 2_000_000]))
@@ -129,7 +130,7 @@ async def play(loop, kind, operations, end, peer_plan):
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", [Recorder, BufferedRecorder])
 def test_random_programs_keep_to_the_model(loop, kind):
-    @settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @explored(150)
     @given(st.lists(OPERATIONS, max_size=12), ENDS, PEERS)
     @example([("write", 2_000_000), ("write", 5)], "close", {"sends": [], "reads_late": True})
     @example([("write", 2_000_000), ("write_eof", None)], "close", {"sends": [], "reads_late": True})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import random
 import resource
 import sys
 import weakref
@@ -81,18 +80,17 @@ def test_cancelling_again_or_too_late_has_no_effect(loop, tick):
 
 
 @clause("timers.cancel.and-rearm")
-def test_only_the_last_scheduling_of_a_rearmed_timer_counts(loop):
+def test_only_the_last_scheduling_of_a_rearmed_timer_counts(loop, dice):
     seen = []
     names = list(range(20))
     begin = loop.time() + 0.01
     handles = {}
-    generator = random.Random(8)
     for round_number in range(50):
         for name in names:
             if name in handles:
                 handles[name].cancel()
             last = round_number == 49
-            due = begin + (name * 0.0005 if last else generator.uniform(0, 10))
+            due = begin + (name * 0.0005 if last else dice.uniform(0, 10))
             handles[name] = loop.call_at(due, seen.append, name)
     loop.call_at(begin + 0.03, loop.stop)
     loop.run_forever()
@@ -177,11 +175,11 @@ def test_a_million_cancelled_timers_hold_no_memory(loop, tick):
 
 
 @clause("timers.cancel.keeps-others")
-def test_timers_between_many_cancelled_ones_are_called_in_order(loop, tick):
+def test_timers_between_many_cancelled_ones_are_called_in_order(loop, tick, dice):
     seen = []
     now = loop.time()
     order = list(range(3000))
-    random.Random(9).shuffle(order)
+    dice.shuffle(order)
     handles = {n: loop.call_at(now + 0.05 + n * 1e-5, seen.append, n) for n in order}
     kept = list(range(0, 3000, 500))  # five milliseconds apart: the order of close ones is another clause
     for n in order:

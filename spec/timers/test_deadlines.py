@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import statistics
 import threading
 import time
@@ -23,7 +22,7 @@ def busy(seconds):
 
 @clause("timers.deadline.never-early")
 @pytest.mark.parametrize("method", ["call_at", "call_later"])
-def test_no_timer_is_early(loop, method):
+def test_no_timer_is_early(loop, method, dice):
     early = []
     left = 300
 
@@ -36,9 +35,8 @@ def test_no_timer_is_early(loop, method):
         if not left:
             loop.stop()
 
-    generator = random.Random(7)
     for _ in range(left):
-        delay = generator.uniform(0.0001, 0.1)
+        delay = dice.uniform(0.0001, 0.1)
         due = loop.time() + delay
         if method == "call_later":
             loop.call_later(delay, called, due)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from .._kit import clause, timing
+from .._kit.seeds import explored
 
 QUANTUM = 0.0005
 """Seconds between neighbouring deadlines; few of them, so that many coincide."""
@@ -85,7 +86,7 @@ class Program:
 
 @clause("timers.order.any-program")
 @given(initial=st.lists(st.one_of(arms, arms, cancels, rearms), min_size=1, max_size=20), operations=bodies)
-@settings(max_examples=60, deadline=None)
+@explored(60)
 def test_random_timers_are_called_as_their_deadlines_say(loop_factory, initial, operations):
     loop = loop_factory()
     try:

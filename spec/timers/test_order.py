@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 
 import pytest
 
@@ -26,10 +25,10 @@ def test_call_at_and_call_later_share_one_order(loop):
 
 
 @clause("timers.order.by-deadline")
-def test_timers_are_called_in_the_order_of_their_deadlines(loop):
+def test_timers_are_called_in_the_order_of_their_deadlines(loop, dice):
     seen = []
     order = list(range(50))
-    random.Random(3).shuffle(order)
+    dice.shuffle(order)
     begin = loop.time() + 0.005
     for n in order:
         loop.call_at(begin + n * 0.0005, seen.append, n)
@@ -39,10 +38,10 @@ def test_timers_are_called_in_the_order_of_their_deadlines(loop):
 
 
 @clause("timers.order.by-deadline")
-def test_overdue_timers_are_called_in_the_order_of_their_deadlines(loop, tick):
+def test_overdue_timers_are_called_in_the_order_of_their_deadlines(loop, tick, dice):
     seen = []
     order = list(range(200))
-    random.Random(4).shuffle(order)
+    dice.shuffle(order)
     now = loop.time()
     for n in order:
         loop.call_at(now - 1 + n * 1e-6, seen.append, n)
@@ -51,11 +50,11 @@ def test_overdue_timers_are_called_in_the_order_of_their_deadlines(loop, tick):
 
 
 @clause("timers.order.by-deadline")
-def test_deadlines_a_microsecond_apart_are_in_order(loop):
+def test_deadlines_a_microsecond_apart_are_in_order(loop, dice):
     seen = []
     begin = loop.time() + 0.01
     order = list(range(300))
-    random.Random(5).shuffle(order)
+    dice.shuffle(order)
     for n in order:
         loop.call_at(begin + n * 1e-6, seen.append, n)
     loop.call_at(begin + 0.01, loop.stop)
@@ -168,11 +167,11 @@ def test_stop_from_a_timer_lets_the_others_that_are_due_run(loop):
 
 @clause("timers.load.many")
 @pytest.mark.timeout(60)
-def test_a_hundred_thousand_timers_are_all_called(loop):
+def test_a_hundred_thousand_timers_are_all_called(loop, dice):
     count = 100_000
     seen = []
     deadlines = list(range(count))
-    random.Random(6).shuffle(deadlines)
+    dice.shuffle(deadlines)
     begin = loop.time() - 1
     for n in deadlines:
         loop.call_at(begin + n * 1e-6, seen.append, n)

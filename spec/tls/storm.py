@@ -24,11 +24,10 @@ class Plan(NamedTuple):
     reset: bool
 
 
-def plans(seed: int, count: int) -> list[Plan]:
-    """`count` plans, half of which break off, at random points; the same ones for the same seed."""
-    rng = random.Random(seed)
-    made = [Plan(rng.randrange(LONGEST) if at % 2 else None, rng.random() < 0.5) for at in range(count)]
-    rng.shuffle(made)
+def plans(dice: random.Random, count: int) -> list[Plan]:
+    """`count` plans, half of which break off, at random points that `dice` draws."""
+    made = [Plan(dice.randrange(LONGEST) if at % 2 else None, dice.random() < 0.5) for at in range(count)]
+    dice.shuffle(made)
     return made
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import ssl
 import warnings
 
@@ -176,14 +175,13 @@ def test_a_record_that_comes_byte_by_byte_is_delivered_when_it_is_whole(loop, ru
 
 
 @clause("tls.data.split-record")
-def test_records_cut_anywhere_are_put_together(loop, run):
+def test_records_cut_anywhere_are_put_together(loop, run, dice):
     data = pattern(300_000)
-    cuts = random.Random(7)
 
     def dribble(peer):
         records = peer.seal(*pieces(data, 5003))
         while records:
-            size = cuts.choice([1, 4, 5, 6, 100, 5000, 17_000])
+            size = dice.choice([1, 4, 5, 6, 100, 5000, 17_000])
             peer.sock.sendall(records[:size])
             records = records[size:]
 

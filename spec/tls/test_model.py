@@ -12,12 +12,13 @@ import contextlib
 import queue
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from .._kit import clause, peers
 from .._kit.contracts.recording import Recorder, follows_grammar, pattern, pieces
 from .._kit.contracts.stream import aside, turns
+from .._kit.seeds import explored
 from . import certificates
 from .connections import SIDES, Buffered, connect
 
@@ -190,7 +191,7 @@ def _quietly(function):
 @pytest.mark.timeout(120)
 @SIDES
 def test_random_programs_keep_to_the_model(loop, run, side):
-    @settings(max_examples=120, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @explored(120)
     @given(
         st.lists(OPERATIONS, max_size=12), ENDS, st.booleans(), st.sampled_from([certificates.V1_2, certificates.V1_3])
     )

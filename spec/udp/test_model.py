@@ -11,11 +11,12 @@ import contextlib
 import re
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from .._kit import clause
 from .._kit.contracts.stream import turns
+from .._kit.seeds import explored
 from .recording import Datagrams, filling_pair, needs_a_full_sender, numbered
 
 LETTERS = {
@@ -98,7 +99,7 @@ async def play(loop, ours, theirs, operations, end):
 def test_random_programs_keep_to_the_model(loop):
     needs_a_full_sender()
 
-    @settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @explored(150)
     @given(st.lists(OPERATIONS, max_size=15), st.sampled_from(["close", "abort"]))
     @example([("burst", 60), ("send", 6)], "close")
     @example([("limits", 500), ("burst", 60), ("read", 30), ("turns", 5), ("burst", 20)], "close")
