@@ -1,27 +1,20 @@
 """Loops under test: from a name on the command line to a factory, a label and a version.
 
-A loop is made for the first time in a forked child, so that one that crashes or hangs while it is made costs no run,
-and so that this process, which forks once per test, never holds a loop, its descriptors or its threads.
+A loop is made for the first time in a forked child (`probe`), so that one that crashes or hangs while it is made costs
+no run, and so that this process, which forks the children that run tests, never holds a loop, its descriptors or its
+threads.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import importlib
-import importlib.metadata
-import json
-import os
-import platform
-import select
-import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from . import leaks
+from .probe import describe_status, factory_of, label_of, lazy_factory_of, probe
 
-MAKE_TIMEOUT = 20.0
-"""Seconds a loop may take to be imported, made and closed."""
+__all__ = ["LoopError", "LoopUnderTest", "MissingLoop", "describe_status", "find", "find_all", "label_of"]
 
 
 class LoopError(Exception):
@@ -30,113 +23,76 @@ class LoopError(Exception):
 
 @dataclass(frozen=True)
 class LoopUnderTest:
-    """A loop by the name it was asked for, the label its results go by, and how to make one."""
+    """A loop by the name it was asked for, the label its results go by, and how to make one.
+
+    `notes`: what making it does beside, a line each.
+    """
 
     name: str
     label: str
     class_name: str
     version: str
     factory: Callable[[], asyncio.AbstractEventLoop]
+    notes: tuple[str, ...] = ()
+
+    def is_called(self, name: str) -> bool:
+        """Is this the loop that was asked for by `name`, or that has this label?"""
+        return name.lower() in (self.name.lower(), self.label.lower())
 
 
-def find(names: list[str]) -> list[LoopUnderTest]:
-    """Resolve `NAME` (= `NAME:new_event_loop`) or `module:factory`, in order, doubles dropped.
+@dataclass(frozen=True)
+class MissingLoop:
+    """A loop that cannot be had, by the name it was asked for, and why, in one line."""
 
-    LoopError where one cannot be imported or made, or where two have one label.
+    name: str
+    error: str
+
+    def is_called(self, name: str) -> bool:
+        """Is this the loop that was asked for by `name`?"""
+        return name.lower() == self.name.lower()
+
+
+def find(names: Iterable[str]) -> list[LoopUnderTest]:
+    """As `find_all`, but LoopError where one of them cannot be had."""
+    found, missing = find_all(names)
+    for loop in missing:
+        raise LoopError(f"loop {loop.name!r}: {loop.error}")
+    return found
+
+
+def find_all(names: Iterable[str]) -> tuple[list[LoopUnderTest], list[MissingLoop]]:
+    """Resolve `NAME` (= `NAME:new_event_loop`) or `module:factory`, in order, doubles dropped: those that can be had,
+    and those that cannot.
+
+    LoopError where two have one label.
     """
     found: dict[str, LoopUnderTest] = {}
+    missing: list[MissingLoop] = []
     for name in dict.fromkeys(names):
         loop = _find(name)
-        if loop.label in found:
+        if isinstance(loop, MissingLoop):
+            missing.append(loop)
+        elif loop.label in found:
             raise LoopError(f"loops {found[loop.label].name!r} and {name!r} have the same label, {loop.label!r}")
-        found[loop.label] = loop
-    return list(found.values())
+        else:
+            found[loop.label] = loop
+    return list(found.values()), missing
 
 
-def label_of(cls: type) -> str:
-    """The class name where it starts with its top module's name, ignoring case; else that module's name."""
-    top = cls.__module__.partition(".")[0]
-    return cls.__name__ if top != "asyncio" and cls.__name__.lower().startswith(top.lower()) else top
-
-
-def _find(name: str) -> LoopUnderTest:
+def _find(name: str) -> LoopUnderTest | MissingLoop:
     module, colon, attribute = name.partition(":")
     attribute = attribute if colon else "new_event_loop"
     if not module or not attribute:
-        raise LoopError(f"loop {name!r}: expected NAME or module:factory")
-    facts = _probe(module, attribute)
-    if "error" in facts:
-        raise LoopError(f"loop {name!r}: {facts['error']}")
+        return MissingLoop(name, "expected NAME or module:factory")
+    facts = probe(module, attribute)
+    if facts.error:
+        return MissingLoop(name, facts.error)
+    factory = (lazy_factory_of if facts.lazily else factory_of)(module, attribute)
     return LoopUnderTest(
         name=name,
-        label=facts["label"],
-        class_name=facts["class"],
-        version=facts["version"],
-        factory=leaks.tracked(_factory(module, attribute)),
+        label=facts.label,
+        class_name=facts.class_name,
+        version=facts.version,
+        factory=leaks.tracked(factory),
+        notes=facts.notes,
     )
-
-
-def _factory(module: str, attribute: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    factory = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-    if not callable(factory):
-        raise TypeError(f"{module}:{attribute} is not callable")
-    return factory
-
-
-def _probe(module: str, attribute: str) -> dict[str, str]:
-    """Import, make and close the loop in a child; what it says of itself, or `error`."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reading)
-        try:
-            facts = _facts(module, attribute)
-        except BaseException as error:
-            facts = {"error": f"{type(error).__name__}: {error}"}
-        try:
-            os.write(writing, json.dumps(facts).encode()[:60_000])
-        finally:
-            os._exit(0)
-    os.close(writing)
-    readable: list[int] = []
-    said = b""
-    try:
-        readable, _, _ = select.select([reading], [], [], MAKE_TIMEOUT)
-        said = os.read(reading, 65_536) if readable else b""
-    finally:
-        os.close(reading)
-        if not readable:
-            os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-    if said:
-        return dict(json.loads(said))
-    if not readable:
-        return {"error": f"making it took more than {MAKE_TIMEOUT:g} s"}
-    return {"error": f"making it ended the process: {describe_status(status)}"}
-
-
-def describe_status(status: int) -> str:
-    """A wait status in words: `crashed (signal 11)` or `exited with status 3`."""
-    code = os.waitstatus_to_exitcode(status)
-    return f"crashed (signal {-code})" if code < 0 else f"exited with status {code}"
-
-
-def _facts(module: str, attribute: str) -> dict[str, str]:
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        return {"error": f"module {module!r} cannot be imported ({error})"}
-    loop = _factory(module, attribute)()
-    cls = type(loop)
-    loop.close()
-    return {"label": label_of(cls), "class": f"{cls.__module__}.{cls.__qualname__}", "version": _version(cls)}
-
-
-def _version(cls: type) -> str:
-    top = cls.__module__.partition(".")[0]
-    if top == "asyncio":
-        return platform.python_version()
-    distributions = importlib.metadata.packages_distributions().get(top, [])
-    if distributions:
-        return importlib.metadata.version(distributions[0])
-    return str(getattr(importlib.import_module(top), "__version__", "unknown"))
