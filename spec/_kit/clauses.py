@@ -74,12 +74,15 @@ def load_area(root: Path, area: str) -> dict[str, Clause]:
     return found
 
 
-def read_tables(path: Path, *tables: str) -> list[list[dict[str, Any]]]:
-    """The entries of each of `tables` in a TOML file. SpecError where it is not TOML or has anything else in it."""
+def read_tables(path: Path, *tables: str, beside: str = "") -> list[list[dict[str, Any]]]:
+    """The entries of each of `tables` in a TOML file. SpecError where it is not TOML or has anything else in it but
+    for the key `beside`.
+    """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SpecError(f"{path}: {error}") from error
+    document.pop(beside, None)
     found = [document.pop(table, []) for table in tables]
     wanted = " and ".join(f"[[{table}]]" for table in tables)
     for entries in found:

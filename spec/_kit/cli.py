@@ -19,7 +19,9 @@ from pathlib import Path
 import pytest
 
 from .. import __version__
-from .clauses import areas
+from .clauses import LEVELS, areas
+from .cli_pages import add_commands
+from .deviations import MANIFEST
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = __name__.partition(".")[0]
@@ -53,6 +55,9 @@ def run(options: argparse.Namespace) -> int:
     command.append(f"--spec-json={options.json.resolve()}")
     command += [f"--loop={name}" for name in options.loop]
     command += [f"--strict-loop={name}" for name in options.strict_loop]
+    command += [f"--deviations={path.resolve()}" for path in options.deviations]
+    if options.level:
+        command.append(f"--spec-level={options.level}")
     if options.junit:
         command.append(f"--junitxml={options.junit.resolve()}")
     if options.write_matrix:
@@ -71,6 +76,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     parser.add_argument("--version", action="version", version=f"loopspec {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
+    add_commands(commands)
     return parser, list(commands.choices)
 
 
@@ -87,7 +93,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         action="append",
         default=[],
         metavar="NAME",
-        help="a loop: NAME (= NAME:new_event_loop) or module:factory; repeatable",
+        help=f"a loop: NAME (= NAME:new_event_loop) or module:factory; repeatable (default: those of {MANIFEST})",
     )
     parser.add_argument(
         "--strict-loop", action="append", default=[], metavar="NAME", help="only this loop may fail the run; repeatable"
@@ -98,6 +104,15 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         choices=known,
         metavar="AREA",
         help=f"only this one; repeatable: {', '.join(known)}",
+    )
+    parser.add_argument("--level", choices=LEVELS, help="only what decides a clause of this level or of a stricter one")
+    parser.add_argument(
+        "--deviations",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="F",
+        help=f"a manifest of deviations; repeatable (default: {MANIFEST} here, where there is one)",
     )
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="F", help="the results (default: %(default)s)")
     parser.add_argument("--junit", type=Path, metavar="F", help="the results as JUnit XML, for CI")

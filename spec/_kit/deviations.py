@@ -4,6 +4,10 @@ Strict both ways: a failure that no deviation declares fails the run, and so doe
 `[[leak]]` entries beside them name what a loop leaves behind whatever the test: it fails none, and is stale where a run
 of the whole suite does not meet it. `[[cpython]]` entries name tests of CPython's own test_asyncio that a loop does not
 pass (`cpython_tests`).
+
+A manifest is such a file in the repository of a loop's author, `loopspec.toml` in the current folder or another one by
+`--deviations`. Its `loops` are whom it speaks for: what it declares comes before what the suite's own file declares,
+and with it a stale entry of the suite's file is told, but fails no run, as its reader cannot mend that.
 """
 
 from __future__ import annotations
@@ -11,13 +15,16 @@ from __future__ import annotations
 import operator
 import re
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .clauses import SpecError, check_keys, read_tables
+from .clauses import SpecError, areas, check_keys, load_area, read_tables
 from .loops import LoopUnderTest
 
+MANIFEST = "loopspec.toml"
+"""The manifest that is read where none is named, in the current folder."""
 _REQUIRED = {"clause": str, "reason": str}
 _OPTIONAL = {"since": str, "loop_version": str, "python": str, "platform": str, "hangs": bool, "intermittent": bool}
 _TABLES = ("deviation", "leak", "cpython")
@@ -53,6 +60,39 @@ class Deviation:
         )
 
 
+@dataclass(frozen=True)
+class Manifest:
+    """A file of deviations that names the `loops` they are of, as `--loop` takes them."""
+
+    path: Path
+    loops: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path, root: Path) -> Manifest:
+        """SpecError where it is not well-formed, or names a clause that the suite at `root` does not have."""
+        declared = load(path)
+        try:
+            names = tomllib.loads(path.read_text(encoding="utf-8")).get("loops")
+        except OSError as error:
+            raise SpecError(f"{path}: {error}") from error
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise SpecError(f"{path}: 'loops' must be a list of the loops whose deviations these are")
+        for area in areas(root):
+            known = load_area(root, area)
+            for deviation in declared:
+                if deviation.clause.partition(".")[0] == area and deviation.clause not in known:
+                    raise SpecError(f"{path}: there is no clause {deviation.clause}")
+        return cls(path, tuple(names))
+
+    def speaks_for(self, loop: LoopUnderTest) -> bool:
+        """Are these the deviations of `loop`?"""
+        return any(loop.is_called(name) for name in self.loops)
+
+    def deviations_of(self, loop: LoopUnderTest) -> dict[str, Deviation]:
+        """The deviations that hold for `loop` here, by clause."""
+        return {deviation.clause: deviation for deviation in load(self.path) if deviation.applies(loop.version)}
+
+
 def deviations_of(root: Path, loop: LoopUnderTest) -> dict[str, Deviation]:
     """The deviations that hold for `loop` here, by clause."""
     declared = load(path_of(root, loop.label))
@@ -70,7 +110,7 @@ def load(path: Path) -> list[Deviation]:
         return []
     leaks(path)
     cpython_tests(path)
-    return [_parse(path, entry) for entry in read_tables(path, *_TABLES)[0]]
+    return [_parse(path, entry) for entry in read_tables(path, *_TABLES, beside="loops")[0]]
 
 
 def leaks_of(root: Path, loop: LoopUnderTest) -> list[str]:
@@ -82,7 +122,7 @@ def leaks(path: Path) -> list[str]:
     """The `[[leak]]` entries of one file; none where there is no file. SpecError where one is wrong."""
     if not path.exists():
         return []
-    entries = read_tables(path, *_TABLES)[1]
+    entries = read_tables(path, *_TABLES, beside="loops")[1]
     for entry in entries:
         check_keys(f"{path}: [[leak]]", entry, _LEAK, {})
     return [entry["what"] for entry in entries]
@@ -96,7 +136,7 @@ def cpython_tests(path: Path) -> list[dict[str, str]]:
     """
     if not path.exists():
         return []
-    entries = read_tables(path, *_TABLES)[2]
+    entries = read_tables(path, *_TABLES, beside="loops")[2]
     tests = [entry.get("test") for entry in entries]
     for entry in entries:
         where = f"{path}: {entry.get('test', 'a [[cpython]] entry')}"

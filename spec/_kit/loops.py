@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from . import leaks
 from .probe import describe_status, factory_of, label_of, lazy_factory_of, probe
 
-__all__ = ["LoopError", "LoopUnderTest", "MissingLoop", "describe_status", "find", "find_all", "label_of"]
+__all__ = ["LoopError", "LoopUnderTest", "MissingLoop", "describe_status", "find_all", "label_of"]
 
 
 class LoopError(Exception):
@@ -39,6 +39,10 @@ class LoopUnderTest:
         """Is this the loop that was asked for by `name`, or that has this label?"""
         return name.lower() in (self.name.lower(), self.label.lower())
 
+    def notes_told(self) -> list[str]:
+        """The notes, in words for a terminal."""
+        return [f"note: loop {self.name!r}: {note}" for note in self.notes]
+
 
 @dataclass(frozen=True)
 class MissingLoop:
@@ -51,13 +55,8 @@ class MissingLoop:
         """Is this the loop that was asked for by `name`?"""
         return name.lower() == self.name.lower()
 
-
-def find(names: Iterable[str]) -> list[LoopUnderTest]:
-    """As `find_all`, but LoopError where one of them cannot be had."""
-    found, missing = find_all(names)
-    for loop in missing:
-        raise LoopError(f"loop {loop.name!r}: {loop.error}")
-    return found
+    def __str__(self) -> str:
+        return f"loop {self.name!r}: {self.error}"
 
 
 def find_all(names: Iterable[str]) -> tuple[list[LoopUnderTest], list[MissingLoop]]:

@@ -18,10 +18,10 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from . import deviations, matrix, results, saw, seeds
-from .clauses import Clause, SpecError, areas, load_area
+from .clauses import LEVELS, Clause, SpecError, areas, load_area
 from .fixtures import errors, loop, loop_factory, loop_under_test, new_loop, run, tick
 from .isolation import Outcome, run_forked
-from .loops import LoopError, LoopUnderTest, find
+from .loops import LoopError, LoopUnderTest, MissingLoop, find_all
 
 __all__ = ["errors", "loop", "loop_factory", "loop_under_test", "new_loop", "run", "tick"]
 
@@ -50,6 +50,20 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         dest="spec_strict",
         metavar="NAME",
         help="only this loop's failures and stale deviations fail the run; repeatable (default: every loop's do)",
+    )
+    group.addoption(
+        "--deviations",
+        action="append",
+        dest="spec_manifests",
+        metavar="FILE",
+        type=Path,
+        help=f"a manifest of the deviations of loops; repeatable (default: {deviations.MANIFEST}, where there is one)",
+    )
+    group.addoption(
+        "--spec-level",
+        metavar="LEVEL",
+        choices=LEVELS,
+        help="run what decides a clause of this level or a stricter one",
     )
     group.addoption("--spec-json", metavar="PATH", type=Path, help="write the results of the run as JSON")
     group.addoption("--spec-matrix", action="store_true", help="print the matrix area x loop")
@@ -95,6 +109,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if label := _label(item):
             suite.add_item(item, label)
+    suite.select_level(items)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -137,7 +152,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     suite = config.stash[_SUITE]
     for label, slug in suite.stale:
-        path = deviations.path_of(suite.root, label)
+        path = suite.declared_in(label, slug)
         terminalreporter.line(f"stale deviation: {slug} passes on {label}; remove it from {path}", red=True)
     if config.getoption("spec_matrix") and suite.document is not None:
         terminalreporter.section("conformance")
@@ -152,8 +167,11 @@ class Suite:
         self.root: Path = config.getoption("spec_root").resolve()
         self.results = results.Results()
         self.stale: list[tuple[str, str]] = []
+        self.complete = False
         self.document: dict[str, object] | None = None
         self.loops: list[LoopUnderTest] = []
+        self.missing: list[MissingLoop] = []
+        self._manifests: list[deviations.Manifest] = []
         self._clauses: dict[str, dict[str, Clause]] = {}
         self._deviations: dict[str, dict[str, deviations.Deviation]] = {}
         self._leaks: dict[str, list[str]] = {}
@@ -165,20 +183,57 @@ class Suite:
 
     def find_loops(self) -> None:
         """Resolve the loops. UsageError where one asked for by --loop or --strict-loop cannot be had."""
-        asked = self.config.getoption("spec_loops")
+        self._read_manifests()
+        asked = self.config.getoption("spec_loops") or [name for found in self._manifests for name in found.loops]
         try:
-            self.loops = find(asked or self.config.getini("spec_loops"))
+            self.loops, self.missing = find_all(asked or self.config.getini("spec_loops"))
+            if self.missing and not (asked and self.loops):
+                raise LoopError(*map(str, self.missing))
             for loop in self.loops:
-                self._deviations[loop.label] = deviations.deviations_of(self.root, loop)
-                self._leaks[loop.label] = deviations.leaks_of(self.root, loop)
+                self._declare(loop)
+            either: list[LoopUnderTest | MissingLoop] = [*self.loops, *self.missing]
             for name in self.config.getoption("spec_strict") or []:
-                if not any(_is_called(loop, name) for loop in self.loops):
+                if not any(loop.is_called(name) for loop in either):
                     raise LoopError(f"--strict-loop {name}: not among the loops")
         except (LoopError, SpecError) as error:
             if asked:
-                raise pytest.UsageError(str(error)) from error
+                raise pytest.UsageError(*map(str, error.args)) from error
             # Loops of the ini file: an error for whoever needs them, not for a run of something else.
-            self._missing = str(error)
+            self._missing, self.missing = "\n".join(map(str, error.args)), []
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        if reporter is not None:
+            notes = [note for loop in self.loops for note in loop.notes_told()]
+            for line in [*notes, *map(str, self.missing)]:
+                reporter.ensure_newline()
+                reporter.write_line(line, yellow=True)
+
+    def _read_manifests(self) -> None:
+        default = self.config.invocation_params.dir / deviations.MANIFEST
+        asked: list[Path] = self.config.getoption("spec_manifests") or []
+        try:
+            for path in asked or ([default] if default.exists() else []):
+                self._manifests.append(deviations.Manifest.read(path, self.root))
+        except SpecError as error:
+            raise pytest.UsageError(str(error)) from error
+
+    def _declare(self, loop: LoopUnderTest) -> None:
+        self._deviations[loop.label] = deviations.deviations_of(self.root, loop)
+        self._leaks[loop.label] = deviations.leaks_of(self.root, loop)
+        for manifest in self._manifests_of(loop.label):
+            self._deviations[loop.label] |= manifest.deviations_of(loop)
+            self._leaks[loop.label] += deviations.leaks(manifest.path)
+
+    def _manifests_of(self, label: str) -> list[deviations.Manifest]:
+        [loop] = [loop for loop in self.loops if loop.label == label]
+        return [manifest for manifest in self._manifests if manifest.speaks_for(loop)]
+
+    def declared_in(self, label: str, entry: str) -> Path:
+        """The file that has the deviation or leak of a loop: a manifest, or the suite's own."""
+        for manifest in reversed(self._manifests_of(label)):
+            declared = [deviation.clause for deviation in deviations.load(manifest.path)]
+            if entry in (*declared, *deviations.leaks(manifest.path)):
+                return manifest.path
+        return deviations.path_of(self.root, label)
 
     def wanted_loops(self) -> list[LoopUnderTest]:
         """The loops, for a test that needs them. CollectError where one cannot be had."""
@@ -196,6 +251,19 @@ class Suite:
         # An exception that nobody could raise (in __del__, in a thread) is a failure of the test it happened in.
         item.add_marker(pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning"), append=False)
         item.add_marker(pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning"), append=False)
+
+    def select_level(self, items: list[pytest.Item]) -> None:
+        """Deselect the tests that decide nothing of the level asked for."""
+        level = self.config.getoption("spec_level")
+        dropped = [item for item in items if level and _label(item) and not self._is_of_level(item, level)]
+        if dropped:
+            self.config.hook.pytest_deselected(items=dropped)
+            items[:] = [item for item in items if item not in set(dropped)]
+
+    def _is_of_level(self, item: pytest.Item, level: str) -> bool:
+        known = self._known(item)
+        levels = [known[slug].level for slug in _slugs(item) if slug in known]
+        return not levels or any(_within(found, level) for found in levels)
 
     def run(self, item: pytest.Item, label: str, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
         """Run one test, count it, and return its reports as they are to be logged."""
@@ -226,16 +294,31 @@ class Suite:
             for slug, deviation in declared.items()
             if self._is_stale(label, slug, deviation)
         ]
-        narrowed = self.config.getoption("keyword") or self.config.getoption("markexpr")
-        if not narrowed and all(self._is_whole(area) for area in areas(self.root)):
+        self.complete = self._is_complete(session)
+        narrowed = any(self.config.getoption(name) for name in ("keyword", "markexpr", "spec_level"))
+        if self.complete and not narrowed and all(self._is_whole(area) for area in areas(self.root)):
             known = ((label, leak) for label, leaks in self._leaks.items() for leak in leaks)
             self.stale += [leak for leak in known if leak not in self._met_leaks]
         self._write()
         only_lenient = session.testsfailed == self._lenient_failures
         if session.exitstatus == pytest.ExitCode.TESTS_FAILED and only_lenient and session.testsfailed:
             session.exitstatus = pytest.ExitCode.OK
-        if session.exitstatus == pytest.ExitCode.OK and any(self._is_strict(label) for label, _ in self.stale):
+        broken = any(self._is_strict(label) and self._is_theirs(label, entry) for label, entry in self.stale)
+        names = self.config.getoption("spec_strict")
+        broken |= any(not names or any(loop.is_called(name) for name in names) for loop in self.missing)
+        if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and broken:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _is_complete(self, session: pytest.Session) -> bool:
+        """Has every test that was selected a result?"""
+        ended = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+        ran = {(result.id, result.loop) for result in self.results.tests}
+        selected = [(item.nodeid, label) for item in getattr(session, "items", []) if (label := _label(item))]
+        return session.exitstatus in ended and all(test in ran for test in selected)
+
+    def _is_theirs(self, label: str, entry: str) -> bool:
+        """Can who runs the suite mend this stale entry? Not the suite's own where a manifest speaks for the loop."""
+        return not self._manifests_of(label) or self.declared_in(label, entry) != deviations.path_of(self.root, label)
 
     def _run_isolated(self, item: pytest.Item, label: str, hangs: bool) -> list[pytest.TestReport]:
         if self._dump is None:
@@ -252,10 +335,21 @@ class Suite:
         return float(mark.args[0] if mark.args else mark.kwargs["timeout"])
 
     def _known(self, item: pytest.Item) -> dict[str, Clause]:
+        """The clauses that a test may name: those of its area. A test that is not of the suite may name those of the
+        folder it is in, and all of the suite's.
+        """
         area = self._area(item)
+        if item.path.resolve().is_relative_to(self.root):
+            return self._load(self.root, area)
+        found = dict(self._load(item.path.parent.parent, area))
+        for other in {slug.partition(".")[0] for slug in _slugs(item)} - {area}:
+            found |= self._load(self.root, other)
+        return found
+
+    def _load(self, root: Path, area: str) -> dict[str, Clause]:
         if area not in self._clauses:
             try:
-                self._clauses[area] = load_area(self.root, area)
+                self._clauses[area] = load_area(root, area)
             except SpecError as error:
                 raise pytest.UsageError(str(error)) from error
         return self._clauses[area]
@@ -269,7 +363,7 @@ class Suite:
     def _is_strict(self, label: str) -> bool:
         names = self.config.getoption("spec_strict")
         loop = next(loop for loop in self.loops if loop.label == label)
-        return not names or any(_is_called(loop, name) for name in names)
+        return not names or any(loop.is_called(name) for name in names)
 
     def _is_stale(self, label: str, slug: str, deviation: deviations.Deviation) -> bool:
         """Did every test of the clause, all of them run, none skipped, pass?"""
@@ -288,8 +382,14 @@ class Suite:
         return any((self.root / area).is_relative_to(path.resolve()) for path in asked)
 
     def _write(self) -> None:
-        in_order = [clause for area in areas(self.root) for clause in self._clauses.get(area, {}).values()]
-        self.document = results.as_json(self.results, self.loops, in_order, self._deviations, self.stale)
+        of_suite = areas(self.root)
+        in_order = [*of_suite, *sorted(area for area in self._clauses if area not in of_suite)]
+        found = [clause for area in in_order for clause in self._clauses.get(area, {}).values()]
+        if level := self.config.getoption("spec_level"):
+            found = [clause for clause in found if _within(clause.level, level)]
+        self.document = results.as_json(
+            self.results, self.loops, found, self._deviations, self.stale, self.missing, self.complete
+        )
         self.document["seed"] = seeds.seed_of(self.config)
         if path := self.config.getoption("spec_json"):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -309,8 +409,9 @@ def _slugs(item: pytest.Item) -> tuple[str, ...]:
     return tuple(dict.fromkeys(slug for mark in item.iter_markers("clause") for slug in mark.args))
 
 
-def _is_called(loop: LoopUnderTest, name: str) -> bool:
-    return name.lower() in (loop.name.lower(), loop.label.lower())
+def _within(level: str, asked: str) -> bool:
+    """Is `level` the one asked for, or a stricter one?"""
+    return LEVELS.index(level) <= LEVELS.index(asked)
 
 
 def _failure(item: pytest.Item, message: str, duration: float = 0.0) -> pytest.TestReport:

@@ -174,7 +174,7 @@ def _facts(module: str, attribute: str, printed: IO[bytes]) -> dict[str, Any]:
     loop = factory_of(module, attribute)()
     cls = type(loop)
     if missing := [name for name in _METHODS if not callable(getattr(loop, name, None))]:
-        return {"error": one_line(f"makes a {cls.__name__!r}, which is no event loop: it has no {missing[0]}()")}
+        return {"error": one_line(f"makes an object of type {cls.__name__!r}, no event loop: it has no {missing[0]}()")}
     loop.close()
     return {
         "label": label_of(cls),

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from .. import __version__
 from .clauses import Clause
 from .deviations import Deviation
-from .loops import LoopUnderTest
+from .loops import LoopUnderTest, MissingLoop
 from .saw import outcomes_in
 
 FORMAT = 1
@@ -123,17 +124,35 @@ def as_json(
     clauses: Iterable[Clause],
     deviations: dict[str, dict[str, Deviation]],
     stale: Iterable[tuple[str, str]],
+    missing: Iterable[MissingLoop] = (),
+    complete: bool = True,
 ) -> dict[str, Any]:
-    """The run as a JSON document; durations are in seconds."""
+    """The run as a JSON document; durations are in seconds.
+
+    `complete` is false where the run was interrupted before every test had a result. A loop that could not be had is
+    among `loops` with `error`, which says why in one line; no clause has an outcome for it. `notes` of the others say
+    what making them does beside, a line each.
+    """
     loops = list(loops)
     return {
         "format": FORMAT,
+        "suite": __version__,
+        "complete": complete,
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "platform": f"{sys.platform}-{platform.machine()}",
         "loops": [
-            {"label": loop.label, "name": loop.name, "class": loop.class_name, "version": loop.version}
+            {
+                "label": loop.label,
+                "name": loop.name,
+                "class": loop.class_name,
+                "version": loop.version,
+                "notes": list(loop.notes),
+            }
             for loop in loops
+        ]
+        + [
+            {"label": loop.name, "name": loop.name, "class": "", "version": "", "error": loop.error} for loop in missing
         ],
         "clauses": [
             {
