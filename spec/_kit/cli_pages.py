@@ -92,7 +92,7 @@ def _matrix(options: argparse.Namespace) -> int:
     from . import matrix
     from .pages import Report, read_document, write_html, write_markdown
 
-    documents = [read_document(path) for path in options.results or [_newest()]]
+    documents = [read_document(path) for path in options.results] or [_newest()]
     if options.html:
         print(f"wrote {write_html(documents, options.html)}")
     if options.md:
@@ -126,8 +126,8 @@ def _badge(options: argparse.Namespace) -> int:
     from .pages import Report, read_document
     from .pages.badge import badge_of
 
-    path = options.results or _newest()
-    badge = badge_of(Report([read_document(path)]), options.loop)
+    document = read_document(options.results) if options.results else _newest()
+    badge = badge_of(Report([document]), options.loop)
     for target, text in ((options.svg, badge.svg()), (options.json, badge.endpoint())):
         if target:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -146,28 +146,23 @@ def _print_long(text: str) -> None:
         sys.stdout = None  # or the interpreter would flush it once more, and complain
 
 
-def _newest() -> Path:
+def _newest() -> dict[str, Any]:
     from .pages import DocumentError
-    from .pages.report import newest_results
+    from .pages.report import newest_document
 
-    path = newest_results(RESULT_FOLDERS)
-    if path is None:
+    document = newest_document(RESULT_FOLDERS)
+    if document is None:
         raise DocumentError("no results: name a file of `run --json`, or run first")
-    return path
+    return document
 
 
 def _last_results(path: Path | None) -> Report | None:
-    """The results asked for, else the newest ones; None where there are none that can be read."""
-    from .pages import DocumentError, Report, read_document
-    from .pages.report import newest_results
+    """The results asked for, else the newest ones; None where there are none."""
+    from .pages import Report, read_document
+    from .pages.report import newest_document
 
-    if path is not None:
-        return Report([read_document(path)])
-    newest = newest_results(RESULT_FOLDERS)
-    try:
-        return Report([read_document(newest)]) if newest is not None else None
-    except DocumentError:
-        return None
+    document = read_document(path) if path is not None else newest_document(RESULT_FOLDERS)
+    return Report([document]) if document is not None else None
 
 
 if __name__ == "__main__":

@@ -328,7 +328,7 @@ class TestSite:
         area = pages[folder / "areas" / "one.html"]
         assert "It <must> hold & stay." in area.text
         assert "this <way>" in area.text
-        assert "Saw: that." in area.text
+        assert "; saw: that" in area.text
         assert "one/test_x.py::test_it" in area.text
 
     def test_a_citation_is_a_link_to_its_text(self, tmp_path, root):
@@ -532,6 +532,7 @@ class TestCommands:
         path = tmp_path / ".loopspec" / "run.json"
         path.parent.mkdir()
         path.write_text(json.dumps(document(timers_delay_nan="passed")), encoding="utf-8")
+        (path.parent / "z-badge.json").write_text("{}")
         return str(path)
 
     def test_matrix_shows_and_writes(self, results, tmp_path, capsys):

@@ -166,8 +166,8 @@ def outcomes(
                 " ",
                 names,
                 f": {one_line(reason, 400)}" if reason else None,
-                el("span", " Saw: " + "; ".join(saw) + ".", class_="saw") if saw else None,
-                join(" Evidence: ", join(*scripts, between=", "), ".") if scripts else None,
+                f"; saw: {', '.join(saw)}" if saw else None,
+                join("; evidence: ", join(*scripts, between=", ")) if scripts else None,
             )
         )
     return el("ul", *items, class_="outcomes")

@@ -6,6 +6,7 @@ the same column, the worse one counts: a failure is not made good by another run
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -262,10 +263,13 @@ def check(document: object, where: str) -> None:
             raise DocumentError(f"{where}: {entry['id']} has an unknown level")
 
 
-def newest_results(folders: Iterable[Path]) -> Path | None:
-    """The results file that was written last, of `*.json` in `folders`; None where there is none."""
+def newest_document(folders: Iterable[Path]) -> dict[str, Any] | None:
+    """The results that were written last, of `*.json` in `folders`; None where none of the files has any."""
     files = [path for folder in folders for path in folder.glob("*.json")]
-    return max(files, key=lambda path: path.stat().st_mtime, default=None)
+    for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
+        with contextlib.suppress(DocumentError):
+            return read_document(path)
+    return None
 
 
 def one_line(text: str, length: int = 160) -> str:

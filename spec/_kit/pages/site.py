@@ -220,12 +220,7 @@ class _Site:
         return parts.scroller(el("table", caption, el("thead", head), el("tbody", *rows)), "Counts by level and loop")
 
     def _area_table(self, report: Report, clauses: Sequence[Clause]) -> Markup:
-        head = el(
-            "tr",
-            el("th", "Clause", scope="col"),
-            el("th", "Level", scope="col"),
-            *self._heads(report.columns, "../loops/"),
-        )
+        head = el("tr", el("th", "Clause", scope="col"), *self._heads(report.columns, "../loops/"))
         rows = []
         for clause in clauses:
             verdicts = [report.verdict(clause.id, column) for column in report.columns]
@@ -234,10 +229,8 @@ class _Site:
                 for column, verdict in zip(report.columns, verdicts, strict=True)
             ]
             end = clause.id.partition(".")[2] or clause.id
-            name = el(
-                "th", el("a", breakable(end), href=f"#{clause.id}", title=one_line(clause.rule, 300)), scope="row"
-            )
-            rows.append(el("tr", name, el("td", parts.level(clause.level)), *cells))
+            link = el("a", breakable(end), href=f"#{clause.id}", title=one_line(clause.rule, 300))
+            rows.append(el("tr", el("th", link, " ", parts.level(clause.level), scope="row"), *cells))
         caption = el("caption", "Each clause, on each loop; the name leads to its text")
         table = el("table", caption, el("thead", head), el("tbody", *rows), class_="clauses")
         return parts.scroller(table, "Clauses by loop", tall=True)
