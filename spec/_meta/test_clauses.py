@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import re
 import sys
 import tomllib
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,18 +68,89 @@ def test_every_clause_has_a_test_and_every_test_known_clauses(area, collected):
     assert [test for test, slugs in collected[area].items() if not slugs] == [], "tests without a clause"
 
 
+@pytest.mark.parametrize("area", AREAS)
+def test_tests_say_which_of_the_permitted_outcomes_they_saw(area, functions):
+    """Every clause that permits several has a test that says so, for each of them, and in no other words."""
+    for slug, clause in known(area).items():
+        said, other = set(), False
+        for code in functions.get(slug, ()):
+            for outcome in outcomes_said(code, slug):
+                said |= set(outcome or ())
+                other |= outcome is None
+        assert said <= set(clause.permits), f"{slug}: {said - set(clause.permits)} is not among its permits"
+        assert other or said == set(clause.permits), f"{slug}: no test says {set(clause.permits) - said}"
+        assert len(clause.permits) != 1, f"{slug}: one outcome is no choice"
+
+
+def outcomes_said(code: types.CodeType, slug: str) -> Iterator[set[str] | None]:
+    """What each call of saw() for the clause in a test may say; None where the source does not tell."""
+    [test] = [
+        node
+        for node in ast.walk(tree_of(Path(code.co_filename)))
+        if isinstance(node, ast.FunctionDef)
+        if code.co_firstlineno == min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    ]
+    names = {
+        target.id: node.value
+        for node in ast.walk(test)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(test):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "saw":
+            name, outcome = node.args
+            if isinstance(name, ast.Constant) and name.value in (slug, slug.partition(".")[2]):
+                yield constants(outcome, names)
+
+
+def constants(node: ast.expr, names: dict[str, ast.expr]) -> set[str] | None:
+    """The strings that an expression can come to; None where it is not made of constants and conditions."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return {text}
+        case ast.IfExp(body=body, orelse=orelse):
+            either = constants(body, names), constants(orelse, names)
+            return None if None in either else set().union(*filter(None, either))
+        case ast.Name(id=name) if name in names:
+            return constants(names[name], names)
+    return None
+
+
 @pytest.fixture(scope="module")
-def collected(pytestconfig) -> dict[str, dict[str, set[str]]]:
-    """Clauses by test, by area, of all that pytest collects; on the standard library's loop."""
+def functions(items) -> dict[str, set[types.CodeType]]:
+    """The code of the tests of each clause."""
+    found: dict[str, set[types.CodeType]] = {}
+    for item in items:
+        for slug in slugs_of(item):
+            found.setdefault(slug, set()).add(inspect.unwrap(item.function).__code__)
+    return found
+
+
+def slugs_of(item: pytest.Item) -> set[str]:
+    """The clauses that a test decides."""
+    return {slug for mark in item.iter_markers("clause") for slug in mark.args}
+
+
+@pytest.fixture(scope="module")
+def collected(items) -> dict[str, dict[str, set[str]]]:
+    """Clauses by test, by area."""
     found: dict[str, dict[str, set[str]]] = {area: {} for area in AREAS}
+    for item in items:
+        area = item.path.relative_to(ROOT).parts[0]
+        found[area].setdefault(item.nodeid, set()).update(slugs_of(item))
+    return found
+
+
+@pytest.fixture(scope="module")
+def items(pytestconfig) -> list[pytest.Function]:
+    """All that pytest collects; on the standard library's loop."""
+    found: list[pytest.Function] = []
 
     class Collector:
         @staticmethod
         def pytest_collection_finish(session):
-            for item in session.items:
-                area = item.path.relative_to(ROOT).parts[0]
-                slugs = {slug for mark in item.iter_markers("clause") for slug in mark.args}
-                found[area].setdefault(item.nodeid, set()).update(slugs)
+            found.extend(session.items)
 
     arguments = [str(ROOT / area) for area in AREAS]
     options = ["--collect-only", "-qq", "--loop=asyncio", "-p", "no:cacheprovider"]

@@ -127,7 +127,7 @@ def test_a_handle_knows_its_context(loop, tick, method):
 
 
 @clause("callbacks.context.already-entered")
-def test_a_context_that_is_entered_already_is_reported(loop, errors, tick, caplog):
+def test_a_context_that_is_entered_already_is_reported(loop, errors, tick, caplog, saw):
     context = contextvars.copy_context()
     seen = []
 
@@ -142,3 +142,7 @@ def test_a_context_that_is_entered_already_is_reported(loop, errors, tick, caplo
     reported = [context["exception"] for context in errors.take()]
     logged = [record.exc_info[1] for record in caplog.records if record.exc_info]
     assert any(isinstance(error, RuntimeError) for error in reported + logged)
+    saw(
+        "callbacks.context.already-entered",
+        "RuntimeError reaches the exception handler" if reported else "RuntimeError is logged",
+    )

@@ -90,7 +90,7 @@ def test_what_cannot_be_called_is_no_callback(loop, tick, method, args):
 @clause("callbacks.types.not-callable")
 @pytest.mark.parametrize(("method", "args"), SCHEDULES)
 @pytest.mark.parametrize("wrong", [None, 3, "text"])
-def test_without_debug_mode_it_is_an_error_sooner_or_later(loop, errors, tick, method, args, wrong):
+def test_without_debug_mode_it_is_an_error_sooner_or_later(loop, errors, tick, method, args, wrong, saw):
     seen = []
     loop.set_debug(False)
     try:
@@ -103,6 +103,10 @@ def test_without_debug_mode_it_is_an_error_sooner_or_later(loop, errors, tick, m
     tick(3)
     assert seen == ["goes on"]
     assert [type(context["exception"]) for context in errors.take()] == [TypeError] * (1 - refused)
+    if refused:
+        saw("callbacks.types.not-callable", "TypeError when it is scheduled")
+    else:
+        saw("callbacks.types.not-callable", "TypeError reaches the exception handler when its turn comes")
 
 
 def slow(seconds):

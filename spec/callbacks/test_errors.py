@@ -80,19 +80,24 @@ def test_an_exit_leaves_the_run(loop, errors, kind):
 
 @clause("callbacks.errors.after-exit")
 @pytest.mark.parametrize("kind", EXITS)
-def test_after_an_exit_the_loop_is_run_again(loop, tick, kind):
+def test_after_an_exit_the_loop_is_run_again(loop, tick, kind, saw):
     seen = []
     loop.call_soon(seen.append, "before")
     loop.call_soon(fail, kind())
     loop.call_soon(seen.append, "behind")
     with pytest.raises(kind):
         loop.run_forever()
+    at_once = "behind" in seen
     assert not loop.is_running()
     with pytest.raises(RuntimeError):
         asyncio.get_running_loop()
     loop.call_soon(seen.append, "scheduled after")
     tick()
     assert seen == ["before", "behind", "scheduled after"]
+    if at_once:
+        saw("callbacks.errors.after-exit", "the rest of the batch is called before the exit leaves")
+    else:
+        saw("callbacks.errors.after-exit", "callbacks behind it are called by the next run")
 
 
 @clause("callbacks.errors.exits-pass-through")

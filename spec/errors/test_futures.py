@@ -79,15 +79,17 @@ def test_a_done_callback_that_raises_costs_no_other(loop, errors, tick):
 
 
 @clause("errors.future.stop-iteration")
-def test_a_future_does_not_take_stop_iteration_as_it_is(loop, run):
+def test_a_future_does_not_take_stop_iteration_as_it_is(loop, run, saw):
     future = loop.create_future()
     try:
         future.set_exception(StopIteration("would end the generator that awaits"))
     except TypeError:
         future.set_result(None)
+        saw("errors.future.stop-iteration", "set_exception raises TypeError")
         return
     with pytest.raises(RuntimeError):
         run(future)
+    saw("errors.future.stop-iteration", "the future raises RuntimeError")
 
 
 @clause("errors.task.destroyed-pending")

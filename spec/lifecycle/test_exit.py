@@ -161,7 +161,7 @@ def test_os_exit_in_a_callback_ends_the_program_at_once(loop_under_test):
 
 @clause("lifecycle.subinterpreter.works-or-is-refused")
 @pytest.mark.parametrize("config", ["legacy", "isolated"])
-def test_another_interpreter_runs_a_loop_or_is_told_that_it_cannot(loop_under_test, config):
+def test_another_interpreter_runs_a_loop_or_is_told_that_it_cannot(loop_under_test, config, saw):
     module, _, attribute = loop_under_test.name.partition(":")
     source = f"""
         import _interpreters
@@ -188,3 +188,8 @@ def test_another_interpreter_runs_a_loop_or_is_told_that_it_cannot(loop_under_te
     run = programs.run(loop_under_test, source)
     assert run.returncode == 0, run.stderr
     assert run.stdout in ("works\nand so does the main one\n", "refused\nand so does the main one\n"), run.stderr
+    works = run.stdout.startswith("works")
+    saw(
+        "lifecycle.subinterpreter.works-or-is-refused",
+        "the loop works there" if works else "the import raises ImportError",
+    )

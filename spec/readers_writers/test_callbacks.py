@@ -148,7 +148,7 @@ def test_an_interrupt_leaves_the_run_and_the_watcher_stays(loop, direction, inte
 @clause("readers_writers.fairness.chain-does-not-starve-io")
 @pytest.mark.parametrize("direction", ["reader", "writer"])
 @pytest.mark.parametrize("kind", ["callbacks", "tasks", "futures"])
-def test_a_chain_that_never_ends_does_not_starve_a_ready_watcher(loop, direction, kind):
+def test_a_chain_that_never_ends_does_not_starve_a_ready_watcher(loop, direction, kind, saw):
     links = 0
     ready_at = None
     waited = None
@@ -207,6 +207,7 @@ def test_a_chain_that_never_ends_does_not_starve_a_ready_watcher(loop, direction
         getattr(loop, f"remove_{direction}")(ours.fileno())
     assert waited is not None
     assert waited <= CHAIN_LIMIT
+    saw("readers_writers.fairness.chain-does-not-starve-io", "at most one runs" if waited <= 1 else "2 to 16 run")
 
 
 @clause("readers_writers.fairness.io-does-not-starve-callbacks")
@@ -381,7 +382,7 @@ def test_a_watcher_added_from_another_thread_wakes_an_idle_loop(loop, direction)
 
 
 @clause("readers_writers.threads.added-directly-in-debug-mode")
-def test_a_watcher_added_from_another_thread_in_debug_mode_is_refused_or_works(loop):
+def test_a_watcher_added_from_another_thread_in_debug_mode_is_refused_or_works(loop, saw):
     outcome = []
     loop.set_debug(True)
 
@@ -403,3 +404,8 @@ def test_a_watcher_added_from_another_thread_in_debug_mode_is_refused_or_works(l
     with pair() as (ours, theirs), peers.thread(add):
         loop.run_forever()
     assert outcome in (["works"], ["refused"])
+    refused = outcome == ["refused"]
+    saw(
+        "readers_writers.threads.added-directly-in-debug-mode",
+        "RuntimeError in the calling thread" if refused else "the watcher works",
+    )

@@ -179,13 +179,15 @@ def test_it_raises_when_the_peer_resets_while_it_waits(loop, run, way):
 @clause("sendfile.peer.gone-before")
 @WAYS
 @pytest.mark.parametrize("fallback", [True, False])
-def test_it_raises_when_the_peer_has_gone_before(loop, run, way, fallback):
+def test_it_raises_when_the_peer_has_gone_before(loop, run, way, fallback, saw):
     async def main(file):
         async with sender(way, loop) as (end, theirs):
             peers.reset(theirs)
             select.select([end.sock], [], [], peers.TIMEOUT)  # the reset is here, and the loop has not heard of it
-            with pytest.raises((ConnectionError, asyncio.SendfileNotAvailableError)):
+            with pytest.raises((ConnectionError, asyncio.SendfileNotAvailableError)) as caught:
                 await end.sendfile(file, fallback=fallback)
+            gone = isinstance(caught.value, ConnectionError)
+            saw("sendfile.peer.gone-before", "ConnectionError" if gone else "SendfileNotAvailableError")
 
     with file_of(pattern(LARGE)) as file:
         run(main(file))
@@ -292,10 +294,11 @@ def test_an_ssl_socket_is_refused(loop, run):
 
 
 @clause("sendfile.sock.closed")
-def test_a_closed_socket_is_refused(loop, run):
+def test_a_closed_socket_is_refused(loop, run, saw):
     ours, theirs = peers.pair()
     with theirs, file_of(b"content") as file:
         ours.close()
-        with pytest.raises((OSError, ValueError)):
+        with pytest.raises((OSError, ValueError)) as caught:
             run(loop.sock_sendfile(ours, file))
         assert peers.recv_all(theirs) == b""
+        saw("sendfile.sock.closed", "OSError" if isinstance(caught.value, OSError) else "ValueError")

@@ -62,14 +62,15 @@ def test_the_transport_of_a_pipe_is_refused(loop, run):
 
 
 @clause("sendfile.transport.after-eof")
-def test_behind_the_end_of_the_stream_nothing_is_sent(loop, run):
+def test_behind_the_end_of_the_stream_nothing_is_sent(loop, run, saw):
     async def main(file):
         async with sender(ByTransport, loop) as (end, theirs):
             await end.write(b"last")
             end.transport.write_eof()
-            with pytest.raises((RuntimeError, OSError)):
+            with pytest.raises((RuntimeError, OSError)) as caught:
                 await end.sendfile(file)
             assert await aside(drain, theirs) == b"last"
+            saw("sendfile.transport.after-eof", "OSError" if isinstance(caught.value, OSError) else "RuntimeError")
 
     with file_of(b"content") as file:
         run(main(file))
@@ -77,7 +78,7 @@ def test_behind_the_end_of_the_stream_nothing_is_sent(loop, run):
 
 @clause("sendfile.transport.no-write-within")
 @pytest.mark.parametrize("method", ["write", "writelines"])
-def test_what_is_written_meanwhile_is_refused_or_follows_the_file(loop, run, method):
+def test_what_is_written_meanwhile_is_refused_or_follows_the_file(loop, run, method, saw):
     content = b"x" * LARGE
 
     async def main(file):
@@ -93,13 +94,15 @@ def test_what_is_written_meanwhile_is_refused_or_follows_the_file(loop, run, met
             assert await task == LARGE
             await end.close()
             assert await reading == expected
+            refused = expected == content
+            saw("sendfile.transport.no-write-within", "RuntimeError is raised" if refused else "it follows the file")
 
     with file_of(content) as file:
         run(main(file))
 
 
 @clause("sendfile.transport.one-at-a-time")
-def test_a_second_sendfile_meanwhile_is_refused_or_follows_the_first(loop, run):
+def test_a_second_sendfile_meanwhile_is_refused_or_follows_the_first(loop, run, saw):
     first, second = b"a" * LARGE, b"b" * 100_000
 
     async def main(file, other):
@@ -115,13 +118,14 @@ def test_a_second_sendfile_meanwhile_is_refused_or_follows_the_first(loop, run):
             got = await reading
         refused = isinstance(results[0], Exception)
         assert got == first + (b"" if refused else second) + b"tail"
+        saw("sendfile.transport.one-at-a-time", "an exception is raised" if refused else "it follows the first")
 
     with file_of(first) as file, file_of(second) as other:
         run(main(file, other))
 
 
 @clause("sendfile.transport.eof-meanwhile")
-def test_write_eof_meanwhile_ends_the_stream_behind_the_file(loop, run):
+def test_write_eof_meanwhile_ends_the_stream_behind_the_file(loop, run, saw):
     content = pattern(LARGE)
 
     async def main(file):
@@ -131,9 +135,11 @@ def test_write_eof_meanwhile_ends_the_stream_behind_the_file(loop, run):
                 end.transport.write_eof()
             except RuntimeError:
                 end.transport.close()
+                saw("sendfile.transport.eof-meanwhile", "RuntimeError is raised")
                 return
             assert await aside(peers.recv_all, theirs) == content
             assert await task == LARGE
+            saw("sendfile.transport.eof-meanwhile", "the stream ends behind the file")
 
     with file_of(content) as file:
         run(main(file))
@@ -141,7 +147,7 @@ def test_write_eof_meanwhile_ends_the_stream_behind_the_file(loop, run):
 
 @clause("sendfile.transport.close-meanwhile")
 @pytest.mark.parametrize("method", ["close", "abort"])
-def test_a_transport_that_is_closed_meanwhile_ends_it(loop, run, method):
+def test_a_transport_that_is_closed_meanwhile_ends_it(loop, run, method, saw):
     """It raises, or close() waits for the whole file."""
     content = pattern(LARGE)
 
@@ -154,6 +160,9 @@ def test_a_transport_that_is_closed_meanwhile_ends_it(loop, run, method):
             assert done, "it waits for ever"
             if task.exception() is None:
                 assert method == "close" and task.result() == LARGE
+                saw("sendfile.transport.close-meanwhile", "close() waits for the file")
+            else:
+                saw("sendfile.transport.close-meanwhile", "an exception is raised")
             await end.protocol.lost
             got = await reading
             assert got == content[: len(got)]

@@ -53,9 +53,10 @@ def test_a_number_that_is_no_signal_is_refused(loop, wrong):
 
 @clause("signals.refuse.uncatchable")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_what_cannot_be_caught_is_refused(loop, number):
-    with pytest.raises((ValueError, RuntimeError)):
+def test_what_cannot_be_caught_is_refused(loop, number, saw):
+    with pytest.raises((ValueError, RuntimeError)) as caught:
         loop.add_signal_handler(number, print)
+    saw("signals.refuse.uncatchable", "ValueError" if isinstance(caught.value, ValueError) else "RuntimeError")
     assert not loop.remove_signal_handler(number)
     assert wakeup_fd() == -1
 
@@ -81,12 +82,13 @@ def test_a_closed_loop_takes_no_handler(loop):
 
 
 @clause("signals.refuse.other-thread")
-def test_another_thread_adds_no_handler(loop, new_loop):
+def test_another_thread_adds_no_handler(loop, new_loop, saw):
     def elsewhere():
         other = new_loop()
         for each in (other, loop):
-            with pytest.raises((ValueError, RuntimeError)):
+            with pytest.raises((ValueError, RuntimeError)) as caught:
                 each.add_signal_handler(FIRST, print)
+            saw("signals.refuse.other-thread", "ValueError" if isinstance(caught.value, ValueError) else "RuntimeError")
 
         async def main():
             with pytest.raises((ValueError, RuntimeError)):

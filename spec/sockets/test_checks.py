@@ -72,10 +72,12 @@ def test_an_ssl_socket_is_refused(loop, run, operation, debug):
 @clause("sockets.checks.not-a-socket")
 @every_operation
 @pytest.mark.parametrize("what", [None, 5, "text", object()], ids=lambda what: type(what).__name__)
-def test_what_is_no_socket_is_refused(loop, run, operation, what):
+def test_what_is_no_socket_is_refused(loop, run, operation, what, saw):
     async def main():
-        with pytest.raises((AttributeError, TypeError)):
+        with pytest.raises((AttributeError, TypeError)) as caught:
             await OPERATIONS[operation](loop, what)
+        wrong_type = isinstance(caught.value, TypeError)
+        saw("sockets.checks.not-a-socket", "TypeError" if wrong_type else "AttributeError")
 
     run(main())
 

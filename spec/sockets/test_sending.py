@@ -131,14 +131,15 @@ def test_nothing_is_sent_at_once(loop, run, data):
 
 @clause("sockets.sendall.peer-gone")
 @pytest.mark.parametrize("how", ["closed", "reset"])
-def test_a_waiting_send_raises_when_the_peer_goes(loop, run, how):
+def test_a_waiting_send_raises_when_the_peer_goes(loop, run, how, saw):
     async def main(ours, theirs):
         fill(ours)
         with (
             peers.thread(Late(), peers.reset if how == "reset" else socket.socket.close, theirs),
-            pytest.raises((ConnectionResetError, BrokenPipeError)),
+            pytest.raises((ConnectionResetError, BrokenPipeError)) as caught,
         ):
             await loop.sock_sendall(ours, pattern(1_000_000))
+        saw("sockets.sendall.peer-gone", caught.type.__name__)
 
     ours, theirs = peers.pair() if how == "reset" else peers.unix_pair()
     with ours, theirs:
@@ -146,13 +147,14 @@ def test_a_waiting_send_raises_when_the_peer_goes(loop, run, how):
 
 
 @clause("sockets.sendall.peer-gone")
-def test_a_send_after_the_peer_went_raises(loop, run):
+def test_a_send_after_the_peer_went_raises(loop, run, saw):
     async def main():
         with pair() as (ours, theirs):
             theirs.close()
             for _ in range(2):
-                with pytest.raises((ConnectionResetError, BrokenPipeError)):
+                with pytest.raises((ConnectionResetError, BrokenPipeError)) as caught:
                     await loop.sock_sendall(ours, b"x")
+                saw("sockets.sendall.peer-gone", caught.type.__name__)
 
     run(main())
 
@@ -216,13 +218,14 @@ def test_a_cancelled_send_that_sent_nothing_leaves_nothing(loop, run):
     run(main())
 
 
-@clause("sockets.sendall.peer-gone")
-def test_a_socket_that_never_was_connected_cannot_send(loop, run):
+@clause("sockets.sendall.not-connected")
+def test_a_socket_that_never_was_connected_cannot_send(loop, run, saw):
     async def main():
         with socket.socket() as sock:
             sock.setblocking(False)
             with pytest.raises(OSError) as caught:
                 await loop.sock_sendall(sock, b"x")
             assert caught.value.errno in (errno.ENOTCONN, errno.EPIPE)
+            saw("sockets.sendall.not-connected", errno.errorcode[caught.value.errno])
 
     run(main())

@@ -439,16 +439,18 @@ def test_an_exception_of_the_factory_comes_out_of_create_connection(loop, run):
 
 
 @clause("tcp.connect.fd-in-use")
-def test_a_socket_that_already_has_a_transport_raises_runtime_error(loop, run):
+def test_a_socket_that_already_has_a_transport_raises_runtime_error(loop, run, saw):
     async def main():
         ours, theirs = peers.pair()
         transport, protocol = await loop.create_connection(lambda: Recorder(loop), sock=ours)
         with pytest.raises(RuntimeError):
             await loop.create_connection(lambda: Recorder(loop), sock=ours)
         if ours.fileno() == -1:
+            saw("tcp.connect.fd-in-use", "the socket is closed, as by CPython since gh-153133")
             transport.abort()
             await protocol.lost
             return b"unharmed"
+        saw("tcp.connect.fd-in-use", "the transport goes on")
         theirs.sendall(b"unharmed")
         await protocol.received(8)
         transport.close()

@@ -66,16 +66,18 @@ def test_sendfile_sends_a_part_and_updates_the_position(loop, run):
 
 
 @clause("tcp.sendfile.native")
-def test_sendfile_without_fallback_is_native_or_not_available(loop, run):
+def test_sendfile_without_fallback_is_native_or_not_available(loop, run, saw):
     async def job(transport, file):
         return await loop.sendfile(transport, file, fallback=False)
 
     try:
         count, got, _ = sent(loop, run, job)
     except asyncio.SendfileNotAvailableError:
+        saw("tcp.sendfile.native", "SendfileNotAvailableError is raised")
         return
     assert count == SIZE
     assert got == CONTENT
+    saw("tcp.sendfile.native", "the file is sent")
 
 
 @clause("tcp.sendfile.after-writes")

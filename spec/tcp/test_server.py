@@ -275,7 +275,7 @@ def test_abort_clients_ends_every_connection_at_once(loop, run):
 
 
 @clause("tcp.server.factory-raises")
-def test_a_server_lives_on_when_its_protocol_factory_raises(loop, run, errors):
+def test_a_server_lives_on_when_its_protocol_factory_raises(loop, run, errors, saw):
     attempts = []
 
     def factory():
@@ -294,7 +294,10 @@ def test_a_server_lives_on_when_its_protocol_factory_raises(loop, run, errors):
 
     assert run(main()) == (b"", b"ping")
     # Stock asyncio reports it in debug mode only; another loop may always.
-    assert all(isinstance(context["exception"], ValueError) for context in errors.take())
+    reported = errors.take()
+    assert all(isinstance(context["exception"], ValueError) for context in reported)
+    silent = "it is not reported without debug mode"
+    saw("tcp.server.factory-raises", "it is reported without debug mode" if reported else silent)
 
 
 @clause("tcp.server.factory-per-connection")
@@ -489,7 +492,7 @@ def test_connections_that_wait_in_the_backlog_are_all_accepted(loop, run):
 
 
 @clause("tcp.server.closed-while-connecting")
-def test_a_server_closed_with_connections_in_its_backlog_resets_or_serves_them(loop, run):
+def test_a_server_closed_with_connections_in_its_backlog_resets_or_serves_them(loop, run, saw):
     """Which of the two is open: the kernel resets what was not accepted. What is accepted is served to its end."""
     made = []
 
@@ -509,4 +512,9 @@ def test_a_server_closed_with_connections_in_its_backlog_resets_or_serves_them(l
             await protocol.lost
         return [protocol.calls[0] for protocol in made]
 
-    assert set(run(main())) <= {"connection_made"}
+    calls = run(main())
+    assert set(calls) <= {"connection_made"}
+    if calls:
+        saw("tcp.server.closed-while-connecting", "it was accepted and gets connection_made() and connection_lost()")
+    if len(calls) < 10:
+        saw("tcp.server.closed-while-connecting", "the kernel resets it")

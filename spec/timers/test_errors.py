@@ -35,7 +35,7 @@ def test_an_exception_of_a_timer_reaches_the_handler(loop, errors, tick):
 
 @clause("timers.errors.exits-pass-through")
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_an_exit_of_a_timer_leaves_the_run(loop, errors, tick, kind):
+def test_an_exit_of_a_timer_leaves_the_run(loop, errors, tick, kind, saw):
     seen = []
     now = loop.time()
     loop.call_at(now - 3, seen.append, "before")
@@ -44,8 +44,13 @@ def test_an_exit_of_a_timer_leaves_the_run(loop, errors, tick, kind):
     with pytest.raises(kind):
         loop.run_forever()
     assert seen[0] == "before" and errors == [] and not loop.is_running()
+    at_once = "behind" in seen
     tick(2)
     assert seen == ["before", "behind"]
+    if at_once:
+        saw("timers.errors.exits-pass-through", "they are called before the exit leaves")
+    else:
+        saw("timers.errors.exits-pass-through", "other due timers are called by the next run")
 
 
 @clause("timers.delay.from-now")

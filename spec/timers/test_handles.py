@@ -277,12 +277,15 @@ def test_nan_disturbs_neither_the_loop_nor_other_timers(loop, method):
 
 @clause("timers.delay.nan")
 @METHODS
-def test_a_loop_that_has_nothing_to_do_but_nan_goes_on(loop, method):
+def test_a_loop_that_has_nothing_to_do_but_nan_goes_on(loop, method, saw):
     seen = []
+    outcomes = ["never called"]
 
     def schedule():
-        with contextlib.suppress(ValueError):
-            arm(loop, method, math.nan, len, ())
+        try:
+            arm(loop, method, math.nan, outcomes.append, "called within milliseconds")
+        except ValueError:
+            outcomes.append("ValueError when it is scheduled")
         # Behind the first one in a heap that compares: a loop that waits "until NaN" never comes to these.
         loop.call_later(0.001, seen.append, "timer")
         loop.call_later(0.005, loop.stop)
@@ -290,3 +293,4 @@ def test_a_loop_that_has_nothing_to_do_but_nan_goes_on(loop, method):
     loop.call_soon(schedule)
     loop.run_forever()
     assert seen == ["timer"]
+    saw("timers.delay.nan", outcomes[-1])

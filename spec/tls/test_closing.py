@@ -105,7 +105,7 @@ def test_connection_lost_is_called_when_the_peer_has_answered_close_notify(loop,
 
 @clause("tls.close.callbacks")
 @pytest.mark.parametrize("answer", ["end", "cut"])
-def test_nothing_but_the_end_is_told_after_close(loop, run, answer):
+def test_nothing_but_the_end_is_told_after_close(loop, run, answer, saw):
     async def main():
         protocol = Recorder(loop)
         async with connected(loop, protocol) as (transport, peer):
@@ -120,6 +120,7 @@ def test_nothing_but_the_end_is_told_after_close(loop, run, answer):
         ["connection_made", "connection_lost"],
         ["connection_made", "eof_received", "connection_lost"],
     )
+    saw("tls.close.callbacks", ", ".join(f"{name}()" for name in calls[1:]))
 
 
 @clause("tls.close.peer-only-hangs-up")
@@ -140,7 +141,7 @@ def test_a_peer_that_hangs_up_instead_of_answering_is_no_error(loop, run, side):
 
 
 @clause("tls.close.peer-resets")
-def test_a_peer_that_resets_instead_of_answering_ends_the_connection(loop, run):
+def test_a_peer_that_resets_instead_of_answering_ends_the_connection(loop, run, saw):
     async def main():
         protocol = Recorder(loop)
         async with connected(loop, protocol) as (transport, peer):
@@ -152,6 +153,7 @@ def test_a_peer_that_resets_instead_of_answering_ends_the_connection(loop, run):
     reason, count = run(main())
     assert isinstance(reason, (ConnectionResetError, type(None)))
     assert count == 1
+    saw("tls.close.peer-resets", f"connection_lost({'ConnectionResetError' if reason else None})")
 
 
 @clause("tls.close.both-at-once")
@@ -315,7 +317,7 @@ def test_writes_after_the_end_are_dropped_and_warned_of_when_there_are_many(loop
 
 @clause("tls.close.peer-still-sends")
 @SIDES
-def test_data_that_the_peer_sends_after_our_close_does_not_keep_the_connection_open(loop, run, side):
+def test_data_that_the_peer_sends_after_our_close_does_not_keep_the_connection_open(loop, run, side, saw):
     async def main():
         protocol = Recorder(loop)
         async with connected(loop, protocol, side) as (transport, peer):
@@ -335,9 +337,15 @@ def test_data_that_the_peer_sends_after_our_close_does_not_keep_the_connection_o
             return reason, len(protocol.data) - before, protocol.calls
 
     reason, more, calls = run(main())
-    assert isinstance(reason, (OSError, type(None)))
+    assert isinstance(reason, (ssl.SSLError, ConnectionError, type(None)))
     assert more in (0, len(b"still sending"))
     assert follows_grammar(calls), calls
+    if reason is None:
+        saw("tls.close.peer-still-sends", "connection_lost(None)")
+    elif isinstance(reason, ssl.SSLError):
+        saw("tls.close.peer-still-sends", "connection_lost() with the ssl.SSLError of data after close_notify")
+    else:
+        saw("tls.close.peer-still-sends", "connection_lost() with the ConnectionError of a peer that hung up")
 
 
 @clause("tls.close.unread-data")

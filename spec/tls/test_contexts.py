@@ -106,7 +106,7 @@ def test_ssl_true_is_the_default_context(loop, run, monkeypatch, tmp_path):
 
 @clause("tls.context.server-needs-one")
 @pytest.mark.parametrize("method", ["create_server", "connect_accepted_socket"])
-def test_a_server_without_a_context_of_its_own_is_an_error(loop, run, method):
+def test_a_server_without_a_context_of_its_own_is_an_error(loop, run, method, saw):
     async def main():
         ours, theirs = peers.pair()
         with ours, theirs:
@@ -114,8 +114,10 @@ def test_a_server_without_a_context_of_its_own_is_an_error(loop, run, method):
                 with pytest.raises(TypeError):
                     await loop.create_server(Echo, LOCALHOST, 0, ssl=True)
             else:
-                with pytest.raises((TypeError, ValueError), match="SSLContext"):
+                with pytest.raises((TypeError, ValueError), match="SSLContext") as caught:
                     await loop.connect_accepted_socket(Echo, ours, ssl=True)
+                value = isinstance(caught.value, ValueError)
+                saw("tls.context.server-needs-one", f"{'ValueError' if value else 'TypeError'} of the latter")
 
     run(main())
 

@@ -301,7 +301,7 @@ def test_a_wrong_type_raises_at_once_and_harms_nothing(loop, run, data):
 
 
 @clause("tls.write.wrong-element")
-def test_a_wrong_element_of_writelines_raises_or_ends_the_connection(loop, run, errors):
+def test_a_wrong_element_of_writelines_raises_or_ends_the_connection(loop, run, errors, saw):
     async def main():
         protocol = Recorder(loop)
         async with connected(loop, protocol) as (transport, peer):
@@ -310,9 +310,11 @@ def test_a_wrong_element_of_writelines_raises_or_ends_the_connection(loop, run, 
             except TypeError:
                 transport.write(b"end")
                 got = await aside(peer.until, b"end")
+                saw("tls.write.wrong-element", "TypeError from writelines(), the connection unharmed")
                 return got in (b"end", b"sent?end")
             reason = await protocol.lost
             contexts = errors.take()
+            saw("tls.write.wrong-element", "connection_lost(TypeError)")
             return isinstance(reason, TypeError) and all(each["exception"] is reason for each in contexts)
 
     assert run(main())
@@ -320,7 +322,7 @@ def test_a_wrong_element_of_writelines_raises_or_ends_the_connection(loop, run, 
 
 
 @clause("tls.write.non-contiguous")
-def test_a_view_that_is_not_contiguous_is_sent_refused_or_ends_the_connection(loop, run, errors):
+def test_a_view_that_is_not_contiguous_is_sent_refused_or_ends_the_connection(loop, run, errors, saw):
     view = memoryview(pattern(1000))[::2]
 
     async def main():
@@ -330,10 +332,16 @@ def test_a_view_that_is_not_contiguous_is_sent_refused_or_ends_the_connection(lo
                 transport.write(view)
             except (BufferError, TypeError, ValueError):
                 transport.write(b"end")
+                saw(
+                    "tls.write.non-contiguous",
+                    "BufferError, TypeError or ValueError from write(), the connection unharmed",
+                )
                 return await aside(peer.until, b"end") == b"end"
             await turns(20)
             if protocol.lost.done():
+                saw("tls.write.non-contiguous", "connection_lost(BufferError), reported")
                 return isinstance(protocol.lost.result(), BufferError) and len(errors.take()) == 1
+            saw("tls.write.non-contiguous", "sent")
             return await aside(peer.exactly, 500) == bytes(view)
 
     assert run(main())

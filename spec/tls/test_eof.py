@@ -118,7 +118,7 @@ def test_what_comes_behind_a_close_notify_is_ignored(loop, run):
 @pytest.mark.parametrize("kept", [None, 0, 1, 5, 30], ids=lambda kept: "whole" if kept is None else str(kept))
 @VERSIONS
 @SIDES
-def test_a_stream_that_ends_without_close_notify_ends_the_connection(loop, run, side, version, kept):
+def test_a_stream_that_ends_without_close_notify_ends_the_connection(loop, run, side, version, kept, saw):
     """`kept` bytes of a record come, which is never delivered."""
 
     async def main():
@@ -136,6 +136,10 @@ def test_a_stream_that_ends_without_close_notify_ends_the_connection(loop, run, 
     assert closing
     assert data == b"whole"
     assert follows_grammar(calls), calls
+    if reason is None:
+        saw("tls.eof.truncated", "connection_lost(None)")
+    else:
+        saw("tls.eof.truncated", "connection_lost() with an ssl.SSLError or ConnectionError")
 
 
 @clause("tls.eof.truncated-is-eof")
@@ -260,7 +264,7 @@ def test_garbage_that_comes_while_reading_is_paused_ends_the_connection_when_it_
 
 
 @clause("tls.garbage.while-closing")
-def test_garbage_in_answer_to_close_notify_ends_the_connection(loop, run):
+def test_garbage_in_answer_to_close_notify_ends_the_connection(loop, run, saw):
     async def main():
         protocol = Recorder(loop)
         async with connected(loop, protocol) as (transport, peer):
@@ -272,6 +276,7 @@ def test_garbage_in_answer_to_close_notify_ends_the_connection(loop, run):
     reason, count = run(main())
     assert isinstance(reason, (ssl.SSLError, type(None)))
     assert count == 1
+    saw("tls.garbage.while-closing", f"connection_lost({'ssl.SSLError' if reason else None})")
 
 
 @clause("tls.garbage.debug")
@@ -291,16 +296,20 @@ def test_in_debug_mode_garbage_is_logged_and_not_reported(loop, run, errors, cap
 
 
 @clause("tls.streams.truncated")
-def test_a_reader_gets_what_came_before_a_stream_was_cut_short(loop, run):
+def test_a_reader_gets_what_came_before_a_stream_was_cut_short(loop, run, saw):
     async def main():
         reader, _, peer, end = await _streams(loop)
         try:
             await aside(peer.send, b"some of it")
             peer.cut()
+            first = await reader.readexactly(10)
             try:
-                return await reader.read()
+                rest = await reader.read()
             except (ssl.SSLError, ConnectionError):
-                return b"some of it" if reader.at_eof() else b""
+                saw("tls.streams.truncated", "then an ssl.SSLError or ConnectionError")
+                return first
+            saw("tls.streams.truncated", "then EOF")
+            return first + rest
         finally:
             await end()
 

@@ -147,7 +147,7 @@ def test_a_server_closes_a_connection_that_comes_to_nothing_and_serves_the_next(
 
 @clause("tls.refused.client-certificate-late")
 @pytest.mark.parametrize("certificate", [None, "strange client"], ids=["none", "untrusted"])
-def test_a_client_of_tls_1_3_learns_late_that_its_certificate_will_not_do(loop, run, certificate):
+def test_a_client_of_tls_1_3_learns_late_that_its_certificate_will_not_do(loop, run, certificate, saw):
     """It has done its part by then: create_connection() raises the error, or connection_lost() gets it."""
     protocol = Recorder(loop)
 
@@ -164,6 +164,11 @@ def test_a_client_of_tls_1_3_learns_late_that_its_certificate_will_not_do(loop, 
     assert isinstance(error, ssl.SSLError)
     assert len(failures) == 1
     assert protocol.calls in ([], ["connection_made", "connection_lost"])
+    late = bool(protocol.calls)
+    saw(
+        "tls.refused.client-certificate-late",
+        "connection_lost() gets the error" if late else "create_connection() raises",
+    )
 
 
 @clause("tls.refused.client-certificate-late")

@@ -105,22 +105,23 @@ METHODS = pytest.mark.parametrize("method", ["close", "abort"])
 
 
 async def ended(task):
-    """Does start_tls() come to an end, with an error, with nothing, or with a transport that is closing?"""
+    """How start_tls() comes to an end: with an error, with nothing, or with a transport that is closing. TimeoutError
+    where it does not.
+    """
     try:
         async with asyncio.timeout(1):
             tls = await task
-    except TimeoutError:
-        return False
-    except NotImplementedError:
+    except (TimeoutError, NotImplementedError):
         raise
     except (OSError, RuntimeError):
-        return True
-    return tls is None or tls.is_closing()
+        return "raises an OSError or a RuntimeError"
+    assert tls is None or tls.is_closing()
+    return "returns None" if tls is None else "returns a transport that is closing"
 
 
 @clause("tls.start-tls.closed-meanwhile")
 @METHODS
-def test_start_tls_comes_to_an_end_where_its_connection_is_closed_meanwhile(loop, run, method):
+def test_start_tls_comes_to_an_end_where_its_connection_is_closed_meanwhile(loop, run, method, saw):
     async def main():
         async with plain(loop, silent) as (transport, protocol, _):
             task = loop.create_task(upgrade(loop, transport, protocol))
@@ -128,13 +129,13 @@ def test_start_tls_comes_to_an_end_where_its_connection_is_closed_meanwhile(loop
             getattr(transport, method)()
             return await ended(task)
 
-    assert run(main())
+    saw("tls.start-tls.closed-meanwhile", run(main()))
 
 
 @clause("tls.start-tls.closed-before")
 @METHODS
 @pytest.mark.parametrize("lost", [False, True], ids=["closing", "lost"])
-def test_start_tls_comes_to_an_end_where_its_connection_was_closed(loop, run, method, lost):
+def test_start_tls_comes_to_an_end_where_its_connection_was_closed(loop, run, method, lost, saw):
     async def main():
         async with plain(loop, silent) as (transport, protocol, _):
             getattr(transport, method)()
@@ -142,4 +143,4 @@ def test_start_tls_comes_to_an_end_where_its_connection_was_closed(loop, run, me
                 await protocol.lost
             return await ended(loop.create_task(upgrade(loop, transport, protocol)))
 
-    assert run(main())
+    saw("tls.start-tls.closed-before", run(main()))

@@ -451,7 +451,7 @@ def test_the_callers_buffer_may_be_changed_after_sendto(loop, run):
     [None, LOCALHOST, (LOCALHOST,), (LOCALHOST, 70000), 7, ("host with spaces", 9)],
     ids=repr,
 )
-def test_an_address_that_cannot_be_does_not_go_unnoticed(loop, run, errors, address):
+def test_an_address_that_cannot_be_does_not_go_unnoticed(loop, run, errors, address, saw):
     async def main():
         protocol = Datagrams(loop)
         transport, _ = await loop.create_datagram_endpoint(lambda: protocol, local_addr=(LOCALHOST, 0))
@@ -460,9 +460,14 @@ def test_an_address_that_cannot_be_does_not_go_unnoticed(loop, run, errors, addr
             transport.sendto(b"x", address)
         except (TypeError, ValueError, OverflowError, OSError) as error:
             noticed.append(error)
+            saw("udp.send.bad-address", "sendto() raises")
         else:
             await protocol.until(lambda: protocol.failures or protocol.lost.done())
             noticed += protocol.failures
+            if protocol.failures:
+                saw("udp.send.bad-address", "error_received() is told")
+            else:
+                saw("udp.send.bad-address", "the exception handler and connection_lost() are told")
         transport.abort()
         noticed.append(await protocol.lost)
         return [error for error in noticed if error is not None]

@@ -111,7 +111,7 @@ def test_a_connection_that_fails_leaves_no_descriptor_open(loop, run):
 
 
 @clause("unix.connect.backlog-full")
-def test_a_connection_to_a_full_backlog_waits_or_raises_and_the_loop_goes_on(loop, run):
+def test_a_connection_to_a_full_backlog_waits_or_raises_and_the_loop_goes_on(loop, run, saw):
     """Linux refuses a non-blocking connect() with EAGAIN where the backlog is full: connect(2) has no way to wait."""
 
     async def main(path):
@@ -138,6 +138,7 @@ def test_a_connection_to_a_full_backlog_waits_or_raises_and_the_loop_goes_on(loo
         for sock in waiting:
             sock.close()
     assert isinstance(outcome, asyncio.CancelledError if waited else OSError)
+    saw("unix.connect.backlog-full", "waits until there is room" if waited else "raises OSError")
 
 
 def unconnected(family=socket.AF_UNIX, kind=socket.SOCK_STREAM):
@@ -258,7 +259,7 @@ def test_data_that_carries_descriptors_is_delivered_whole(loop, run):
 
 
 @clause("unix.read.peer-closes-with-unread-data")
-def test_a_peer_that_closes_with_unread_data_ends_the_connection_once(loop, run):
+def test_a_peer_that_closes_with_unread_data_ends_the_connection_once(loop, run, saw):
     """Linux reports this as a reset, after what the peer had sent."""
 
     async def main(ours, theirs):
@@ -272,6 +273,10 @@ def test_a_peer_that_closes_with_unread_data_ends_the_connection_once(loop, run)
     count, reason = run(main(*peers.unix_pair()))
     assert count == 1
     assert reason is None or isinstance(reason, ConnectionError)
+    saw(
+        "unix.read.peer-closes-with-unread-data",
+        f"connection_lost({'ConnectionError' if reason else None})",
+    )
 
 
 @clause("unix.raw.connect-and-accept")

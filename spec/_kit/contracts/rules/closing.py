@@ -131,7 +131,7 @@ def a_write_after_close_or_abort_is_ignored(stream, loop, run, end):
 
 
 @rule("close.write-while-flushing", needs="write")
-def a_write_after_close_with_data_queued_is_sent_behind_it_or_ignored(stream, loop, run):
+def a_write_after_close_with_data_queued_is_sent_behind_it_or_ignored(stream, loop, run, saw):
     async def main():
         protocol = Recorder(loop)
         transport, peer = await stream(protocol)
@@ -144,6 +144,7 @@ def a_write_after_close_with_data_queued_is_sent_behind_it_or_ignored(stream, lo
     got, reason = run(main())
     assert got in (BLOB, BLOB + b"tail")
     assert reason is None
+    saw("close.write-while-flushing", "it is ignored" if got == BLOB else "it is sent behind the queued data")
 
 
 @rule("close.peer-sees-end", needs="read")
@@ -164,7 +165,7 @@ def the_peer_sees_the_end_and_the_descriptor_is_closed(stream, loop, run):
 
 
 @rule("close.while-paused-writing", needs="write")
-def close_while_writing_is_paused_still_flushes_and_ends(stream, loop, run):
+def close_while_writing_is_paused_still_flushes_and_ends(stream, loop, run, saw):
     """Whether resume_writing is still called is left open."""
 
     async def main():
@@ -182,6 +183,8 @@ def close_while_writing_is_paused_still_flushes_and_ends(stream, loop, run):
     assert got == BLOB
     assert reason is None
     assert follows_grammar(calls), calls
+    resumed = "resume_writing" in calls
+    saw("close.while-paused-writing", "resume_writing() is called during the flush" if resumed else "it is not")
 
 
 @rule("close.while-paused-reading", needs="read")
@@ -253,7 +256,7 @@ def close_and_abort_from_within_resume_writing_end_the_connection_once(stream, l
 
 
 @rule("close.then-peer-goes", needs="write")
-def close_ends_with_an_error_if_the_peer_goes_before_the_flush(stream, loop, run):
+def close_ends_with_an_error_if_the_peer_goes_before_the_flush(stream, loop, run, saw):
     async def main():
         protocol = Recorder(loop)
         transport, peer = await stream(protocol)
@@ -266,6 +269,7 @@ def close_ends_with_an_error_if_the_peer_goes_before_the_flush(stream, loop, run
     reason, size = run(main())
     assert isinstance(reason, (ConnectionError, type(None)))
     assert size == 0
+    saw("close.then-peer-goes", "it is told None" if reason is None else "connection_lost() is told the error")
 
 
 @rule("close.methods-after-lost", needs="read write half_close full_duplex")

@@ -317,7 +317,7 @@ def an_exception_in_data_received_aborts_rather_than_flushes(stream, loop, run, 
 
 
 @rule("errors.os-error-in-data-received", needs="read")
-def an_os_error_raised_by_data_received_ends_the_connection_with_it(stream, loop, run, errors):
+def an_os_error_raised_by_data_received_ends_the_connection_with_it(stream, loop, run, errors, saw):
     """Whether it is reported as well is left open: stock asyncio takes it for an error of the connection."""
     error = OSError("mine")
 
@@ -331,11 +331,11 @@ def an_os_error_raised_by_data_received_ends_the_connection_with_it(stream, loop
         return await protocol.lost
 
     assert run(main()) is error
-    errors.take()
+    saw("errors.os-error-in-data-received", "it is reported" if errors.take() else "it is not reported")
 
 
 @rule("errors.connection-made", needs="read")
-def an_exception_in_connection_made_is_reported_and_the_loop_goes_on(stream, loop, run, errors):
+def an_exception_in_connection_made_is_reported_and_the_loop_goes_on(stream, loop, run, errors, saw):
     """Left open is whether the connection lives on or is lost."""
 
     def boom(_):
@@ -356,6 +356,8 @@ def an_exception_in_connection_made_is_reported_and_the_loop_goes_on(stream, loo
     calls = run(main())
     assert isinstance(errors.only()["exception"], Boom)
     assert follows_grammar(calls, finished=False), calls
+    lost = "connection_lost" in calls
+    saw("errors.connection-made", "the connection is lost" if lost else "the connection lives on")
 
 
 @rule("errors.connection-lost", needs="")

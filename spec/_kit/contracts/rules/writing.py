@@ -131,7 +131,7 @@ def a_write_larger_than_the_kernel_takes_returns_and_is_buffered(stream, loop, r
 
 
 @rule("write.mutated-buffer", needs="write")
-def a_buffer_changed_after_write_is_sent_as_it_was_or_as_it_is(stream, loop, run):
+def a_buffer_changed_after_write_is_sent_as_it_was_or_as_it_is(stream, loop, run, saw):
     """The text leaves open whether write() copies. Never allowed: other bytes, another length, an error later."""
     size = MORE_THAN_THE_KERNEL_TAKES
 
@@ -152,6 +152,10 @@ def a_buffer_changed_after_write_is_sent_as_it_was_or_as_it_is(stream, loop, run
     assert got.endswith(b"end")
     assert set(got[:size]) <= {ord("a"), ord("b")}
     assert b"ba" not in got[:size]  # once what is sent is the new content, it stays the new content
+    if b"b" in got[:size]:
+        saw("write.mutated-buffer", "from some point on, the bytes of the moment of sending")
+    else:
+        saw("write.mutated-buffer", "the bytes of the moment of write()")
 
 
 @rule("write.buffer-copied", needs="write")
@@ -174,7 +178,7 @@ def a_buffer_may_be_reused_as_soon_as_write_has_returned(stream, loop, run):
 
 
 @rule("write.non-contiguous", needs="write")
-def a_non_contiguous_view_is_sent_as_its_bytes_or_refused(stream, loop, run, errors):
+def a_non_contiguous_view_is_sent_as_its_bytes_or_refused(stream, loop, run, errors, saw):
     """Sent whole; or refused by write() with the connection unharmed; or the connection is lost with the error."""
     view = memoryview(pattern(1000))[::2]
 
@@ -194,11 +198,14 @@ def a_non_contiguous_view_is_sent_as_its_bytes_or_refused(stream, loop, run, err
     refused, got, reason = run(main())
     if refused:
         assert (got, reason) == (b"after", None)
+        saw("write.non-contiguous", "write() raises BufferError, TypeError or ValueError and nothing is sent")
     elif reason is not None:
         assert got == b""
         assert isinstance(errors.only()["exception"], BufferError)
+        saw("write.non-contiguous", "the error is reported and the connection lost with it")
     else:
         assert got == bytes(view) + b"after"
+        saw("write.non-contiguous", "its bytes are sent")
 
 
 @rule("write.wide-items", needs="write")
