@@ -60,8 +60,6 @@ def run(options: argparse.Namespace) -> int:
         command.append(f"--spec-level={options.level}")
     if options.junit:
         command.append(f"--junitxml={options.junit.resolve()}")
-    if options.write_matrix:
-        command.append(f"--spec-write-matrix={options.write_matrix.resolve()}")
     paths = [str(ROOT / area) for area in options.area or _areas_with_tests()]
     return int(pytest.main([*command, *options.pytest, *paths]))
 
@@ -116,14 +114,6 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="F", help="the results (default: %(default)s)")
     parser.add_argument("--junit", type=Path, metavar="F", help="the results as JUnit XML, for CI")
-    parser.add_argument(
-        "--write-matrix",
-        type=Path,
-        nargs="?",
-        const=Path("MATRIX.md"),
-        metavar="F",
-        help="write the matrix as Markdown (default: %(const)s)",
-    )
     parser.add_argument("-v", "--verbose", action="store_true", help="a line per test")
     parser.set_defaults(run=run)
 

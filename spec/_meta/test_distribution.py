@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
+import textwrap
 import tomllib
 import xml.etree.ElementTree as ET
 import zipfile
@@ -16,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import spec
+from spec._kit import cli
 from spec._kit.clauses import areas, load_area
 from spec._kit.cli import ROOT
 
@@ -113,8 +116,45 @@ def test_the_licences_are_those_of_the_repository():
     ]
 
 
-def test_the_version_is_a_year_and_a_month():
+def test_the_version_is_a_year_and_a_month_and_has_its_changes():
     assert re.fullmatch(r"20\d\d\.([1-9]|1[0-2])(\.[1-9]\d*)?", spec.__version__)
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)$", changes, re.MULTILINE)[0] == spec.__version__
+
+
+def commands_in(text):
+    """The arguments of every `loopspec` in a page, whose placeholders are filled in."""
+    for found in re.findall(
+        r"(?:^\$ |^ *|`)loopspec (run|matrix|clauses|explain|badge)( [^`\n]*)?", text, re.MULTILINE
+    ):
+        words = re.sub(r"\s#.*|[\[\]]|\.\.\.|\$\{BADGE:.*?\}|\"\$\{arguments.*", "", " ".join(found).strip())
+        yield shlex.split(words.replace("AREA", "tcp"))
+
+
+@pytest.mark.parametrize("page", ["spec/README.md", "spec/action.yml", "README.md"])
+def test_the_commands_that_a_page_shows_are_those_that_there_are(page):
+    commands = list(commands_in((ROOT.parent / page).read_text(encoding="utf-8")))
+    assert {command[0] for command in commands} >= {"run"}
+    for command in commands:
+        parser, _ = cli._parser()
+        parser.parse_args(command[: command.index("--")] if "--" in command else command)
+
+
+def test_the_action_does_what_it_says(programs, tmp_path):
+    text = (ROOT / "action.yml").read_text(encoding="utf-8")
+    scripts = [textwrap.dedent(found) for found in re.findall(r"^      run: \|\n((?: {8}.*\n)+)", text, re.MULTILINE)]
+    assert len(scripts) == 3 and "pip install" in scripts[0]
+    named = set(re.findall(r"^  (\w+):$", text[: text.index("runs:")], re.MULTILINE))
+    assert set(re.findall(r"inputs\.(\w+)", text)) == named
+    inputs = {"LOOP": "asyncio", "AREA": "timers", "LEVEL": "must", "ARGUMENTS": "-- -k cancel", "BADGE": "asyncio"}
+    for script in scripts[1:]:
+        command = ("/bin/bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script)
+        environment = inputs | {"PATH": f"{programs}:/bin:/usr/bin", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+        result = finish(*command, cwd=tmp_path, **environment)
+        assert result.returncode == 0, result.stdout + result.stderr
+    names = {path.name for path in (tmp_path / "loopspec-results").iterdir()}
+    assert names == {"run.json", "junit.xml", "matrix.md", "badge.svg", "badge.json"}
+    assert "asyncio" in (tmp_path / "summary").read_text(encoding="utf-8")
 
 
 def test_the_command_runs_an_area_where_there_is_no_checkout(programs, tmp_path):
