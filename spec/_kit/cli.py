@@ -52,6 +52,8 @@ def run(options: argparse.Namespace) -> int:
     _find_loops_here()
     command = [] if IS_CHECKOUT else _undisturbed()
     command += [f"--rootdir={ROOT.parent}", "-v" if options.verbose else "-q", "-rfE", "--tb=short", "--spec-matrix"]
+    command += ["--spec-progress"] if not options.verbose else []
+    command += [f"--spec-workers={options.workers}"] if options.workers else []
     command.append(f"--spec-json={options.json.resolve()}")
     command += [f"--loop={name}" for name in options.loop]
     command += [f"--strict-loop={name}" for name in options.strict_loop]
@@ -111,6 +113,9 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         type=Path,
         metavar="F",
         help=f"a manifest of deviations; repeatable (default: {MANIFEST} here, where there is one)",
+    )
+    parser.add_argument(
+        "-n", "--workers", type=int, metavar="N", help="processes that run tests at once (default: one more than CPUs)"
     )
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="F", help="the results (default: %(default)s)")
     parser.add_argument("--junit", type=Path, metavar="F", help="the results as JUnit XML, for CI")

@@ -1,11 +1,16 @@
-"""Runs one test in a forked child, under a time-out.
+"""Runs tests in forked children, and tells what became of each.
 
-The child runs the whole protocol of the item (set-up, call, teardown) and sends its reports, as JSON behind their
-length, through a pipe. Whatever else happens to it (a crash, a hang, `os._exit`) costs that test only: the parent makes
-the report. `faulthandler` writes the stacks of all threads into a file shared with the parent: of itself on a crash; on
-a hang because the parent sends SIGABRT, which its C handler answers even while the interpreter lock is held.
-The child leads its own process group, so that what it forked ends with it. A test that passed and left a descriptor, a
-process, a thread, a task or a loop behind (`leaks`) has failed.
+A child runs some tests of one module on one loop, one after the other: each by the whole protocol of its item (set-up,
+call, teardown), and sends its reports through a pipe, as lines of JSON. A verdict that is not "passed" or "skipped"
+never comes from a process that other tests have used: a child that met a failure, a leak (`leaks`), or whose process
+is no longer what it was (`state`), goes no further. The one that schedules (`schedule`) runs the culprit in a child of
+its own, and what it did there counts, and forks anew for the rest.
+
+Whatever happens to a child (a crash, a hang, `os._exit`) costs one test only: its parent makes the report.
+`faulthandler` writes the stacks of all threads into a file shared with the parent: of itself on a crash; on a hang
+because the parent sends SIGABRT, which its C handler answers even while the interpreter lock is held. The child leads
+its own process group, so that what it forked ends with it. A test that passed and left a descriptor, a process, a
+thread, a task or a loop behind has failed.
 """
 
 from __future__ import annotations
@@ -14,102 +19,198 @@ import faulthandler
 import json
 import os
 import resource
-import select
 import signal
-import struct
+import tempfile
 import time
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 import pytest
-from _pytest.runner import runtestprotocol
 
-from . import peers
+from . import peers, state
 from .leaks import Snapshot
 from .loops import describe_status
 
-_LENGTH = struct.Struct("!Q")
+REPORTS = pytest.StashKey[list[pytest.TestReport]]()
+"""Where the plugin's `pytest_runtest_protocol` leaves the reports of an item, in a child."""
 _DUMP_GRACE = 2.0
 """Seconds a child that hangs has for its dump after SIGABRT."""
+_LOOK = 1.0
+"""Seconds between two looks at whether a child has ended whose pipe something it forked still holds."""
 
 
 @dataclass
 class Outcome:
-    """What became of a child: its reports, or the words for how it ended without them."""
+    """What became of one test: its reports, or the words for how its child ended without them.
 
-    duration: float
+    `passed`: it may count though other tests have used the process. `leaks`: the known leaks it met. `altered`: what
+    of its process is another than before it (`state`).
+    """
+
+    duration: float = 0.0
     reports: list[pytest.TestReport] = field(default_factory=list)
     ended: str = ""
     dump: str = ""
+    printed: tuple[str, str] = ("", "")
     leaks: list[str] = field(default_factory=list)
-    """The known leaks that the test met."""
+    altered: list[str] = field(default_factory=list)
+    passed: bool = False
 
 
-def run_forked(item: pytest.Item, timeout: float, dump: IO[bytes], known_leaks: Collection[str] = ()) -> Outcome:
-    """Run `item` in a child for at most `timeout` seconds; `dump` is a file for the stacks, overwritten.
+class Child:
+    """A forked process that runs `items`; the parent calls `receive` when there is something to read on `fileno()`.
 
-    `known_leaks` are patterns of what may be left behind (`Snapshot.left`).
+    `index` is the test it is at. Only the parent uses this object: in the child the constructor never returns.
     """
-    dump.seek(0)
-    dump.truncate()
-    started = time.monotonic()
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reading)
-        _run_child(item, writing, dump, known_leaks)
-    os.close(writing)
-    hung = False
-    status: int | None = None
-    try:
-        data, hung, status = _receive(reading, pid, started + timeout)
-    finally:
-        os.close(reading)
-        # Before it is reaped: as long as it is not, its number cannot be another process's.
-        if status is None:
-            _kill_group(pid)
-            _, status = os.waitpid(pid, 0)
-    outcome = Outcome(duration=time.monotonic() - started)
-    message = _complete(data)
-    if hung:
-        outcome.ended = f"hung for {timeout:g} s"
-    elif message is None:
-        outcome.ended = _without_result(status)
-    elif "died" in message:
-        outcome.ended = message["died"]
-    else:
-        outcome.reports = [_unpack(item, report) for report in message["reports"]]
-        outcome.leaks = message["leaks"]
-    if outcome.ended:
-        dump.seek(0)
-        outcome.dump = dump.read().decode("utf-8", "replace")
-    return outcome
+
+    def __init__(self, items: Sequence[pytest.Item], known_leaks: Collection[str], others: Iterable[Child]) -> None:
+        self.items = items
+        self.index = 0
+        self.ended = False
+        self.hung = 0.0
+        """The time-out that passed, in seconds, once one has."""
+        self.started = time.monotonic()
+        """When the test it is at has begun; the first one, when the child was forked."""
+        self._status: int | None = None
+        self._data = bytearray()
+        self._killed_at = 0.0
+        self._dump, *printed = (tempfile.TemporaryFile(buffering=0) for _ in range(3))  # noqa: SIM115 - see _let_go()
+        self._printed = (printed[0], printed[1])
+        self._reading, writing = os.pipe()
+        os.set_blocking(self._reading, False)
+        self._pid = os.fork()
+        if self._pid == 0:
+            os.close(self._reading)
+            for other in others:
+                other._let_go()
+            _run_child(items, writing, self._dump, self._printed, known_leaks)
+        os.close(writing)
+
+    def fileno(self) -> int:
+        """The end of the pipe to wait for."""
+        return self._reading
+
+    @property
+    def item(self) -> pytest.Item | None:
+        """The test it is at; None behind the last one."""
+        return self.items[self.index] if self.index < len(self.items) else None
+
+    def receive(self, readable: bool) -> list[tuple[pytest.Item, Outcome]]:
+        """What became of the tests that it came to the end of since. `ended` is true once nothing more will come."""
+        # Before what it has sent is read: what it sends between the two looks is there then.
+        gone = not readable and os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        with suppress(BlockingIOError):
+            while chunk := os.read(self._reading, 1 << 20):
+                self._data += chunk
+            gone = True
+        self.ended = gone
+        outcomes = []
+        *lines, rest = self._data.split(b"\n")
+        self._data = bytearray(rest)
+        for line in lines:
+            message = json.loads(line)
+            item = self.items[message["index"]]
+            outcomes.append((item, self._outcome(item, message)))
+            self.index = message["index"] + 1
+            self.started = time.monotonic()
+        if self.ended:
+            self._reap()
+        return outcomes
+
+    def without_result(self) -> Outcome:
+        """What became of the test it was at when it ended, which had sent nothing."""
+        words = describe_status(self._status or 0)
+        if self.hung:
+            words = f"hung for {self.hung:g} s"
+        elif not words.startswith("crashed"):
+            words = f"{words} before it had a result"
+        return Outcome(
+            duration=time.monotonic() - self.started,
+            ended=words,
+            dump=_text(self._dump),
+            printed=(_text(self._printed[0]), _text(self._printed[1])),
+        )
+
+    def check(self, timeout: float) -> float:
+        """End it if the test it is at has taken `timeout` seconds; the seconds until the next look is due."""
+        now = time.monotonic()
+        if self._killed_at:
+            if now >= self._killed_at:
+                _kill_group(self._pid)
+            return _LOOK
+        left = self.started + timeout - now
+        if left > 0:
+            return min(left, _LOOK)
+        self.hung = timeout
+        self._killed_at = now + _DUMP_GRACE
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGABRT)
+        return _DUMP_GRACE
+
+    def end(self) -> None:
+        """Kill it and all that it forked, if it still runs, and close what it had."""
+        if self._status is None:
+            self._reap()
+        self._let_go()
+
+    def _reap(self) -> None:
+        # The group before it is reaped: as long as it is not, its number cannot be another process's.
+        if self._status is None:
+            ended = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None and self.ended and not self._killed_at:
+                # Its pipe is closed, so it is about to end of itself, and how is its own doing.
+                _wait_a_moment(self._pid)
+            _kill_group(self._pid)
+            _, self._status = os.waitpid(self._pid, 0)
+
+    def _let_go(self) -> None:
+        with suppress(OSError):
+            os.close(self._reading)
+        for file in (self._dump, *self._printed):
+            file.close()
+
+    def _outcome(self, item: pytest.Item, message: dict[str, Any]) -> Outcome:
+        if "died" in message:
+            return Outcome(message["duration"], ended=message["died"], dump=_text(self._dump))
+        return Outcome(
+            message["duration"],
+            reports=[_unpack(item, report) for report in message["reports"]],
+            leaks=message["leaks"],
+            altered=message["altered"],
+            passed=message["passed"],
+        )
 
 
-def _run_child(item: pytest.Item, writing: int, dump: IO[bytes], known_leaks: Collection[str]) -> None:
-    """In the child: run the item, send the reports, end without unwinding the parent's stack."""
+def _run_child(
+    items: Sequence[pytest.Item],
+    writing: int,
+    dump: IO[bytes],
+    printed: tuple[IO[bytes], IO[bytes]],
+    known_leaks: Collection[str],
+) -> None:
+    """In the child: run the items, send their reports, end without unwinding the parent's stack."""
     try:
         os.setpgid(0, 0)
         # Of nohup(1), which has it ignored; Ctrl-C in the background is seen to for the whole run.
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        for item in items:
+            item.stash[REPORTS] = []
         faulthandler.enable(file=dump, all_threads=True)
-        try:
-            pack = item.config.hook.pytest_report_to_serializable
-            reports, met = _run_checked(item, known_leaks)
-            packed = [pack(config=item.config, report=report) for report in reports]
-            message: dict[str, Any] = {"reports": packed, "leaks": met}
-        except BaseException as error:  # KeyboardInterrupt and pytest.exit() come through the protocol
-            message = {"died": f"{type(error).__name__} left the test: {error}"}
-            dump.write(traceback.format_exc().encode())
-            dump.flush()
-        body = json.dumps(message, default=repr).encode()
-        view = memoryview(_LENGTH.pack(len(body)) + body)
-        while view:
-            view = view[os.write(writing, view) :]
+        _print_into(items[0].config, printed)
+        # What the first loop of a process opens for good (a pipe for signals, say) is no test's.
+        items[0].callspec.params["loop_under_test"].factory().close()  # type: ignore[attr-defined]
+        before = state.take()
+        for index, item in enumerate(items):
+            message = _run_one(item, before, dump, known_leaks)
+            message["index"] = index
+            _send(writing, message)
+            if not message.get("passed") or message["altered"]:
+                break
     except BaseException:
         with suppress(BaseException):
             dump.write(traceback.format_exc().encode())
@@ -118,16 +219,38 @@ def _run_child(item: pytest.Item, writing: int, dump: IO[bytes], known_leaks: Co
         os._exit(0)
 
 
+def _run_one(
+    item: pytest.Item, before: dict[str, Any], dump: IO[bytes], known_leaks: Collection[str]
+) -> dict[str, Any]:
+    """Run one item: the message for the parent. `before` is the state of this process."""
+    started = time.monotonic()
+    try:
+        reports, met = _run_checked(item, known_leaks)
+        altered = state.changed(before, state.take())
+        pack = item.config.hook.pytest_report_to_serializable
+        return {
+            "reports": [pack(config=item.config, report=report) for report in reports],
+            "leaks": met,
+            "altered": altered,
+            "passed": not any(report.failed for report in reports),
+            "duration": time.monotonic() - started,
+        }
+    except BaseException as error:  # KeyboardInterrupt and pytest.exit() come through the protocol
+        dump.write(traceback.format_exc().encode())
+        dump.flush()
+        return {"died": f"{type(error).__name__} left the test: {error}", "duration": time.monotonic() - started}
+
+
 def _run_checked(item: pytest.Item, known_leaks: Collection[str]) -> tuple[list[pytest.TestReport], list[str]]:
     """Run the item, teardown of everything included; what it left behind fails a teardown that passed.
 
     Not in a fixture: until the last one is torn down, pytest keeps the records of the log, the exceptions in them, and
     with their frames all that a test had in its variables.
     """
-    # What the first loop of a process opens for good (a pipe for signals, say) is no test's.
-    item.callspec.params["loop_under_test"].factory().close()  # type: ignore[attr-defined]
     before = Snapshot.take()
-    reports = runtestprotocol(item, log=False, nextitem=None)
+    # By its hook, around which other plugins set up the filters of warnings and the explanations of assertions.
+    item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
+    reports = item.stash[REPORTS]
     peers.give_ports_back()
     if not all(report.passed for report in reports):
         return reports, []
@@ -144,28 +267,21 @@ def _run_checked(item: pytest.Item, known_leaks: Collection[str]) -> tuple[list[
     return reports, met
 
 
-def _receive(reading: int, pid: int, deadline: float) -> tuple[bytes, bool, int | None]:
-    """Read until the message is whole, the child ends or the deadline passes: data, hung?, status where reaped."""
-    data = bytearray()
-    while _complete(data) is None:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            os.kill(pid, signal.SIGABRT)
-            with suppress(OSError):
-                _drain(reading)
-            return bytes(data), True, None
-        # The child's exit closes the pipe, unless something it forked still holds it: hence the look every second.
-        readable, _, _ = select.select([reading], [], [], min(left, 1.0))
-        if readable:
-            chunk = os.read(reading, 1 << 20)
-            if not chunk:
-                return bytes(data), False, os.waitpid(pid, 0)[1]
-            data += chunk
-        else:
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                return bytes(data), False, status
-    return bytes(data), False, None
+def _print_into(config: pytest.Config, files: tuple[IO[bytes], IO[bytes]]) -> None:
+    """Have pytest capture into these files: those it has are shared with every other child, position and all."""
+    manager = config.pluginmanager.getplugin("capturemanager")
+    capturing = getattr(manager, "_global_capturing", None)
+    for name, file in zip(("out", "err"), files, strict=True):
+        capture = getattr(capturing, name, None)
+        # Between two tests it is suspended, so nothing but its own file is to change. Not there: -s, or --capture=sys.
+        if getattr(capture, "targetfd", None) is not None:
+            os.dup2(file.fileno(), capture.tmpfile.fileno())
+
+
+def _send(writing: int, message: dict[str, Any]) -> None:
+    view = memoryview(json.dumps(message, default=repr).encode() + b"\n")
+    while view:
+        view = view[os.write(writing, view) :]
 
 
 def _unpack(item: pytest.Item, data: dict[str, Any]) -> Any:
@@ -175,29 +291,19 @@ def _unpack(item: pytest.Item, data: dict[str, Any]) -> Any:
     return report
 
 
-def _drain(reading: int) -> None:
-    """Wait until the child, told to abort, has written its dump and is gone, or its grace is over."""
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")
+
+
+def _wait_a_moment(pid: int) -> None:
+    """Wait until the process has ended, or does not seem to."""
     deadline = time.monotonic() + _DUMP_GRACE
-    while (left := deadline - time.monotonic()) > 0:
-        readable, _, _ = select.select([reading], [], [], left)
-        if readable and not os.read(reading, 1 << 20):
-            return
-
-
-def _complete(data: bytes | bytearray) -> dict[str, Any] | None:
-    if len(data) < _LENGTH.size:
-        return None
-    (length,) = _LENGTH.unpack_from(data)
-    body = data[_LENGTH.size :]
-    return dict(json.loads(bytes(body))) if len(body) >= length else None
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None and time.monotonic() < deadline:
+        time.sleep(0.001)  # clause-delay: nothing else tells, as the pipe is closed already
 
 
 def _kill_group(pid: int) -> None:
     for kill in (os.killpg, os.kill):
         with suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
-
-
-def _without_result(status: int) -> str:
-    words = describe_status(status)
-    return words if words.startswith("crashed") else f"{words} before it had a result"

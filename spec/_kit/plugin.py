@@ -1,4 +1,4 @@
-"""The pytest plugin: loops to test by `--loop`, one forked child per test, clauses, deviations and results.
+"""The pytest plugin: loops to test by `--loop`, forked children, clauses, deviations and results.
 
 A test that (directly or not) asks for the fixture `loop_under_test` is a spec test: it is parametrised over the loops,
 isolated (`isolation`) and counted (`results`). Any other test runs as pytest runs it.
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import random
 import signal
 import sys
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from types import FrameType
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -20,8 +23,10 @@ from _pytest.runner import runtestprotocol
 from . import deviations, matrix, results, saw, seeds
 from .clauses import LEVELS, Clause, SpecError, areas, load_area
 from .fixtures import errors, loop, loop_factory, loop_under_test, new_loop, run, tick
-from .isolation import Outcome, run_forked
+from .isolation import REPORTS, Outcome
 from .loops import LoopError, LoopUnderTest, MissingLoop, find_all
+from .progress import Progress
+from .schedule import Schedule, Terms
 
 __all__ = ["errors", "loop", "loop_factory", "loop_under_test", "new_loop", "run", "tick"]
 
@@ -76,6 +81,22 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         default=DEFAULT_TIMEOUT,
         help="time-out of a test without a timeout mark (default: %(default)s)",
     )
+    group.addoption(
+        "--spec-workers",
+        metavar="N",
+        type=int,
+        default=0,
+        help="children that run tests at once (default: one more than there are CPUs)",
+    )
+    group.addoption(
+        "--spec-shuffle",
+        metavar="SEED",
+        nargs="?",
+        type=int,
+        const=-1,
+        help="run the tests in an order drawn from SEED (default: one that is printed)",
+    )
+    group.addoption("--spec-progress", action="store_true", help="tell areas, counts and time left instead of dots")
     group.addoption("--spec-no-fork", action="store_true", help="run spec tests in this process, to debug one")
     parser.addini("spec_loops", "loops to test where no --loop is given", type="linelist", default=["asyncio"])
 
@@ -110,27 +131,54 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if label := _label(item):
             suite.add_item(item, label)
     suite.select_level(items)
+    suite.shuffle(items)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> None:
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run the spec tests in children, then all others as pytest does."""
+    option = session.config.getoption
+    forked = [item for item in session.items if _label(item)]
+    if not forked or option("collectonly") or option("spec_no_fork") or option("usepdb"):
+        return None
+    if session.testsfailed and not option("continue_on_collection_errors"):
+        return None  # which says so
     # What is alive now is shared with every child; a collection there that touched it would copy all of it.
-    if any(_label(item) for item in session.items):
-        gc.collect()
-        gc.freeze()
+    gc.collect()
+    gc.freeze()
+    session.config.stash[_SUITE].run_all(session, forked)
+    others = [item for item in session.items if not _label(item)]
+    for item, following in zip(others, [*others[1:], None], strict=False):
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        _stop_if_told(session)
+    return True
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """A spec test, run in this process: a child's, or the one that --spec-no-fork leaves."""
     label = _label(item)
     if label is None:
         return None
-    suite = item.config.stash[_SUITE]
-    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for report in suite.run(item, label, nextitem):
-        item.ihook.pytest_runtest_logreport(report=report)
-    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    if REPORTS in item.stash:
+        item.stash[REPORTS] = reports
+    else:
+        item.config.stash[_SUITE].record(item, label, reports)
     return True
+
+
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+    """Counted, but not told: `Progress` tells."""
+    suite = config.stash[_SUITE]
+    progress = suite.progress
+    if progress is None or isinstance(report, pytest.CollectReport) or not progress.tells(report.nodeid):
+        return None
+    if report.failed:
+        return ("failed" if report.when == "call" else "error"), "", ""
+    if report.skipped:
+        return ("xfailed" if hasattr(report, "wasxfail") else "skipped"), "", ""
+    return ("passed" if report.when == "call" else ""), "", ""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -154,6 +202,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for label, slug in suite.stale:
         path = suite.declared_in(label, slug)
         terminalreporter.line(f"stale deviation: {slug} passes on {label}; remove it from {path}", red=True)
+    if suite.order is not None:
+        terminalreporter.line(f"order of the tests: --spec-shuffle={suite.order}")
+    if traces := suite.traces():
+        terminalreporter.section("changed in the process of a test")
+    for label, what, tests in traces:
+        more = f" and {len(tests) - 1} more" if len(tests) > 1 else ""
+        terminalreporter.line(f"{label}: {what}: {tests[0]}{more}")
     if config.getoption("spec_matrix") and suite.document is not None:
         terminalreporter.section("conformance")
         terminalreporter.line(matrix.render_text(suite.document))
@@ -179,7 +234,11 @@ class Suite:
         self._collected: dict[tuple[str, str], set[str]] = {}
         self._missing = ""
         self._lenient_failures = 0
-        self._dump: IO[bytes] | None = None
+        self._terms: dict[pytest.Item, Terms] = {}
+        self._places: dict[str, int] = {}
+        self.order: int | None = None
+        self.progress: Progress | None = None
+        self._altered: dict[tuple[str, str], list[str]] = {}
 
     def find_loops(self) -> None:
         """Resolve the loops. UsageError where one asked for by --loop or --strict-loop cannot be had."""
@@ -265,29 +324,66 @@ class Suite:
         levels = [known[slug].level for slug in _slugs(item) if slug in known]
         return not levels or any(_within(found, level) for found in levels)
 
-    def run(self, item: pytest.Item, label: str, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
-        """Run one test, count it, and return its reports as they are to be logged."""
-        slugs = _slugs(item)
-        declared = self._deviations[label]
-        unknown = [slug for slug in slugs if slug not in self._known(item)]
-        if unknown:
-            reports = [_failure(item, f"unknown clause: {', '.join(unknown)}")]
-        elif self.config.getoption("spec_no_fork") or self.config.getoption("usepdb"):
-            reports = runtestprotocol(item, nextitem=nextitem, log=False)
-        else:
-            reports = self._run_isolated(item, label, any(declared[slug].hangs for slug in slugs if slug in declared))
-            # What a test before this one, run here, left set up for it is no longer needed.
-            item.session._setupstate.teardown_exact(nextitem)
-        result = results.judge(item.nodeid, label, slugs, reports, declared)
+    def shuffle(self, items: list[pytest.Item]) -> None:
+        """Put the tests into another order, if one is asked for; the results stay in that of the files."""
+        self._places = {item.nodeid: place for place, item in enumerate(items)}
+        seed = self.config.getoption("spec_shuffle")
+        if seed is not None:
+            self.order = random.SystemRandom().randrange(1 << 32) if seed < 0 else seed
+            random.Random(self.order).shuffle(items)
+
+    def run_all(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        """Run these spec tests in children, count them, and log their reports."""
+        option = self.config.getoption
+        workers = option("spec_workers") or (os.cpu_count() or 1) + 1
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        if option("spec_progress") and reporter is not None:
+            self.progress = Progress(reporter, [(item.nodeid, self._area(item), _label(item) or "") for item in items])
+        factory = getattr(self.config, "_tmp_path_factory", None)
+        if factory is not None:
+            factory.getbasetemp()  # one folder for all children
+
+        def done(item: pytest.Item, outcome: Outcome) -> None:
+            label = _label(item) or ""
+            self._met_leaks.update((label, leak) for leak in outcome.leaks)
+            for what in outcome.altered:
+                self._altered.setdefault((label, what), []).append(item.nodeid)
+            self.record(item, label, [_ended(item, outcome)] if outcome.ended else outcome.reports)
+            _stop_if_told(session)
+
+        runnable = []
+        for item in items:
+            if unknown := [slug for slug in _slugs(item) if slug not in self._known(item)]:
+                reports = [_failure(item, f"unknown clause: {', '.join(unknown)}")]
+                self.record(item, _label(item) or "", reports)
+            else:
+                runnable.append(item)
+        with _interruptible():
+            Schedule(runnable, workers, self._terms_of, done).run()
+        if self.progress is not None:
+            self.progress.finish()
+
+    def traces(self) -> list[tuple[str, str, list[str]]]:
+        """What of its process tests changed on a loop: label, what (`state`), and the ids of the tests."""
+        return [(label, what, tests) for (label, what), tests in sorted(self._altered.items())]
+
+    def record(self, item: pytest.Item, label: str, reports: list[pytest.TestReport]) -> None:
+        """Count one test, and log its reports."""
+        result = results.judge(item.nodeid, label, _slugs(item), reports, self._deviations[label])
         self.results.add(result)
         if not self._is_strict(label):
             self._lenient_failures += sum(report.failed for report in reports)
-        return reports
+        hook = item.ihook
+        hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in reports:
+            hook.pytest_runtest_logreport(report=report)
+        hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        if self.progress is not None:
+            self.progress.count(item.nodeid, result.outcome)
 
     def finish(self, session: pytest.Session) -> None:
         """At the end: stale deviations, files, and the exit status that follows."""
-        if self._dump is not None:
-            self._dump.close()
+        self.results.sort(self._places)
         self.stale = [
             (label, slug)
             for label, declared in self._deviations.items()
@@ -320,13 +416,16 @@ class Suite:
         """Can who runs the suite mend this stale entry? Not the suite's own where a manifest speaks for the loop."""
         return not self._manifests_of(label) or self.declared_in(label, entry) != deviations.path_of(self.root, label)
 
-    def _run_isolated(self, item: pytest.Item, label: str, hangs: bool) -> list[pytest.TestReport]:
-        if self._dump is None:
-            self._dump = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by finish()
-        timeout = min(self._timeout(item), HANG_TIMEOUT) if hangs else self._timeout(item)
-        outcome = run_forked(item, timeout, self._dump, self._leaks[label])
-        self._met_leaks.update((label, leak) for leak in outcome.leaks)
-        return [_ended(item, outcome)] if outcome.ended else outcome.reports
+    def _terms_of(self, item: pytest.Item) -> Terms:
+        if item not in self._terms:
+            label = _label(item) or ""
+            declared = [self._deviations[label][slug] for slug in _slugs(item) if slug in self._deviations[label]]
+            hangs = any(deviation.hangs for deviation in declared)
+            timeout = min(self._timeout(item), HANG_TIMEOUT) if hangs else self._timeout(item)
+            self._terms[item] = Terms(
+                label, self._area(item), timeout, bool(declared), hangs, tuple(self._leaks[label])
+            )
+        return self._terms[item]
 
     def _timeout(self, item: pytest.Item) -> float:
         mark = item.get_closest_marker("timeout")
@@ -424,13 +523,33 @@ def _failure(item: pytest.Item, message: str, duration: float = 0.0) -> pytest.T
     return report
 
 
+def _stop_if_told(session: pytest.Session) -> None:
+    """What pytest's own loop does after each test, for -x and --maxfail."""
+    if session.shouldfail:
+        raise session.Failed(session.shouldfail)
+    if session.shouldstop:
+        raise session.Interrupted(session.shouldstop)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM ends the run as Ctrl-C does: the children first, and what there is is written."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _ended(item: pytest.Item, outcome: Outcome) -> pytest.TestReport:
     """The report of a test whose child had none: how it ended, the stacks, and what it had printed."""
     report = _failure(item, "\n".join([outcome.ended, *_own_frames(outcome.dump)]), outcome.duration)
-    capture = item.config.pluginmanager.getplugin("capturemanager")
-    if capture is not None:
-        out, err = capture.read_global_capture()
-        report.sections += [(f"Captured std{name} call", text) for name, text in (("out", out), ("err", err)) if text]
+    printed = zip(("out", "err"), outcome.printed, strict=True)
+    report.sections += [(f"Captured std{name} call", text) for name, text in printed if text]
     return report
 
 

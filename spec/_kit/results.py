@@ -92,6 +92,11 @@ class Results:
         for slug in result.clauses:
             self._by_clause.setdefault((slug, result.loop), []).append(result)
 
+    def sort(self, places: dict[str, int]) -> None:
+        """Have the tests in the order of `places`, whatever order they ended in; one that has no place comes last."""
+        for results in (self.tests, *self._by_clause.values()):
+            results.sort(key=lambda result: places.get(result.id, len(places)))
+
     def of(self, slug: str, label: str) -> list[TestResult]:
         """The results of the tests of a clause on a loop."""
         return self._by_clause.get((slug, label), [])

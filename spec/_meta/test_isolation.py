@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import time
 
 import pytest
@@ -204,4 +206,152 @@ def test_a_test_can_be_run_in_this_process_to_debug_it(suite):
         """
     )
     assert suite.run("--spec-no-fork").outcomes() == {"test_first[asyncio]": "passed", "test_second[asyncio]": "passed"}
-    assert suite.run().outcomes() == {"test_first[asyncio]": "passed", "test_second[asyncio]": "failed"}
+
+
+def test_a_verdict_other_than_passed_never_comes_from_a_process_that_other_tests_used(suite):
+    suite.clauses("good")
+    suite.tests(
+        """
+        seen = []
+
+        @clause("sample.topic.good")
+        def test_first(loop):
+            seen.append(1)
+
+        @clause("sample.topic.good")
+        def test_that_fails_where_another_was(loop):
+            assert seen == []
+
+        @clause("sample.topic.good")
+        def test_that_dies_where_another_was(loop):
+            if seen:
+                os._exit(3)
+
+        @clause("sample.topic.good")
+        def test_that_leaves_a_descriptor_where_another_was(loop):
+            if seen:
+                os.dup(0)
+
+        @clause("sample.topic.good")
+        def test_that_fails_anywhere(loop):
+            assert seen == [1]
+        """
+    )
+    assert set(suite.run().outcomes().values()) == {"passed", "failed"}
+    assert suite.run().outcomes()["test_that_fails_anywhere[asyncio]"] == "failed"
+    assert list(suite.run("--spec-workers=1").outcomes().values()) == ["passed"] * 4 + ["failed"]
+
+
+CHANGES = {
+    "signal handlers": "signal.signal(signal.SIGUSR1, signal.SIG_IGN)",
+    "descriptors 0 to 2": "os.close(0); os.open('/dev/zero', os.O_RDONLY)",
+    "environment": "os.environ['CHANGED'] = '1'",
+    "working folder": "os.chdir('/')",
+    "signal.set_wakeup_fd()": (
+        "kept += socket.socketpair(); kept[0].setblocking(False); signal.set_wakeup_fd(kept[0].fileno())"
+    ),
+    "names of time": "time.sleep = lambda seconds: None",
+    "garbage collector": "gc.disable()",
+    "running loop": "asyncio._set_running_loop(loop)",
+}
+
+
+def test_a_process_that_is_no_longer_what_it_was_serves_no_other_test(suite):
+    suite.clauses("good")
+    text = "import gc, signal, socket\nkept = []\nused = []\n"
+    for place, change in enumerate(CHANGES.values()):
+        text += f"""
+@clause("sample.topic.good")
+def test_change_{place}(new_loop):
+    loop = new_loop
+    {change}
+    used.append({place})
+
+@clause("sample.topic.good")
+def test_behind_{place}(new_loop):
+    assert {place} not in used
+"""
+    suite.tests(text)
+    finished = suite.run()
+    for place, what in enumerate(CHANGES):
+        if what not in {"descriptors 0 to 2", "signal.set_wakeup_fd()"}:  # which are left behind as well
+            assert f"asyncio: {what}: sample/test_sample.py::test_change_{place}[asyncio]" in finished.output
+            assert finished.outcomes()[f"test_change_{place}[asyncio]"] == "passed"
+        assert finished.outcomes()[f"test_behind_{place}[asyncio]"] == "passed"
+
+
+def test_a_loop_that_always_hangs_is_through_soon_and_says_so(suite):
+    suite.clauses("good")
+    suite.tests(
+        """
+        @clause("sample.topic.good")
+        @pytest.mark.parametrize("number", range(30))
+        def test_hanging(loop, number):
+            loop.run_forever()
+        """
+    )
+    finished = suite.run("--spec-timeout=1")
+    words = list(finished.messages().values())
+    assert set(finished.outcomes().values()) == {"failed"}
+    assert words.count("hung for 1 s") >= 4 and words.count("not run: 4 tests of sample hung") > 10
+
+
+def test_the_order_is_drawn_from_a_seed_that_is_told(suite):
+    suite.clauses("good")
+    suite.tests(
+        """
+        @clause("sample.topic.good")
+        @pytest.mark.parametrize("number", range(20))
+        def test_in_order(loop, number, capsys):
+            with capsys.disabled():
+                os.write(2, f"<{number}>".encode())
+        """
+    )
+    drawn = suite.run("--spec-shuffle", "--spec-workers=1")
+    seed = re.search(r"--spec-shuffle=(\d+)", drawn.output)[1]
+    order = re.findall(r"<(\d+)>", drawn.output)
+    assert sorted(order, key=int) == [str(number) for number in range(20)] != order
+    again = suite.run(f"--spec-shuffle={seed}", "--spec-workers=1")
+    assert re.findall(r"<(\d+)>", again.output) == order
+    assert list(again.outcomes()) == list(suite.run().outcomes()), "results are in the order of the files"
+
+
+def test_progress_is_told(suite):
+    suite.clauses("good")
+    suite.tests(
+        """
+        @clause("sample.topic.good")
+        @pytest.mark.parametrize("number", range(20))
+        def test_passing(loop, number):
+            assert number != 7
+        """
+    )
+    finished = suite.run("--spec-progress", "-rf")
+    assert re.search(r"\d+/20, sample done, asyncio: 1 failed, took 0:0\d", finished.output)
+    assert "FAILED sample/test_sample.py::test_passing[asyncio-7]" in finished.output
+    assert "1 failed, 19 passed" in finished.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_its_children_and_writes_what_it_has(suite, tmp_path, number):
+    suite.clauses("good")
+    suite.tests(
+        f"""
+        import signal
+
+        @clause("sample.topic.good")
+        def test_passing(loop):
+            pass
+
+        @clause("sample.topic.good")
+        def test_waiting(loop):
+            with open({str(tmp_path / "pid")!r}, "w") as file:
+                file.write(str(os.getpid()))
+            os.kill(os.getppid(), {int(number)})
+            signal.pause()
+        """
+    )
+    finished = suite.run("--spec-workers=1")
+    assert finished.status == pytest.ExitCode.INTERRUPTED
+    assert finished.outcomes() == {"test_passing[asyncio]": "passed"}
+    assert is_gone(int((tmp_path / "pid").read_text(encoding="utf-8")))

@@ -1,0 +1,168 @@
+"""Schedules tests on children (`isolation`): several at once, each for some tests of one module on one loop.
+
+Rules:
+- A test that is declared to deviate goes alone at once, as do the rest of a module once three of its tests had to.
+- In a shared child a test has `SHARED` seconds, as its verdict does not come from there; alone, its own time-out.
+- A loop that hangs often is not waited for as long: after `PATIENT` hangs that no deviation declares, a test has a
+  quarter of its time-out, and after `HANGS` in one area the rest of the area is not run on that loop, and has failed.
+  So a loop on which nothing ends is through in minutes.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from .isolation import Child, Outcome
+
+SHARED = 6.0
+"""Seconds a test has in a child that other tests have used."""
+WAITS = 1.0
+"""Seconds at one test after which a child is taken to wait more than it computes."""
+PATIENT = 3
+HASTY = 5.0
+"""Seconds a test has at least, alone, for all haste."""
+HANGS = 4
+MOST = 40
+"""Tests per child."""
+CULPRITS = 3
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the scheduler asks of a test: its loop, its area, its time-out in seconds, and whether it is declared to
+    deviate or to hang.
+    """
+
+    label: str
+    area: str
+    timeout: float
+    deviates: bool
+    hangs: bool
+    known_leaks: Sequence[str] = ()
+
+
+@dataclass
+class _Job:
+    items: list[pytest.Item]
+    alone: bool = False
+    culprits: int = 0
+
+
+class Schedule:
+    """Runs `items` on at most `workers` children at once, and calls `done(item, outcome)` for each as it ends."""
+
+    def __init__(
+        self,
+        items: Iterable[pytest.Item],
+        workers: int,
+        terms: Callable[[pytest.Item], Terms],
+        done: Callable[[pytest.Item, Outcome], None],
+    ) -> None:
+        self._terms = terms
+        self._done = done
+        self._workers = workers
+        self._queue: deque[_Job] = deque(self._jobs(items))
+        self._running: list[tuple[_Job, Child]] = []
+        self._hangs: Counter[str] = Counter()
+        self._hangs_of_area: Counter[tuple[str, str]] = Counter()
+
+    def run(self) -> None:
+        """Until all have ended. What `done` raises ends every child first, as KeyboardInterrupt does."""
+        try:
+            while self._queue or self._running:
+                while self._queue and self._may_start():
+                    self._start(self._queue.popleft())
+                if self._running:
+                    self._wait()
+        finally:
+            for _, child in self._running:
+                child.end()
+
+    def _jobs(self, items: Iterable[pytest.Item]) -> Iterable[_Job]:
+        """Groups of neighbours of one module and loop; those that go alone, alone."""
+        groups: dict[tuple[str, str], list[pytest.Item]] = {}
+        for item in items:
+            terms = self._terms(item)
+            key = (str(item.path), terms.label)
+            if terms.deviates:
+                yield _Job([item], alone=True)
+                continue
+            group = groups.setdefault(key, [])
+            group.append(item)
+            if len(group) == MOST:
+                yield _Job(groups.pop(key))
+        for group in groups.values():
+            yield _Job(group)
+
+    def _start(self, job: _Job) -> None:
+        terms = self._terms(job.items[0])
+        if self._hangs_of_area[terms.label, terms.area] >= HANGS:
+            for item in job.items:
+                self._done(item, Outcome(ended=f"not run: {HANGS} tests of {terms.area} hung"))
+            return
+        child = Child(job.items, terms.known_leaks, [other for _, other in self._running])
+        self._running.append((job, child))
+
+    def _may_start(self) -> bool:
+        """A child that has been at one test for a while waits, most likely, so another one has its place."""
+        now = time.monotonic()
+        waiting = sum(now - child.started > WAITS for _, child in self._running)
+        return len(self._running) - min(waiting, self._workers) < self._workers
+
+    def _wait(self) -> None:
+        poll = select.poll()
+        pause = WAITS if self._queue else 60.0
+        for job, child in self._running:
+            poll.register(child, select.POLLIN)
+            pause = min(pause, child.check(self._timeout(job, child.item or child.items[-1])))
+        ready = {number for number, _ in poll.poll(pause * 1000)}
+        for job, child in list(self._running):
+            self._look(job, child, child.fileno() in ready)
+
+    def _look(self, job: _Job, child: Child, readable: bool) -> None:
+        for item, outcome in child.receive(readable):
+            self._take(job, child, item, outcome)
+        if not child.ended:
+            return
+        self._running.remove((job, child))
+        if child.item is not None:
+            self._take(job, child, child.item, child.without_result())
+        child.end()
+
+    def _take(self, job: _Job, child: Child, item: pytest.Item, outcome: Outcome) -> None:
+        """What became of a test. Where its child does not go on, the rest of its tests is another one's."""
+        goes_on = outcome.passed and not outcome.altered
+        if job.alone or outcome.passed:
+            if outcome.ended and child.hung:
+                self._count_hang(item)
+            self._done(item, outcome)
+        else:
+            job.culprits += 1
+            self._queue.appendleft(_Job([item], alone=True))
+        if goes_on:
+            return
+        rest = list(child.items[child.items.index(item) + 1 :])
+        child.index = len(child.items)
+        if job.culprits >= CULPRITS:
+            self._queue.extendleft(_Job([other], alone=True) for other in reversed(rest))
+        elif rest:
+            self._queue.appendleft(_Job(rest, culprits=job.culprits))
+
+    def _timeout(self, job: _Job, item: pytest.Item) -> float:
+        terms = self._terms(item)
+        hasty = self._hangs[terms.label] >= PATIENT and not terms.hangs
+        if job.alone:
+            return max(terms.timeout / 4, HASTY) if hasty else terms.timeout
+        return min(terms.timeout, SHARED / 3 if hasty else SHARED)
+
+    def _count_hang(self, item: pytest.Item) -> None:
+        terms = self._terms(item)
+        if not terms.hangs:
+            self._hangs[terms.label] += 1
+            self._hangs_of_area[terms.label, terms.area] += 1
