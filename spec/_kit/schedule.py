@@ -137,22 +137,21 @@ class Schedule:
 
     def _take(self, job: _Job, child: Child, item: pytest.Item, outcome: Outcome) -> None:
         """What became of a test. Where its child does not go on, the rest of its tests is another one's."""
-        goes_on = outcome.passed and not outcome.altered
-        if job.alone or outcome.passed:
-            if outcome.ended and child.hung:
-                self._count_hang(item)
-            self._done(item, outcome)
-        else:
-            job.culprits += 1
+        counts = job.alone or outcome.passed
+        job.culprits += not counts
+        if not counts or outcome.altered:
+            rest = list(child.items[child.items.index(item) + 1 :])
+            child.index = len(child.items)
+            if job.culprits >= CULPRITS:
+                self._queue.extendleft(_Job([other], alone=True) for other in reversed(rest))
+            elif rest:
+                self._queue.appendleft(_Job(rest, culprits=job.culprits))
+        if not counts:
             self._queue.appendleft(_Job([item], alone=True))
-        if goes_on:
             return
-        rest = list(child.items[child.items.index(item) + 1 :])
-        child.index = len(child.items)
-        if job.culprits >= CULPRITS:
-            self._queue.extendleft(_Job([other], alone=True) for other in reversed(rest))
-        elif rest:
-            self._queue.appendleft(_Job(rest, culprits=job.culprits))
+        if outcome.ended and child.hung:
+            self._count_hang(item)
+        self._done(item, outcome)
 
     def _timeout(self, job: _Job, item: pytest.Item) -> float:
         terms = self._terms(item)

@@ -331,7 +331,7 @@ def test_an_interrupted_run_writes_what_it_has(suite, number, tmp_path):
 
 
 def test_a_run_that_stops_at_a_failure_is_not_complete(broken):
-    finished = broken.run("-x")
+    finished = broken.run("-x", "--spec-workers=1")
     assert finished.status == pytest.ExitCode.TESTS_FAILED
     assert finished.document["complete"] is False
 
