@@ -14,7 +14,7 @@ import pytest
 LEVELS = ("must", "should", "may")
 SLUG = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z0-9]+(?:-[a-z0-9]+)*){2}")
 _REQUIRED = {"id": str, "level": str, "rule": str, "cite": str, "since": str}
-_OPTIONAL = {"quote": str, "permits": list}
+_OPTIONAL = {"quote": str, "permits": list, "covers": list}
 _SHARED = {"of": str, "rules": list}
 
 
@@ -24,7 +24,11 @@ class SpecError(Exception):
 
 @dataclass(frozen=True)
 class Clause:
-    """One rule: what it says, how binding it is, and where that is written."""
+    """One rule: what it says, how binding it is, and where that is written.
+
+    `permits` are the outcomes between which a loop may choose, `covers` the names of asyncio that it decides beside
+    those that its citation and its rule tell (`surface`).
+    """
 
     id: str
     area: str
@@ -34,6 +38,7 @@ class Clause:
     since: str
     quote: str = ""
     permits: tuple[str, ...] = ()
+    covers: tuple[str, ...] = ()
 
     @property
     def since_version(self) -> tuple[int, ...]:
@@ -133,7 +138,8 @@ def _parse(path: Path, area: str, entry: dict[str, Any]) -> Clause:
         raise SpecError(f"{where}: level {entry['level']!r} is none of {', '.join(LEVELS)}")
     if not re.fullmatch(r"3\.\d+(\.\d+)?", entry["since"]):
         raise SpecError(f"{where}: since {entry['since']!r} is no CPython version")
-    permits = tuple(entry.pop("permits", ()))
-    if not all(isinstance(outcome, str) for outcome in permits):
-        raise SpecError(f"{where}: 'permits' is a list of strings")
-    return Clause(area=area, permits=permits, **entry)
+    lists = {key: tuple(entry.pop(key, ())) for key in ("permits", "covers")}
+    for key, strings in lists.items():
+        if not all(isinstance(string, str) for string in strings):
+            raise SpecError(f"{where}: {key!r} is a list of strings")
+    return Clause(area=area, **lists, **entry)
