@@ -88,6 +88,27 @@ def test_cancelling_again_or_too_late_has_no_effect(loop, tick):
     assert seen == ["called", "own"]
 
 
+@clause("callbacks.cancel.late-spares-later-ones")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("ended", ["called", "cancelled"])
+def test_a_handle_that_has_ended_cancels_no_callback_scheduled_since(loop, tick, method, ended):
+    seen = []
+    schedule = getattr(loop, method)
+    old = [schedule(seen.append, "old") for _ in range(10)]
+    if ended == "cancelled":
+        for handle in old:
+            handle.cancel()
+    tick()
+    expected = ["old"] * 10 if ended == "called" else []
+    assert seen == expected
+    new = [schedule(seen.append, "new") for _ in range(10)]
+    for handle in old:
+        handle.cancel()
+    assert not any(handle.cancelled() for handle in new)
+    tick()
+    assert seen == expected + ["new"] * 10
+
+
 @clause("callbacks.cancel.own-then-raise")
 def test_a_callback_that_cancels_itself_and_raises_is_reported(loop, errors, tick):
     seen = []

@@ -79,6 +79,25 @@ def test_cancelling_again_or_too_late_has_no_effect(loop, tick):
     assert seen == ["called", "own"]
 
 
+@clause("timers.cancel.late-spares-later-ones")
+@pytest.mark.parametrize("ended", ["called", "cancelled"])
+def test_a_timer_that_has_ended_cancels_none_that_was_set_since(loop, tick, ended):
+    seen = []
+    old = [loop.call_later(-1, seen.append, "old") for _ in range(10)]
+    if ended == "cancelled":
+        for handle in old:
+            handle.cancel()
+    tick(2)
+    expected = ["old"] * 10 if ended == "called" else []
+    assert seen == expected
+    new = [loop.call_later(-1, seen.append, "new") for _ in range(10)]
+    for handle in old:
+        handle.cancel()
+    assert not any(handle.cancelled() for handle in new)
+    tick(2)
+    assert seen == expected + ["new"] * 10
+
+
 @clause("timers.cancel.and-rearm")
 def test_only_the_last_scheduling_of_a_rearmed_timer_counts(loop, dice):
     seen = []
