@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -99,7 +100,8 @@ def root(tmp_path) -> Path:
             f'from spec._kit import clause\n\n@clause("{area}.topic.a")\ndef test_it(loop): ...\n', encoding="utf-8"
         )
     (root / "evidence" / "alpha").mkdir(parents=True)
-    (root / "evidence" / "alpha" / "short.py").write_text('"""one.topic.b: shows <it>."""\nprint("<x>")\n')
+    (root / "evidence" / "alpha" / "short.py").write_text('"""Shows <it>: one.topic.b."""\nprint("<x>")\n')
+    (root / "evidence" / "alpha" / "two.topic.a.py").write_text("print()\n")
     return root
 
 
@@ -153,6 +155,11 @@ class TestCounts:
         assert re.search(r"^one +1/1 +0/1$", text, re.MULTILINE)
         assert "alpha: of 1 must, 1 passes; of 1 should, 0 pass (1 fails)" in text
         assert "should one.topic.b\n         alpha: failed: no good" in text
+
+    def test_the_terminal_does_not_list_what_no_loop_was_run_on(self):
+        text = matrix.render_text(document(one_topic_a="untested", one_topic_b="skipped"))
+        assert "one.topic.a" not in text
+        assert "one.topic.b" in text
 
     def test_the_terminal_tells_where_loops_chose_different_permitted_outcomes(self):
         runs = [
@@ -341,11 +348,13 @@ class TestSite:
 
     def test_evidence_is_shown_where_there_is_one(self, tmp_path, root):
         folder = tmp_path / "site"
-        write_html([document("Alpha", one_topic_a="passed", one_topic_b="deviates")], folder, root)
+        run = document("Alpha", one_topic_a="passed", one_topic_b="deviates", two_topic_a="failed")
+        write_html([run], folder, root)
         pages = check_site(folder)
         assert 'print("<x>")' in pages[folder / "evidence" / "alpha" / "short.html"].text
-        for name in ("areas/one.html", "loops/alpha.html"):
-            assert any("evidence/alpha/short.html" in (link["href"] or "") for link in pages[folder / name].all("a"))
+        for name, script in (("areas/one", "short"), ("areas/two", "two.topic.a"), ("loops/alpha", "short")):
+            addresses = [link["href"] for link in pages[folder / f"{name}.html"].all("a")]
+            assert f"../evidence/alpha/{script}.html" in addresses
 
     def test_whatever_a_document_says_is_text(self, tmp_path, root):
         run = document(
@@ -459,6 +468,12 @@ class TestBadge:
         assert svg.tag == "{http://www.w3.org/2000/svg}svg"
         assert "one: 1/1 musts" in [text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")]
 
+    def test_what_it_says_of_areas_is_text(self, tmp_path, root):
+        run = document(one_topic_a="passed", other_topic_a="passed")
+        run["clauses"][1]["area"] = EVIL
+        write_badge(run, None, tmp_path / "badge.svg", root)
+        ET.fromstring((tmp_path / "badge.svg").read_bytes())
+
     def test_of_several_pythons_it_tells_the_one_with_the_fewest_passed(self, root):
         runs = [
             document(one_topic_a="passed", two_topic_a="passed"),
@@ -543,6 +558,9 @@ class TestCommands:
         assert (tmp_path / "deep" / "M.md").exists()
 
     def test_explain_tells_the_last_outcome(self, results, capsys):
+        older = Path(results).with_name("older.json")
+        older.write_text(json.dumps(document(timers_delay_nan="failed")), encoding="utf-8")
+        os.utime(older, (1, 1))
         assert cli_pages.main(["explain", "timers.delay.nan"]) == 0
         assert "alpha (1.0, CPython 3.13.0): passed" in capsys.readouterr().out
 

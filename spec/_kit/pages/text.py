@@ -86,8 +86,7 @@ def _wrap(text: str, indent: int) -> list[str]:
 def _suggestion(slug: str, report: Report) -> str:
     if slug in report.suite_areas:
         return f"{slug!r} is an area, no clause; `clauses {slug}` shows its clauses"
-    near = [known for known in report.clauses if known.startswith(f"{slug}.") or known.endswith(f".{slug}")]
-    near = near or difflib.get_close_matches(slug, report.clauses, n=5, cutoff=0.6)
-    near = near or [known for known in report.clauses if slug and slug in known]
+    near = [known for known in report.clauses if slug and slug in known]
+    near = near or difflib.get_close_matches(slug, report.clauses, n=5)
     listed = f"; near ones: {', '.join(near[:8])}" if near else f"; areas are {', '.join(report.suite_areas)}"
     return f"no clause {slug!r}{listed}"
