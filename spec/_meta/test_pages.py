@@ -218,6 +218,8 @@ class TestMerging:
         run = document(one_topic_a="passed")
         run["loops"].append({"name": "broken:new", "error": "no module <broken>"})
         run["complete"] = False
+        run["suite"] = "2026.11"
+        run["loops"][0]["notes"] = ["it prints <something>"]
         report = Report([run])
         assert report.broken == [("broken:new", "no module <broken>")]
         assert len(report.columns) == len(report.incomplete) == 1
@@ -225,6 +227,8 @@ class TestMerging:
         page = write_html([run], tmp_path / "site", root).read_text(encoding="utf-8")
         assert "no module &lt;broken&gt;" in page
         assert "was interrupted" in page
+        assert "Version of the suite: 2026.11." in page
+        assert "it prints &lt;something&gt;" in (tmp_path / "site" / "loops" / "alpha.html").read_text(encoding="utf-8")
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -516,6 +520,7 @@ class TestTexts:
     @pytest.mark.parametrize(
         ("slug", "hint"),
         [
+            ("flushes-before", "near ones: tcp.close.flushes-before-lost"),
             ("tcp.close.flushes-before-list", "near ones: tcp.close.flushes-before-lost"),
             ("tcp.close", "near ones: tcp.close."),
             ("close.flushes-before-lost", "tcp.close.flushes-before-lost"),

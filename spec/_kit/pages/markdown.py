@@ -31,6 +31,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield ""
     yield "Clauses passed of those there are: a clause counts as passed only where its tests ran and passed."
     yield "Written by the command `matrix`; do not edit."
+    if report.suites:
+        yield f"Version of the suite: {_escape(', '.join(report.suites))}."
     yield from _summary(report)
     for level in report.levels():
         yield from _matrix(report, level)

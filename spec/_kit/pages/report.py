@@ -136,6 +136,10 @@ class Report:
         """Loops that could not be made, each with why."""
         self.incomplete: list[str] = []
         """Runs that were interrupted: their loops and Python."""
+        self.suites: list[str] = []
+        """The versions of the suite that ran."""
+        self.notes: dict[Column, tuple[str, ...]] = {}
+        """What making a loop does beside."""
         self.clauses: dict[str, Clause] = {}
         self._verdicts: dict[tuple[str, Column], Verdict] = {}
         self._tests: dict[str, dict[str, None]] = {}
@@ -204,6 +208,9 @@ class Report:
     def _merge(self, document: dict[str, Any], texts: dict[str, Clause], found: dict[str, Clause]) -> None:
         columns = {}
         document = _cleaned(document)
+        suite = str(document.get("suite", ""))
+        if suite and suite not in self.suites:
+            self.suites.append(suite)
         for loop in document["loops"]:
             if loop.get("error"):
                 self.broken.append((str(loop.get("label") or loop.get("name", "?")), str(loop["error"])))
@@ -217,6 +224,8 @@ class Report:
                 platform=str(document.get("platform", "")),
             )
             columns[column.label] = column
+            notes = (*self.notes.get(column, ()), *map(str, loop.get("notes", ())))
+            self.notes[column] = tuple(dict.fromkeys(notes))
             if column not in self.columns:
                 self.columns.append(column)
         if document.get("complete") is False:

@@ -106,6 +106,7 @@ class _Site:
             "p",
             f"What a loop must, should and may do: {count} clauses in {len(report.areas)} areas, each with the text it"
             " rests on and tests that decide it. A clause counts as passed only where its tests ran and passed.",
+            f" Version of the suite: {', '.join(report.suites)}." if report.suites else None,
         )
         yield el("h2", "Loops")
         yield el("ul", *(self._card(column) for column in report.columns), class_="cards")
@@ -259,6 +260,8 @@ class _Site:
             where = ", ".join(part for part in (column.facts, column.platform) if part)
             yield el("h2", where or label)
             yield parts.headline(self.report, column)
+            for note in self.report.notes.get(column, ()):
+                yield el("p", "Making it: ", one_line(note, 300), class_="note")
             yield self._loop_table(column)
             yield from self._causes(column)
         if self.report.areas_not_run:
