@@ -289,7 +289,7 @@ class Suite:
     def declared_in(self, label: str, entry: str) -> Path:
         """The file that has the deviation or leak of a loop: a manifest, or the suite's own."""
         for manifest in reversed(self._manifests_of(label)):
-            declared = [deviation.clause for deviation in deviations.load(manifest.path)]
+            declared = [deviation.clause for deviation in manifest.declared]
             if entry in (*declared, *deviations.leaks(manifest.path)):
                 return manifest.path
         return deviations.path_of(self.root, label)

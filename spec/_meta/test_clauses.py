@@ -167,7 +167,8 @@ def test_deviations_name_known_clauses_with_reasons(path):
         area = deviation.clause.partition(".")[0]
         assert area in AREAS and deviation.clause in known(area), f"unknown clause {deviation.clause}"
         assert len(deviation.reason.split()) > 3, f"{deviation.clause}: the reason says nothing"
-        condition = (deviation.clause, deviation.python, deviation.platform, deviation.loop_version)
+        named = (deviation.clause, deviation.by_pattern)
+        condition = (*named, deviation.python, deviation.platform, deviation.loop_version)
         assert condition not in seen, f"{deviation.clause} is there twice"
         seen.add(condition)
 

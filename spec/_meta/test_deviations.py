@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 import sys
 
 import pytest
@@ -53,6 +54,34 @@ def test_a_declared_failure_deviates(broken):
     assert finished.clause("sample.topic.kept") == "passed"
     assert "asyncio: deviates: Known to be broken in this way." in finished.output
     assert finished.document["stale_deviations"] == []
+
+
+def test_one_entry_declares_all_that_has_one_cause(suite):
+    suite.clauses("kept", "broken", "other")
+    suite.tests(TESTS.format("") + '@clause("sample.topic.other")\ndef test_other(loop):\n    assert 0\n')
+    cause = '[[deviation]]\nclauses = ["sample.*"]\nexcept = ["*.kept"]\nreason = "Whatever it is."\n'
+    suite.deviations("asyncio", cause)
+    finished = suite.run("--spec-matrix")
+    assert finished.status == pytest.ExitCode.OK, finished.output
+    outcomes = {name: finished.clause(f"sample.topic.{name}") for name in ("kept", "broken", "other")}
+    assert outcomes == {"kept": "passed", "broken": "deviates", "other": "deviates"}
+    assert "asyncio: deviates: Whatever it is." in finished.output
+
+    # What is said of a clause by its id comes first, wherever it stands.
+    suite.deviations("asyncio", DEVIATION.format("other") + cause)
+    assert "deviates: Known to be broken in this way." in suite.run("--spec-matrix").output
+
+
+def test_each_clause_of_an_entry_is_stale_by_itself(suite):
+    suite.clauses("kept", "broken")
+    suite.tests(TESTS.format(""))
+    suite.deviations("asyncio", '[[deviation]]\nclauses = ["sample.topic.*"]\nreason = "Whatever it is."\n')
+    finished = suite.run("--deselect=sample/test_sample.py::test_broken_in_part")
+    assert finished.status == pytest.ExitCode.OK  # not to be judged from a part of the tests
+    suite.tests(TESTS.format("").partition('@clause("sample.topic.broken", "sample')[0])
+    finished = suite.run()
+    assert finished.status == pytest.ExitCode.TESTS_FAILED
+    assert finished.document["stale_deviations"] == [{"loop": "asyncio", "clause": "sample.topic.kept"}]
 
 
 def test_a_stale_deviation_fails_the_run(suite):
@@ -209,6 +238,31 @@ def test_a_clause_that_is_not_well_formed_is_an_error(tmp_path, text, words):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(clauses.SpecError, match=words.replace("[", r"\[")):
         clauses.load_area(tmp_path, "sample")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('clauses = ["sample.topic.rule"]\nclause = "sample.topic.rule"', "'clause' is one id"),
+        ('clause = "sample.*"', "'clause' is one id"),
+        ('clause = "sample.topic.rule"\nexcept = ["sample.*"]', "'clause' is one id"),
+        ("hangs = true", "'clause' or 'clauses' is missing"),
+        ("clauses = []", "lists of ids and patterns"),
+        ("clauses = [1]", "lists of ids and patterns"),
+        ('clauses = "sample.*"', "'clauses' must be a list"),
+        ('clauses = ["other.*"]', "'other.*' matches no clause"),
+        ('clauses = ["sample.*.[a-z]"]', "only '*' stands for something"),
+        ('clauses = ["sample.*"]\nexcept = ["other.*"]', "'other.*' excepts nothing"),
+        ('clauses = ["sample.*"]\nbecause = 1', "unknown key 'because'"),
+    ],
+)
+def test_an_entry_that_is_not_well_formed_is_an_error(tmp_path, text, words):
+    (tmp_path / "sample").mkdir()
+    (tmp_path / "sample" / "clauses.toml").write_text(GOOD, encoding="utf-8")
+    path = tmp_path / "some.toml"
+    path.write_text(f'[[deviation]]\nreason = "Known to be broken."\n{text}\n', encoding="utf-8")
+    with pytest.raises(clauses.SpecError, match=re.escape(words)):
+        deviations.load(path, tmp_path)
 
 
 def test_an_area_takes_over_the_clauses_of_another_by_name(tmp_path):
