@@ -23,8 +23,8 @@ import signal
 import tempfile
 import time
 import traceback
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -203,7 +203,8 @@ def _run_child(
         faulthandler.enable(file=dump, all_threads=True)
         _print_into(items[0].config, printed)
         # What the first loop of a process opens for good (a pipe for signals, say) is no test's.
-        items[0].callspec.params["loop_under_test"].factory().close()  # type: ignore[attr-defined]
+        with _silent(items[0].config):
+            items[0].callspec.params["loop_under_test"].factory().close()  # type: ignore[attr-defined]
         before = state.take()
         for index, item in enumerate(items):
             message = _run_one(item, before, dump, known_leaks)
@@ -276,6 +277,21 @@ def _print_into(config: pytest.Config, files: tuple[IO[bytes], IO[bytes]]) -> No
         # Between two tests it is suspended, so nothing but its own file is to change. Not there: -s, or --capture=sys.
         if getattr(capture, "targetfd", None) is not None:
             os.dup2(file.fileno(), capture.tmpfile.fileno())
+
+
+@contextmanager
+def _silent(config: pytest.Config) -> Iterator[None]:
+    """Have pytest capture what is printed here, where it does so in tests, and forget it."""
+    manager = config.pluginmanager.getplugin("capturemanager")
+    if manager is None or not manager.is_globally_capturing():
+        yield
+        return
+    manager.resume_global_capture()
+    try:
+        yield
+    finally:
+        manager.suspend_global_capture()
+        manager.read_global_capture()
 
 
 def _send(writing: int, message: dict[str, Any]) -> None:

@@ -146,7 +146,7 @@ def test_the_action_does_what_it_says(programs, tmp_path):
     assert len(scripts) == 3 and "pip install" in scripts[0]
     named = set(re.findall(r"^  (\w+):$", text[: text.index("runs:")], re.MULTILINE))
     assert set(re.findall(r"inputs\.(\w+)", text)) == named
-    inputs = {"LOOP": "asyncio", "AREA": "timers", "LEVEL": "must", "ARGUMENTS": "-- -k cancel", "BADGE": "asyncio"}
+    inputs = {"LOOP": "asyncio", "AREA": "dns", "LEVEL": "must", "ARGUMENTS": "-- -k coroutine", "BADGE": "asyncio"}
     for script in scripts[1:]:
         command = ("/bin/bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script)
         environment = inputs | {"PATH": f"{programs}:/bin:/usr/bin", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
@@ -173,9 +173,9 @@ def test_the_command_runs_an_area_where_there_is_no_checkout(programs, tmp_path)
 
 
 def test_pytest_runs_an_area_by_its_name(programs, tmp_path):
-    command = (programs / "python", "-m", "pytest", "-q", "--pyargs", "loopspec.timers", "--loop", "here:make")
+    command = (programs / "python", "-m", "pytest", "-q", "--pyargs", "loopspec.dns", "--loop", "here:make")
     (tmp_path / "here.py").write_text("import asyncio\nmake = asyncio.SelectorEventLoop\n", encoding="utf-8")
-    result = finish(*command, "-k", "cancel", cwd=tmp_path)
+    result = finish(*command, "-k", "coroutine", cwd=tmp_path)
     assert result.returncode == 0 and re.search(r"[1-9]\d* passed", result.stdout), result.stdout + result.stderr
 
 

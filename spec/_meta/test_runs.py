@@ -163,10 +163,11 @@ def test_a_run_of_no_loop_that_can_be_had_writes_why(bad):
     assert finished.document["complete"] is False
 
 
-def test_a_loop_that_prints_is_tested_and_that_is_noted(bad):
+def test_a_loop_that_prints_is_tested_and_its_output_kept_apart(bad):
     finished = bad.run(loops=("badloops:printing",))
     assert finished.status == pytest.ExitCode.OK
     assert "note: loop 'badloops:printing': making and closing it printed 'hello there'" in finished.output
+    assert finished.output.count("hello") == 1
     assert finished.document["loops"][0]["notes"] == ["making and closing it printed 'hello there'"]
 
 
@@ -303,7 +304,7 @@ def test_second(loop):
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_writes_what_it_has(suite, number, tmp_path):
     suite.clauses("kept")
     suite.tests(PASSING, name="test_before")
@@ -313,6 +314,7 @@ def test_an_interrupted_run_writes_what_it_has(suite, number, tmp_path):
     results = tmp_path / "run.json"
     command = [sys.executable, "-m", "pytest", "-p", "spec._kit.plugin", "-p", "no:cacheprovider", "--loop=asyncio"]
     command += ["-c", str(suite.root / "pytest.ini"), f"--spec-root={suite.root}", f"--spec-json={results}"]
+    command.append("--spec-workers=1")  # the module before has ended when this one begins
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "BEGUN": str(tmp_path / "begun")}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     command.append(str(suite.root / "sample"))
@@ -358,14 +360,16 @@ def test_the_command_is_run_where_none_is_named(asked):
 
 def test_what_the_command_asks_of_pytest(asked, tmp_path):
     command = asked(
-        "run", "--loop", "a:b", "--loop", "c", "--strict-loop", "c", "--area", "tcp", "--area", "dns", "--level",
-        "must", "--json", "run.json", "--junit", "junit.xml", "--deviations", "mine.toml", "--", "-k", "half",
+        "run", "--loop", "a:b", "--loop", "c", "--strict-loop", "c", "--area", "tcp", "--area", "dns", "-n", "7",
+        "--level", "must", "--json", "run.json", "--junit", "junit.xml", "--deviations", "mine.toml",
+        "--", "-k", "half",
     )  # fmt: skip
     assert {
         "--loop=a:b",
         "--loop=c",
         "--strict-loop=c",
         "--spec-level=must",
+        "--spec-workers=7",
         f"--spec-json={tmp_path / 'run.json'}",
         f"--junitxml={tmp_path / 'junit.xml'}",
         f"--deviations={tmp_path / 'mine.toml'}",
