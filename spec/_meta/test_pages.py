@@ -520,7 +520,7 @@ class TestTexts:
     @pytest.mark.parametrize(
         ("slug", "hint"),
         [
-            ("flushes-before", "near ones: tcp.close.flushes-before-lost"),
+            ("flushes", "close.flushes-before-lost"),
             ("tcp.close.flushes-before-list", "near ones: tcp.close.flushes-before-lost"),
             ("tcp.close", "near ones: tcp.close."),
             ("close.flushes-before-lost", "tcp.close.flushes-before-lost"),
