@@ -257,10 +257,14 @@ def test_a_service_name_where_numbers_are_asked_for_raises_gaierror(same, host):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_hosts_and_ports_of_wrong_types_raise_what_socket_raises(same, host, port):
+def test_hosts_and_ports_of_wrong_types_raise_what_socket_raises(same, host, port, saw):
     got, expected = same(host, port)
     if port is True:
         assert got in (expected, outcome(socket.getaddrinfo, host, 1))  # it is an int
+        if got == expected:
+            saw("dns.errors.wrong-types", "a port of True is what socket.getaddrinfo() takes it for")
+        else:
+            saw("dns.errors.wrong-types", "a port of True is the port 1")
     else:
         assert got == expected
 

@@ -150,7 +150,7 @@ def test_a_transport_whose_data_received_raised_goes_on_reading(loop, run, error
 
 
 @clause("pipes.read.eof-received-raises")
-def test_an_exception_in_eof_received_is_reported_and_connection_lost_follows(loop, run, errors):
+def test_an_exception_in_eof_received_is_reported_and_connection_lost_follows(loop, run, errors, saw):
     """Left open is whether connection_lost is told None, as by asyncio, or that exception."""
 
     def boom():
@@ -169,6 +169,8 @@ def test_an_exception_in_eof_received_is_reported_and_connection_lost_follows(lo
     assert calls == ["connection_made", "eof_received", "connection_lost"]
     assert closed
     assert isinstance(errors.only()["exception"], Boom)
+    told = "connection_lost() with that exception"
+    saw("pipes.read.eof-received-raises", told if reason else "connection_lost(None)")
 
 
 @clause("pipes.read.exit-in-eof-received")
@@ -263,7 +265,7 @@ def test_nothing_is_delivered_after_close(loop, run, where):
 
 
 @clause("pipes.terminal.hang-up")
-def test_a_terminal_whose_other_end_has_gone_ends_the_transport(loop, run):
+def test_a_terminal_whose_other_end_has_gone_ends_the_transport(loop, run, saw):
     """Linux reports EIO to the master once the last slave is closed; elsewhere it is an ordinary end."""
 
     async def main():
@@ -279,6 +281,7 @@ def test_a_terminal_whose_other_end_has_gone_ends_the_transport(loop, run):
     data, reason = run(main())
     assert data == b"last words"
     assert reason is None or (isinstance(reason, OSError) and reason.errno == errno.EIO)
+    saw("pipes.terminal.hang-up", "connection_lost() with EIO" if reason else "connection_lost(None)")
 
 
 @clause("pipes.terminal.lines")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import pty
@@ -22,12 +21,13 @@ BLOB = pattern(MORE_THAN_THE_KERNEL_TAKES)
 
 @clause("pipes.write.types")
 @pytest.mark.parametrize("data", ["text", 7, None, [1, 2], object()], ids=lambda data: type(data).__name__)
-def test_write_of_another_type_raises_and_sends_nothing(loop, run, data):
+def test_write_of_another_type_raises_and_sends_nothing(loop, run, data, saw):
     async def main():
         protocol = Recorder(loop)
         transport, peer = await writing(loop, protocol)
-        with pytest.raises((TypeError, AssertionError)):
+        with pytest.raises((TypeError, AssertionError)) as caught:
             transport.write(data)
+        saw("pipes.write.types", "TypeError" if isinstance(caught.value, TypeError) else "AssertionError")
         transport.write(b"after")
         transport.close()
         got = await aside(drain, peer)
@@ -116,15 +116,19 @@ def test_write_eof_sends_what_is_queued_and_closes_the_transport(loop, run, size
 @clause("pipes.write-eof.then-write")
 @pytest.mark.parametrize("end", ["write_eof", "close"])
 @pytest.mark.parametrize("queued", [0, MORE_THAN_THE_KERNEL_TAKES])
-def test_what_is_written_after_the_end_is_ignored_or_refused(loop, run, end, queued):
+def test_what_is_written_after_the_end_is_ignored_or_refused(loop, run, end, queued, saw):
     async def main():
         protocol = Recorder(loop)
         transport, peer = await writing(loop, protocol)
         transport.write(pattern(queued))
         getattr(transport, end)()
         for _ in range(7):
-            with contextlib.suppress(RuntimeError):
+            try:
                 transport.write(b"late")
+            except RuntimeError:
+                saw("pipes.write-eof.then-write", "RuntimeError is raised")
+            else:
+                saw("pipes.write-eof.then-write", "it is ignored")
         got = await aside(drain, peer)
         peer.close()
         return got == pattern(queued), await protocol.lost
@@ -134,7 +138,7 @@ def test_what_is_written_after_the_end_is_ignored_or_refused(loop, run, end, que
 
 @clause("pipes.gone.while-idle")
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
-def test_a_reader_that_goes_is_noticed_though_nothing_is_written(loop, run, kind):
+def test_a_reader_that_goes_is_noticed_though_nothing_is_written(loop, run, kind, saw):
     async def main():
         protocol = Recorder(loop)
         if kind == "pipe":
@@ -155,6 +159,7 @@ def test_a_reader_that_goes_is_noticed_though_nothing_is_written(loop, run, kind
     assert not early
     assert reason is None or isinstance(reason, BrokenPipeError)
     assert closing
+    saw("pipes.gone.while-idle", "connection_lost(BrokenPipeError)" if reason else "connection_lost(None)")
 
 
 @clause("pipes.gone.with-data-queued")
@@ -179,7 +184,7 @@ def test_a_reader_that_goes_with_data_queued_is_a_broken_pipe(loop, run, closing
 
 
 @clause("pipes.gone.before-write")
-def test_writing_to_a_reader_that_has_gone_ends_the_transport_without_a_report(loop, run):
+def test_writing_to_a_reader_that_has_gone_ends_the_transport_without_a_report(loop, run, saw):
     async def main():
         protocol = Recorder(loop)
         transport, peer = await writing(loop, protocol)
@@ -193,10 +198,11 @@ def test_writing_to_a_reader_that_has_gone_ends_the_transport_without_a_report(l
     reason, calls = run(main())
     assert reason is None or isinstance(reason, BrokenPipeError)
     assert calls == ["connection_made", "connection_lost"]
+    saw("pipes.gone.before-write", "connection_lost(BrokenPipeError)" if reason else "connection_lost(None)")
 
 
 @clause("pipes.gone.from-the-start")
-def test_a_pipe_that_nobody_reads_from_the_start_ends_the_transport(loop, run):
+def test_a_pipe_that_nobody_reads_from_the_start_ends_the_transport(loop, run, saw):
     async def main():
         protocol = Recorder(loop)
         source, sink = pipe()
@@ -207,6 +213,7 @@ def test_a_pipe_that_nobody_reads_from_the_start_ends_the_transport(loop, run):
     reason, calls = run(main())
     assert reason is None or isinstance(reason, BrokenPipeError)
     assert calls == ["connection_made", "connection_lost"]
+    saw("pipes.gone.from-the-start", "connection_lost(BrokenPipeError)" if reason else "connection_lost(None)")
 
 
 @clause("pipes.gone.no-signal")

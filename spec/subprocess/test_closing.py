@@ -75,7 +75,7 @@ def test_closing_after_the_exit_is_no_error(run):
 
 
 @clause("subprocess.close.exited")
-def test_closing_before_the_loop_knows_of_the_exit_is_no_error(run):
+def test_closing_before_the_loop_knows_of_the_exit_is_no_error(run, saw):
     async def main():
         transport, protocol, finish = await start_gated("exit 3")
         finish()
@@ -86,6 +86,8 @@ def test_closing_before_the_loop_knows_of_the_exit_is_no_error(run):
     code, names = run(main())
     # close() may have taken the status, which is then read a second time.
     assert code in (3, 255)
+    own = "its own return code"
+    saw("subprocess.close.exited", own if code == 3 else "255, where the status was taken on the way")
     assert names[-1] == "lost" and names.count("exited") == 1
     assert no_children()
 

@@ -77,7 +77,7 @@ def test_a_reset_by_the_peer_is_connection_lost_with_connection_reset_error(loop
 
 @clause("tcp.reset.while-writing")
 @pytest.mark.parametrize("reading", [True, False])
-def test_a_reset_with_data_queued_is_connection_lost_with_the_error(loop, run, reading):
+def test_a_reset_with_data_queued_is_connection_lost_with_the_error(loop, run, reading, saw):
     async def main():
         protocol = Recorder(loop)
         ours, theirs = peers.pair()
@@ -97,10 +97,11 @@ def test_a_reset_with_data_queued_is_connection_lost_with_the_error(loop, run, r
     assert isinstance(reason, (ConnectionResetError, BrokenPipeError))
     assert left == 0
     assert calls == ["connection_made", "pause_writing", "connection_lost"]
+    saw("tcp.reset.while-writing", type(reason).__name__)
 
 
 @clause("tcp.reset.found-by-write")
-def test_a_write_that_finds_the_reset_raises_nothing_and_ends_the_connection(loop, run):
+def test_a_write_that_finds_the_reset_raises_nothing_and_ends_the_connection(loop, run, saw):
     async def main():
         protocol = Recorder(loop)
         ours, theirs = peers.pair()
@@ -115,6 +116,7 @@ def test_a_write_that_finds_the_reset_raises_nothing_and_ends_the_connection(loo
     inline, reason = run(main())
     assert not inline
     assert isinstance(reason, (ConnectionResetError, BrokenPipeError))
+    saw("tcp.reset.found-by-write", type(reason).__name__)
 
 
 @clause("tcp.info.addresses")

@@ -290,7 +290,7 @@ def test_an_empty_buffer_is_reported_as_an_error(loop, run, errors):
 
 @clause("tls.buffered.not-writable")
 @pytest.mark.parametrize("given", [b"read-only", "text", 5], ids=lambda given: type(given).__name__)
-def test_a_thing_that_is_no_writable_buffer_is_reported_and_ends_the_connection(loop, run, errors, given):
+def test_a_thing_that_is_no_writable_buffer_is_reported_and_ends_the_connection(loop, run, errors, given, saw):
     async def main():
         protocol = Buffered(loop)
         async with connected(loop, protocol) as (_, peer):
@@ -301,6 +301,7 @@ def test_a_thing_that_is_no_writable_buffer_is_reported_and_ends_the_connection(
 
     reason, calls = run(main())
     assert isinstance(reason, (TypeError, BufferError))
+    saw("tls.buffered.not-writable", "TypeError" if isinstance(reason, TypeError) else "BufferError")
     assert "buffer_updated" not in calls
     assert errors.only()["exception"] is reason
 

@@ -100,7 +100,7 @@ def test_what_was_queued_when_the_peer_ended_is_still_sent(loop, run):
 
 
 @clause("tls.eof.nothing-after-close-notify")
-def test_what_comes_behind_a_close_notify_is_ignored(loop, run):
+def test_what_comes_behind_a_close_notify_is_ignored(loop, run, saw):
     async def main():
         protocol = Recorder(loop)
         async with connected(loop, protocol) as (_, peer):
@@ -111,6 +111,7 @@ def test_what_comes_behind_a_close_notify_is_ignored(loop, run):
     data, reason, calls = run(main())
     assert data == b"data"
     assert isinstance(reason, (ssl.SSLError, type(None)))
+    saw("tls.eof.nothing-after-close-notify", f"connection_lost({'ssl.SSLError' if reason else None})")
     assert follows_grammar(calls), calls
 
 
@@ -193,7 +194,7 @@ def test_a_reset_is_connection_lost_with_the_error(loop, run, kind, side):
 
 
 @clause("tls.eof.reset")
-def test_a_reset_while_data_is_queued_drops_it(loop, run):
+def test_a_reset_while_data_is_queued_drops_it(loop, run, saw):
     async def main():
         protocol = Recorder(loop)
         async with connected(loop, protocol) as (transport, peer):
@@ -206,6 +207,7 @@ def test_a_reset_while_data_is_queued_drops_it(loop, run):
     reason, size = run(main())
     assert isinstance(reason, (ConnectionResetError, BrokenPipeError))
     assert size == 0
+    saw("tls.eof.reset", type(reason).__name__)
 
 
 def _spoiled(record):

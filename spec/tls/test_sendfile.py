@@ -100,17 +100,19 @@ def test_what_comes_meanwhile_is_delivered_and_the_protocol_is_as_before(loop, r
 
 
 @clause("tls.sendfile.peer-gone")
-def test_a_peer_that_resets_the_connection_fails_it(loop, run):
+def test_a_peer_that_resets_the_connection_fails_it(loop, run, saw):
     error, count = _peer_gone(loop, run, "reset")
     assert isinstance(error, (OSError, RuntimeError))
     assert count == 1
+    saw("tls.sendfile.peer-gone", "an OSError" if isinstance(error, OSError) else "a RuntimeError")
 
 
 @clause("tls.sendfile.peer-hangs-up")
-def test_a_peer_that_hangs_up_fails_it(loop, run):
+def test_a_peer_that_hangs_up_fails_it(loop, run, saw):
     error, count = _peer_gone(loop, run, "cut")
     assert isinstance(error, (OSError, RuntimeError))
     assert count == 1
+    saw("tls.sendfile.peer-hangs-up", "an OSError" if isinstance(error, OSError) else "a RuntimeError")
 
 
 def _peer_gone(loop, run, end):

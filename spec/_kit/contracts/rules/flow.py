@@ -222,7 +222,7 @@ def writes_from_within_resume_and_pause_writing_keep_the_order(stream, loop, run
 
 @rule("flow.callback-raises", needs="write")
 @pytest.mark.parametrize("name", ["pause_writing", "resume_writing"])
-def an_exception_in_a_flow_callback_is_reported_and_the_transport_lives_on(stream, loop, run, errors, name):
+def an_exception_in_a_flow_callback_is_reported_and_the_transport_lives_on(stream, loop, run, errors, name, saw):
     class Boom(Exception):
         pass
 
@@ -244,6 +244,9 @@ def an_exception_in_a_flow_callback_is_reported_and_the_transport_lives_on(strea
     contexts = errors.take()
     # A transport that is closing need not resume its protocol, so only the pause is sure to be reported.
     assert contexts or name == "resume_writing"
+    if name == "resume_writing":
+        verb = "resumes" if contexts else "does not resume"
+        saw("flow.callback-raises", f"the closing transport {verb} its protocol")
     for context in contexts:
         assert isinstance(context["exception"], Boom)
         assert context["message"]

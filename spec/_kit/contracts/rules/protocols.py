@@ -259,7 +259,7 @@ def an_exception_in_a_buffered_callback_is_reported_and_ends_the_connection(stre
 
 @rule("buffered.not-a-writable-buffer", needs="read")
 @pytest.mark.parametrize("given", [b"read-only", "text", 5], ids=lambda given: type(given).__name__)
-def a_thing_that_is_no_writable_buffer_is_reported_and_ends_the_connection(stream, loop, run, errors, given):
+def a_thing_that_is_no_writable_buffer_is_reported_and_ends_the_connection(stream, loop, run, errors, given, saw):
     async def main():
         protocol = BufferedRecorder(loop, get_buffer=lambda hint: given)
         transport, peer = await stream(protocol)
@@ -268,6 +268,7 @@ def a_thing_that_is_no_writable_buffer_is_reported_and_ends_the_connection(strea
 
     transport, protocol, reason = run(main())
     assert isinstance(reason, (TypeError, BufferError))
+    saw("buffered.not-a-writable-buffer", "TypeError" if isinstance(reason, TypeError) else "BufferError")
     assert "buffer_updated" not in protocol.calls
     _check_report(errors.only(), transport, protocol, reason)
 

@@ -318,7 +318,7 @@ def empty_elements_of_writelines_are_nothing(stream, loop, run, parts):
 
 @rule("writelines.other-types", needs="write")
 @pytest.mark.parametrize("parts", [[b"sent?", "text"], ["text"], [1], None, 5])
-def writelines_of_another_type_raises_type_error_and_sends_nothing(stream, loop, run, parts):
+def writelines_of_another_type_raises_type_error_and_sends_nothing(stream, loop, run, parts, saw):
     async def main():
         protocol = Recorder(loop)
         transport, peer = await stream(protocol)
@@ -338,6 +338,8 @@ def writelines_of_another_type_raises_type_error_and_sends_nothing(stream, loop,
     assert got == b"after"
     # None is as falsy as the empty list, which some versions look at first.
     assert raised or parts is None
+    if parts is None:
+        saw("writelines.other-types", "None raises TypeError" if raised else "None is taken for an empty list")
 
 
 @rule("writelines.after-eof", needs="write half_close")
