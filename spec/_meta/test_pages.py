@@ -28,6 +28,7 @@ from spec._kit.pages import (
     write_specification,
 )
 from spec._kit.pages.badge import badge_of
+from spec._kit.pages.markdown import render
 from spec._kit.pages.marks import Place, find_tests
 from spec._kit.pages.report import ROOT
 from spec._kit.pages.text import UnknownClauseError, clauses_text, explain
@@ -435,6 +436,19 @@ class TestMarkdown:
         assert line.startswith(r"| deviates | The &lt;same&gt; cause \| here. | `one.topic.a` (must), ")
         assert line.endswith(" and 5 more |")
         assert "Not run: two." in text
+
+    def test_evidence_is_linked_to_in_the_folder_of_the_suite(self, tmp_path, root):
+        for folder in (root, tmp_path):
+            write_markdown([document(one_topic_b="deviates")], folder / "M.md", root)
+        assert "[evidence](evidence/alpha/short.py)" in (root / "M.md").read_text(encoding="utf-8")
+        assert "[evidence]" not in (tmp_path / "M.md").read_text(encoding="utf-8")
+
+    def test_addresses_in_memory_are_left_out(self):
+        runs = [
+            document(reasons={"one.topic.a": f"<Handle at {address:#x}>"}, one_topic_a="failed")
+            for address in (2**44, 2**45)
+        ]
+        assert render(Report(runs[:1])) == render(Report(runs[1:]))
 
     def test_every_row_of_a_table_has_the_cells_of_its_head(self, tmp_path, root):
         runs = [document(one_topic_a="failed"), document("be|ta", one_topic_a="passed", two_topic_a="skipped")]

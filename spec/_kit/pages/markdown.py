@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..clauses import Clause
+from .marks import find_evidence
 from .report import ROOT, Column, Report, one_line
 from .site import by_reason
 
@@ -16,17 +18,24 @@ _MANY = 6
 
 
 def write_markdown(documents: Sequence[dict[str, Any]], file: Path, root: Path = ROOT) -> None:
-    """Write the results of `documents` to `file`. OSError where it cannot be written."""
+    """Write the results of `documents` to `file`. OSError where it cannot be written.
+
+    In the suite's own folder it links to the scripts of evidence.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(render(Report(documents, root)), encoding="utf-8")
+    scripts = find_evidence(root) if file.resolve().parent == root.resolve() else {}
+    file.write_text(render(Report(documents, root), scripts), encoding="utf-8")
 
 
-def render(report: Report) -> str:
-    """The file's text: loops, areas x loops for each level, then what each loop does not keep, by cause."""
-    return "\n".join(_lines(report)) + "\n"
+def render(report: Report, scripts: Mapping[tuple[str, str], Path] = MappingProxyType({})) -> str:
+    """The file's text: loops, areas x loops for each level, then what each loop does not keep, by cause.
+
+    `scripts` are those of `find_evidence` to link to, from the suite's folder.
+    """
+    return "\n".join(_lines(report, scripts)) + "\n"
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: Report, scripts: Mapping[tuple[str, str], Path]) -> Iterator[str]:
     yield "# Conformance by area and loop"
     yield ""
     yield "Clauses passed of those there are: a clause counts as passed only where its tests ran and passed."
@@ -37,7 +46,7 @@ def _lines(report: Report) -> Iterator[str]:
     for level in report.levels():
         yield from _matrix(report, level)
     for column in report.columns:
-        yield from _not_kept(report, column)
+        yield from _not_kept(report, column, scripts)
 
 
 def _summary(report: Report) -> Iterator[str]:
@@ -80,7 +89,7 @@ def _matrix(report: Report, level: str) -> Iterator[str]:
             yield f"| {_escape(area or 'all')} | {' | '.join(one.ratio for one in counts)} |"
 
 
-def _not_kept(report: Report, column: Column) -> Iterator[str]:
+def _not_kept(report: Report, column: Column, scripts: Mapping[tuple[str, str], Path]) -> Iterator[str]:
     groups = by_reason(report.not_passed(column))
     if not groups:
         return
@@ -90,7 +99,10 @@ def _not_kept(report: Report, column: Column) -> Iterator[str]:
     yield "| outcome | reason | clauses |"
     yield "| --- | --- | --- |"
     for verdict, clauses in groups:
-        yield f"| {verdict.outcome} | {_escape(one_line(verdict.reason))} | {_named(clauses)} |"
+        found = (scripts.get((column.label.lower(), clause.id)) for clause in clauses)
+        shown = dict.fromkeys(path.relative_to(report.root).as_posix() for path in found if path)
+        links = "".join(f" [evidence]({path})" for path in shown)
+        yield f"| {verdict.outcome} | {_escape(one_line(verdict.reason))}{links} | {_named(clauses)} |"
 
 
 def _named(clauses: list[Clause]) -> str:

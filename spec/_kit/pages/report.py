@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -300,7 +301,8 @@ def _unknown(entry: dict[str, Any]) -> Clause:
 
 
 def _verdict(entry: dict[str, Any]) -> Verdict:
-    reason = str(entry.get("reason", "")).removeprefix("Skipped: ")
+    # An address in memory says nothing, and is another one in every run.
+    reason = re.sub(r"\b0x[0-9a-f]{6,}\b", "0x…", str(entry.get("reason", ""))).removeprefix("Skipped: ")
     return Verdict(entry["outcome"], reason, tuple(map(str, entry.get("saw") or ())))
 
 
