@@ -103,6 +103,11 @@ def root(tmp_path) -> Path:
     (root / "evidence" / "alpha").mkdir(parents=True)
     (root / "evidence" / "alpha" / "short.py").write_text('"""Shows <it>: one.topic.b."""\nprint("<x>")\n')
     (root / "evidence" / "alpha" / "two.topic.a.py").write_text("print()\n")
+    (root / "reports.toml").write_text(
+        '[[report]]\nproject = "some"\nurl = "https://github.com/some/project/issues/7"\n'
+        'behaviour = "It works."\nclauses = ["one.topic.b"]\n',
+        encoding="utf-8",
+    )
     return root
 
 
@@ -342,6 +347,7 @@ class TestSite:
         assert "this <way>" in area.text
         assert "; saw: that" in area.text
         assert "one/test_x.py::test_it" in area.text
+        assert "https://github.com/some/project/issues/7" in [link["href"] for link in area.all("a")]
 
     def test_a_citation_is_a_link_to_its_text(self, tmp_path, root):
         write_html([document(one_topic_a="passed")], tmp_path / "site", root)
@@ -529,6 +535,7 @@ class TestTexts:
         text = explain("one.topic.b", Report([run], root), root)
         assert "alpha (1.0, CPython 3.13.0): deviates: why" in text
         assert "saw: that" in text
+        assert "https://github.com/some/project/issues/7" in text
         assert str(root / "evidence" / "alpha" / "short.py") in text
 
     @pytest.mark.parametrize(

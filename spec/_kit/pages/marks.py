@@ -1,4 +1,7 @@
-"""Which tests decide a clause, and which scripts show a loop not to keep it: read from the sources, nothing is run."""
+"""What the suite has on a clause: tests that decide it, scripts that show a loop not to keep it, reports of users.
+
+All of it is read from the sources; nothing is run.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import reports
 from ..clauses import areas, load_area
 
 
@@ -65,6 +69,15 @@ def find_evidence(root: Path) -> dict[tuple[str, str], Path]:
         named = {match.rstrip(".") for match in re.findall(r"[a-z][a-z0-9_.-]+", text)} | {path.stem}
         for slug in named & known:
             found.setdefault((path.parent.name.lower(), slug), path)
+    return found
+
+
+def find_reports(root: Path) -> dict[str, list[reports.Report]]:
+    """What users reported of each clause, where the suite has a `reports.toml`. SpecError where that is wrong."""
+    found: dict[str, list[reports.Report]] = {}
+    for report in reports.load_all(root) if (root / "reports.toml").exists() else ():
+        for slug in report.clauses:
+            found.setdefault(slug, []).append(report)
     return found
 
 

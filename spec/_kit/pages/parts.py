@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from .. import reports
 from ..clauses import Clause
 from .markup import Markup, breakable, el, escape, join
 from .report import Column, Counts, Report, Verdict, one_line
@@ -126,8 +127,10 @@ def legend() -> Markup:
     return el("dl", *entries, class_="legend")
 
 
-def clause_section(report: Report, clause: Clause, tests: Sequence[str], outcomes: Markup | None) -> Markup:
-    """One clause: rule, level, citation, quote, what it permits, its tests, its outcomes."""
+def clause_section(
+    clause: Clause, tests: Sequence[str], reported: Sequence[reports.Report], outcomes: Markup | None
+) -> Markup:
+    """One clause: rule, level, citation, quote, what it permits, its tests, what users reported, its outcomes."""
     heading = el("h3", el("a", breakable(clause.id), href=f"#{clause.id}"), " ", level(clause.level))
     facts = [(el("dt", "Cited"), el("dd", citation(clause.cite)))] if clause.cite else []
     if clause.since:
@@ -137,6 +140,9 @@ def clause_section(report: Report, clause: Clause, tests: Sequence[str], outcome
     if tests:
         names = [el("li", el("code", breakable(name))) for name in tests]
         facts.append((el("dt", "Tests"), el("dd", el("ul", *names))))
+    if reported:
+        links = (el("a", f"{one.project} #{one.number}", href=one.url) for one in reported)
+        facts.append((el("dt", "Reported"), el("dd", join(*links, between=", "))))
     if outcomes is not None:
         facts.append((el("dt", "Outcomes"), el("dd", outcomes)))
     quote = el("blockquote", el("p", clause.quote)) if clause.quote else None

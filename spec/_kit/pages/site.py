@@ -17,7 +17,7 @@ from typing import Any
 from ..clauses import LEVELS, Clause, areas
 from . import parts
 from .badge import Badge
-from .marks import find_evidence, find_tests
+from .marks import find_evidence, find_reports, find_tests
 from .markup import Markup, breakable, el, join
 from .parts import file_name
 from .report import ROOT, Column, Report, Verdict, one_line
@@ -55,6 +55,7 @@ class _Site:
         found = find_evidence(report.root)
         labels = {label.lower() for label in report.labels}
         self.scripts = {key: path for key, path in found.items() if key[0] in labels and key[1] in report.clauses}
+        self.reports = find_reports(report.root)
         self.pages = _names(report.labels)
 
     def write(self) -> Path:
@@ -205,7 +206,7 @@ class _Site:
             if report.columns:
                 verdicts = [(column, report.verdict(clause.id, column)) for column in report.columns]
                 outcomes = parts.outcomes(verdicts, self._name, partial(self._script, slug=clause.id))
-            yield parts.clause_section(report, clause, tests, outcomes)
+            yield parts.clause_section(clause, tests, self.reports.get(clause.id, ()), outcomes)
 
     def _area_counts(self, report: Report, area: str) -> Markup:
         head = el("tr", el("th", "Level", scope="col"), *self._heads(report.columns, "../loops/"))

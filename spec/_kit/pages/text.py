@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..clauses import LEVELS, Clause, areas
-from .marks import find_evidence, find_tests
+from .marks import find_evidence, find_reports, find_tests
 from .report import ROOT, Report, one_line
 
 WIDTH = 100
@@ -40,6 +40,8 @@ def explain(slug: str, results: Report | None = None, root: Path = ROOT) -> str:
     lines = list(_clause(clause))
     lines += ["", "  tests"]
     lines += [f"    {place.file}::{place.name}" for place in find_tests(root, [slug])[slug]]
+    if reported := find_reports(root).get(slug):
+        lines += ["", "  reported", *(f"    {report.url}" for report in reported)]
     if results is not None and slug in results.clauses:
         lines += ["", "  outcomes"]
         scripts = find_evidence(root)
