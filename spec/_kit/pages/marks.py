@@ -6,13 +6,21 @@ All of it is read from the sources; nothing is run.
 from __future__ import annotations
 
 import ast
+import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from .. import reports
-from ..clauses import areas, load_area
+from ..clauses import Clause, areas, load_area
+
+
+@functools.lru_cache(maxsize=4)
+def texts(root: Path) -> Mapping[str, Clause]:
+    """Every clause of the suite in `root`, by id, in order. SpecError where a file is wrong. Read once."""
+    return MappingProxyType({slug: clause for area in areas(root) for slug, clause in load_area(root, area).items()})
 
 
 class Place(NamedTuple):
@@ -62,7 +70,7 @@ def find_evidence(root: Path) -> dict[tuple[str, str], Path]:
 
     `evidence/<label>/<anything>.py` is about the clauses that its docstring names, and about the one it is named for.
     """
-    known = {slug for area in areas(root) for slug in load_area(root, area)}
+    known = texts(root).keys()
     found: dict[tuple[str, str], Path] = {}
     for path in sorted((root / "evidence").glob("*/*.py")):
         text = ast.get_docstring(_parse(path)) or ""
@@ -75,7 +83,8 @@ def find_evidence(root: Path) -> dict[tuple[str, str], Path]:
 def find_reports(root: Path) -> dict[str, list[reports.Report]]:
     """What users reported of each clause, where the suite has a `reports.toml`. SpecError where that is wrong."""
     found: dict[str, list[reports.Report]] = {}
-    for report in reports.load_all(root) if (root / "reports.toml").exists() else ():
+    path = root / "reports.toml"
+    for report in reports.load(path, texts(root)) if path.exists() else ():
         for slug in report.clauses:
             found.setdefault(slug, []).append(report)
     return found

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..clauses import LEVELS, Clause, areas, load_area
+from ..clauses import LEVELS, Clause, areas
 from ..results import FORMAT
+from .marks import texts
 from .markup import plain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,12 +146,12 @@ class Report:
         self._verdicts: dict[tuple[str, Column], Verdict] = {}
         self._tests: dict[str, dict[str, None]] = {}
         self.suite_areas = areas(root)
-        texts = {slug: clause for area in self.suite_areas for slug, clause in load_area(root, area).items()}
+        known = texts(root)
         chosen = set(include)
-        found = {slug: clause for slug, clause in texts.items() if clause.area in chosen}
+        found = {slug: clause for slug, clause in known.items() if clause.area in chosen}
         for document in documents:
-            self._merge(document, texts, found)
-        order = {slug: place for place, slug in enumerate(texts)}
+            self._merge(document, known, found)
+        order = {slug: place for place, slug in enumerate(known)}
         self.clauses = dict(sorted(found.items(), key=lambda item: (order.get(item[0], len(order)), item[1].area)))
         self.areas = list(dict.fromkeys(clause.area for clause in self.clauses.values()))
 
@@ -206,7 +207,7 @@ class Report:
         pairs = ((clause, self.verdict(clause.id, column)) for clause in self.clauses.values())
         return [(clause, verdict) for clause, verdict in pairs if verdict.outcome in ("failed", "deviates")]
 
-    def _merge(self, document: dict[str, Any], texts: dict[str, Clause], found: dict[str, Clause]) -> None:
+    def _merge(self, document: dict[str, Any], known: Mapping[str, Clause], found: dict[str, Clause]) -> None:
         columns = {}
         document = _cleaned(document)
         suite = str(document.get("suite", ""))
@@ -233,7 +234,7 @@ class Report:
             self.incomplete.append(", ".join(f"{column.label} ({column.facts})" for column in columns.values()))
         for entry in document["clauses"]:
             slug = entry["id"]
-            found.setdefault(slug, texts.get(slug) or _unknown(entry))
+            found.setdefault(slug, known.get(slug) or _unknown(entry))
             for label, outcome in entry["outcomes"].items():
                 if label in columns:
                     key = (slug, columns[label])
