@@ -54,6 +54,7 @@ class Program:
         self.paused = False
         self.salt = 0
         self.lost = loop.create_future()
+        self.all_received = None
         self.protocol = self.fresh_protocol(0)
         self.segments = queue.SimpleQueue()
 
@@ -72,6 +73,8 @@ class Program:
         self.history.append("connection_lost")
         if not self.lost.done():
             self.lost.set_result(reason)
+        if self.all_received is not None and not self.all_received.done():
+            self.all_received.set_result(None)
 
     def deliver(self, data):
         """Data came to a protocol."""
@@ -79,6 +82,14 @@ class Program:
         assert not self.paused, "delivered while reading is paused"
         self.history.append("data_received")
         self.received += data
+        if self.all_received is not None and len(self.received) >= len(self.sent) and not self.all_received.done():
+            self.all_received.set_result(None)
+
+    async def everything(self):
+        """Wait until all that the peer sent was received, or the connection is lost."""
+        if len(self.received) < len(self.sent) and not self.lost.done():
+            self.all_received = self.loop.create_future()
+            await self.all_received
 
     def fresh(self, size):
         """Bytes unlike those before them, so that a piece in the wrong place shows."""
@@ -151,8 +162,7 @@ async def play(loop, side, version, operations, end, reads_late):
         await program.step(*operation)
     if end not in ("abort", "close at once"):
         await program.step("resume", None)
-        while len(program.received) < len(program.sent) and not program.lost.done():
-            await turns(1)
+        await program.everything()
     told = len(program.history)
     match end:
         case "close" | "close at once":
