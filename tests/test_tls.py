@@ -10,6 +10,7 @@ import socket
 import ssl
 import warnings
 import weakref
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -334,9 +335,11 @@ def pattern(start: int, n: int) -> bytes:
     return (period * (n // 251 + 2))[start % 251 : start % 251 + n]
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("number", range(8))
 @pytest.mark.parametrize("layers", [1, 2])
-def test_what_callbacks_do_in_any_order_loses_nothing(loop: Loop, seed: int, layers: int) -> None:
+def test_what_callbacks_do_in_any_order_loses_nothing(loop: Loop, number: int, layers: int) -> None:
+    seed = f"{datetime.now(UTC):%Y%m%d} {number}"
+    print("the seed of the day:", seed)  # shown where it fails, and to be put here to see it fail again
     dice = random.Random(seed)
 
     async def main() -> None:
