@@ -21,6 +21,8 @@ AREAS = clauses.areas(ROOT)
 SOURCES = sorted(path for path in ROOT.rglob("*.py"))
 ALLOWED = {"pytest", "_pytest", "hypothesis", "trustme", "spec"}
 """What the suite may import besides the standard library."""
+FIXED = {"Random", "seed", "settings"}
+"""What fixes, or may fix, what a property test draws."""
 
 
 @functools.cache
@@ -223,3 +225,13 @@ def test_waits_are_for_events(area):
         for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "time.sleep":
                 assert "# clause-delay" in lines[node.lineno - 1], f"{path.name}:{node.lineno}"
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_what_is_drawn_by_chance_follows_from_the_seed_of_the_run(area):
+    """By `explored` and the fixture `dice`; what is the same in every run has the reason in the line above."""
+    for path in (ROOT / area).glob("*.py"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in FIXED:
+                assert lines[node.lineno - 2].lstrip().startswith("# "), f"{path.name}:{node.lineno}"
