@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import shutil
 import subprocess
-import textwrap
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
@@ -16,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from spec._kit import cli_pages, matrix
+from spec._kit import matrix
 from spec._kit.clauses import areas, load_area
 from spec._kit.pages import (
     DocumentError,
@@ -29,86 +27,18 @@ from spec._kit.pages import (
 )
 from spec._kit.pages.badge import badge_of
 from spec._kit.pages.markdown import render
-from spec._kit.pages.marks import Place, find_tests
 from spec._kit.pages.report import ROOT
-from spec._kit.pages.text import UnknownClauseError, clauses_text, explain
+from spec._meta.documents import document, write_suite
 
 EVIL = "<script>alert('1')</script> & \"quoted\" | `code` \x1b[31m \udc80"
 VOID = {"br", "hr", "img", "link", "meta", "wbr"}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-def document(label="alpha", *, python="3.13.0", version="1.0", levels=None, reasons=None, saw=None, **outcomes):
-    """The document of a run; clauses are given as `area_topic_rule="outcome"`."""
-    clauses = []
-    for name, outcome in outcomes.items():
-        slug = ".".join(name.split("_"))
-        entry = {"outcome": outcome, "reason": (reasons or {}).get(slug, "")}
-        if saw and slug in saw:
-            entry["saw"] = saw[slug]
-        clauses.append(
-            {
-                "id": slug,
-                "area": slug.partition(".")[0],
-                "level": (levels or {}).get(slug, "must"),
-                "rule": f"The rule of {slug}.",
-                "outcomes": {label: entry},
-            }
-        )
-    return {
-        "format": 1,
-        "python": python,
-        "implementation": "CPython",
-        "platform": "linux-x86_64",
-        "loops": [{"label": label, "name": label, "class": f"{label}.Loop", "version": version}],
-        "clauses": clauses,
-        "tests": [
-            {"id": f"spec/{clause['area']}/test_x.py::test_it[{label}-1]", "loop": label, "clauses": [clause["id"]]}
-            for clause in clauses
-        ],
-        "stale_deviations": [],
-    }
-
-
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """A suite of two areas, with a test and a script of evidence."""
-    root = tmp_path / "suite"
-    for area in ("one", "two"):
-        (root / area).mkdir(parents=True)
-        (root / area / "clauses.toml").write_text(
-            "".join(
-                textwrap.dedent(f"""
-                    [[clause]]
-                    id = "{area}.topic.{rule}"
-                    level = "{level}"
-                    rule = "The rule of {rule}."
-                    cite = "{cite}"
-                    quote = "It <must> hold & stay."
-                    since = "3.11"
-                    permits = ["this <way>", "that"]
-                    """)
-                for rule, level, cite in (
-                    ("a", "must", "https://docs.python.org/3/library/asyncio.html#a, where it says so"),
-                    ("b", "must", "CPython, Lib/asyncio/base_events.py, BaseEventLoop._run_once"),
-                    ("c", "should", "select(2)"),
-                    ("d", "may", "select(2)"),
-                )
-            ),
-            encoding="utf-8",
-        )
-        (root / area / "test_x.py").write_text(
-            f'from spec._kit import clause\n\n@clause("{area}.topic.a")\ndef test_it(loop): ...\n', encoding="utf-8"
-        )
-    (root / "evidence" / "alpha").mkdir(parents=True)
-    (root / "evidence" / "alpha" / "short.py").write_text('"""Shows <it>: one.topic.b."""\nprint("<x>")\n')
-    (root / "evidence" / "alpha" / "two.topic.a.py").write_text("print()\n")
-    (root / "reports.toml").write_text(
-        '[[report]]\nproject = "some"\nurl = "https://github.com/some/project/issues/7"\n'
-        'behaviour = "It works."\nclauses = ["one.topic.b"]\n',
-        encoding="utf-8",
-    )
-    return root
+    """A suite of two areas."""
+    return write_suite(tmp_path / "suite")
 
 
 def only(report: Report):
@@ -367,6 +297,18 @@ class TestSite:
             addresses = [link["href"] for link in pages[folder / f"{name}.html"].all("a")]
             assert f"../evidence/alpha/{script}.html" in addresses
 
+    def test_evidence_of_one_clause_is_evidence_of_the_cause_it_shares_with_others(self, tmp_path, root):
+        reasons = {"one.topic.b": "A cause.", "one.topic.c": "A cause.", "one.topic.d": "Another."}
+        run = document(reasons=reasons, **{f"one_topic_{letter}": "deviates" for letter in "bcd"})
+        write_html([run], tmp_path / "site", root)
+        text = (tmp_path / "site" / "areas" / "one.html").read_text(encoding="utf-8")
+        sections = re.findall(r'<section id="([^"]*)".*?</section>', text)
+        shown = [
+            part.partition('"')[0] for part in text.split('<section id="')[1:] if "evidence/alpha/short.html" in part
+        ]
+        assert sections == ["one.topic.b", "one.topic.c", "one.topic.d"]
+        assert shown == ["one.topic.b", "one.topic.c"]
+
     def test_whatever_a_document_says_is_text(self, tmp_path, root):
         run = document(
             EVIL, version=EVIL, reasons={"one.topic.a": EVIL}, saw={"one.topic.a": [EVIL]}, one_topic_a="failed"
@@ -510,110 +452,3 @@ class TestBadge:
         report = Report([document(one_topic_a="passed"), document("beta", one_topic_a="passed")], root)
         with pytest.raises(DocumentError, match="there are alpha, beta"):
             badge_of(report, loop)
-
-
-@pytest.fixture(scope="module")
-def tests() -> dict[str, list[Place]]:
-    """The tests of every clause of the suite."""
-    return find_tests(ROOT, [slug for area in areas(ROOT) for slug in load_area(ROOT, area)])
-
-
-class TestTexts:
-    @pytest.mark.parametrize("area", areas(ROOT))
-    def test_every_clause_has_a_test_that_the_sources_name(self, area, tests):
-        assert [slug for slug in load_area(ROOT, area) if not tests[slug]] == []
-
-    def test_a_clause_is_explained(self):
-        text = explain("tcp.close.flushes-before-lost")
-        clause = load_area(ROOT, "tcp")["tcp.close.flushes-before-lost"]
-        flat = " ".join(text.split())
-        for said in (clause.id, clause.level, clause.rule, clause.quote, clause.cite, "tcp/test_contract.py::test_"):
-            assert said in flat
-
-    def test_a_clause_is_explained_with_what_it_came_to(self, root):
-        run = document(reasons={"one.topic.b": "why"}, saw={"one.topic.b": ["that"]}, one_topic_b="deviates")
-        text = explain("one.topic.b", Report([run], root), root)
-        assert "alpha (1.0, CPython 3.13.0): deviates: why" in text
-        assert "saw: that" in text
-        assert "https://github.com/some/project/issues/7" in text
-        assert str(root / "evidence" / "alpha" / "short.py") in text
-
-    @pytest.mark.parametrize(
-        ("slug", "hint"),
-        [
-            ("flushes", "close.flushes-before-lost"),
-            ("tcp.close.flushes-before-list", "near ones: tcp.close.flushes-before-lost"),
-            ("tcp.close", "near ones: tcp.close."),
-            ("close.flushes-before-lost", "tcp.close.flushes-before-lost"),
-            ("tcp", "is an area"),
-            ("zzzzzz", "areas are "),
-            ("", "areas are "),
-        ],
-    )
-    def test_an_unknown_clause_is_refused_with_near_ones(self, slug, hint):
-        with pytest.raises(UnknownClauseError, match=re.escape(hint)):
-            explain(slug)
-
-    def test_the_specification_as_text_has_every_clause(self):
-        text = clauses_text()
-        assert [slug for area in areas(ROOT) for slug in load_area(ROOT, area) if f"\n{slug}  (" not in text] == []
-        assert "\nudp." not in clauses_text("timers")
-        with pytest.raises(UnknownClauseError, match="no area 'nothing'; there are callbacks"):
-            clauses_text("nothing")
-
-
-class TestCommands:
-    @pytest.fixture(autouse=True)
-    def elsewhere(self, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(cli_pages, "RESULT_FOLDERS", (Path(".loopspec"),))
-
-    @pytest.fixture
-    def results(self, tmp_path) -> str:
-        path = tmp_path / ".loopspec" / "run.json"
-        path.parent.mkdir()
-        path.write_text(json.dumps(document(timers_delay_nan="passed")), encoding="utf-8")
-        (path.parent / "z-badge.json").write_text("{}")
-        return str(path)
-
-    def test_matrix_shows_and_writes(self, results, tmp_path, capsys):
-        assert cli_pages.main(["matrix", results, results]) == 0
-        assert "alpha: of 1 should" in capsys.readouterr().out
-        assert cli_pages.main(["matrix", "--html", "site", "--md", "deep/M.md"]) == 0
-        assert (tmp_path / "site" / "index.html").exists()
-        assert (tmp_path / "deep" / "M.md").exists()
-
-    def test_explain_tells_the_last_outcome(self, results, capsys):
-        older = Path(results).with_name("older.json")
-        older.write_text(json.dumps(document(timers_delay_nan="failed")), encoding="utf-8")
-        os.utime(older, (1, 1))
-        assert cli_pages.main(["explain", "timers.delay.nan"]) == 0
-        assert "alpha (1.0, CPython 3.13.0): passed" in capsys.readouterr().out
-
-    def test_badge_writes_what_it_is_asked_for(self, results, tmp_path):
-        assert cli_pages.main(["badge", results, "--loop", "alpha", "--svg", "b.svg", "--json", "b.json"]) == 0
-        assert (tmp_path / "b.svg").read_text().startswith("<svg")
-        assert json.loads((tmp_path / "b.json").read_text())["schemaVersion"] == 1
-
-    def test_clauses_shows_and_writes(self, tmp_path, capsys):
-        assert cli_pages.main(["clauses", "timers"]) == 0
-        assert "timers.delay.nan" in capsys.readouterr().out
-        assert cli_pages.main(["clauses", "timers", "--html", "text"]) == 0
-        assert (tmp_path / "text" / "areas" / "timers.html").exists()
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            (["matrix"], "no results"),
-            (["matrix", "nothing.json"], "nothing.json: No such file or directory"),
-            (["badge", "nothing.json"], "nothing.json: No such file or directory"),
-            (["explain", "no.such.clause"], "no clause 'no.such.clause'"),
-            (["clauses", "nothing"], "no area 'nothing'"),
-        ],
-    )
-    def test_what_is_wrong_is_told_in_one_line(self, arguments, message, capsys):
-        assert cli_pages.main(arguments) == 2
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        assert message in captured.err
-        assert captured.err.count("\n") == 1

@@ -55,6 +55,13 @@ class _Site:
         found = find_evidence(report.root)
         labels = {label.lower() for label in report.labels}
         self.scripts = {key: path for key, path in found.items() if key[0] in labels and key[1] in report.clauses}
+        # A script that shows one clause of a declared cause shows the cause.
+        self.causes = {
+            (column.label.lower(), verdict): path
+            for column in report.columns
+            for clause, verdict in report.not_passed(column)
+            if verdict.outcome == "deviates" and (path := self.scripts.get((column.label.lower(), clause.id)))
+        }
         self.reports = find_reports(report.root)
         self.pages = _names(report.labels)
 
@@ -243,7 +250,11 @@ class _Site:
         return link if len(self.report.of(column.label)) == 1 else join(link, f" ({column.facts})")
 
     def _script(self, column: Column, slug: str) -> Markup | None:
-        path = self.scripts.get((column.label.lower(), slug))
+        label = column.label.lower()
+        verdict = self.report.verdict(slug, column)
+        if verdict.outcome not in ("failed", "deviates"):
+            return None
+        path = self.scripts.get((label, slug)) or self.causes.get((label, verdict))
         if path is None:
             return None
         return el("a", path.name, href=f"../evidence/{path.parent.name}/{path.stem}.html")
