@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import subprocess
 import threading
 import warnings
@@ -339,3 +340,75 @@ def test_debug_mode_changes_nothing(loop, run):
         return out, process.returncode, transport.get_returncode()
 
     assert run(main()) == ((b"in", b"err\n"), 2, -signal.SIGKILL)
+
+
+@clause("subprocess.exit.sigchld-ignored")
+@pytest.mark.parametrize("streams", ["pipes", "none"])
+def test_a_child_of_a_process_that_ignores_sigchld_is_reported_to_have_exited(run, saw, streams):
+    """The kernel does not keep the status; what the loop says in its place is not the clause's."""
+
+    async def main():
+        options = {} if streams == "pipes" else {"stdout": None, "stderr": None}
+        transport, protocol, finish = await start_gated("exit 3", **options)
+        finish()
+        await protocol.lost.wait()
+        return transport.get_returncode(), "exited" in protocol.names()
+
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        code, exited = run(main())
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert exited
+    assert code in (3, 255)
+    saw("subprocess.exit.sigchld-ignored", "255" if code == 255 else "the child's own code")
+
+
+@clause("subprocess.exit.own-sigchld-handler")
+@pytest.mark.parametrize("by", ["signal.signal", "add_signal_handler"])
+def test_a_handler_for_sigchld_is_called_and_children_are_reported(loop, run, by):
+    async def main():
+        called = asyncio.Event()
+        if by == "signal.signal":
+            signal.signal(signal.SIGCHLD, lambda *_: loop.call_soon_threadsafe(called.set))
+        else:
+            loop.add_signal_handler(signal.SIGCHLD, called.set)
+        process = await sh("exit 3")
+        code = await process.wait()
+        await called.wait()
+        if by == "add_signal_handler":
+            loop.remove_signal_handler(signal.SIGCHLD)
+        return code
+
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        assert run(main()) == 3
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+@clause("subprocess.exit.wakeup-fd-left-alone")
+def test_children_leave_a_wakeup_descriptor_of_the_program_alone(run):
+    def current():
+        fd = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(fd)
+        return fd
+
+    async def main():
+        seen = []
+        for _ in range(2):
+            process = await sh("read line", stdin=PIPE)
+            seen.append(current())
+            process.stdin.close()
+            await process.wait()
+            seen.append(current())
+        return seen
+
+    waking, woken = socket.socketpair()
+    with waking, woken:
+        waking.setblocking(False)
+        before = signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
+        try:
+            assert set(run(main())) == {waking.fileno()}
+        finally:
+            signal.set_wakeup_fd(before)

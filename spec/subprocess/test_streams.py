@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 
 import pytest
 
@@ -245,3 +246,17 @@ def test_lines_are_read_as_they_come(run):
 
     assert run(main()) == 0
     assert run(output("echo another")) == "another"
+
+
+@clause("subprocess.streams.reopened")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere opening /dev/fd/N is dup(N)")
+@pytest.mark.parametrize("name", ["/dev/{}", "/proc/self/fd/{}"], ids=["by-name", "by-number"])
+def test_a_child_can_open_its_streams_by_their_paths(run, name):
+    names = ["stdin", "stdout", "stderr"] if name == "/dev/{}" else range(3)
+    stdin, stdout, stderr = map(name.format, names)
+
+    async def main():
+        process = await sh('cat "$1"; echo out >"$2"; echo err >"$3"', stdin, stdout, stderr, **PIPES)
+        return await process.communicate(b"in\n"), process.returncode
+
+    assert run(main()) == ((b"in\nout\n", b"err\n"), 0)
