@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gc
 import os
 import pathlib
 import socket
 import ssl
 import stat
+import sys
+from contextlib import ExitStack
 
 import pytest
 import trustme
 
 from .._kit import clause, peers
 from .._kit.contracts.recording import Recorder, pattern
-from .._kit.contracts.stream import aside, drain
+from .._kit.contracts.stream import aside, drain, turns
 from .makers import Echo, abstract, dial, exchange, exists, folder, put
 
 KINDS = {"str": str, "bytes": os.fsencode, "PathLike": pathlib.Path}
@@ -382,3 +386,45 @@ def test_tls_over_a_unix_socket_exchanges_data(loop, run):
 
     with folder() as path:
         assert run(main(path)) == (pattern(300_000), True, None)
+
+
+@clause("unix.server.needs-no-reference")
+def test_a_server_that_nothing_refers_to_serves_on(loop, run):
+    async def main(path):
+        await loop.create_unix_server(Echo, path)
+        got = []
+        for _ in range(3):
+            gc.collect()
+            await turns()
+            got.append(await aside(exchange, path))
+        await turns()
+        return got
+
+    with folder() as path:
+        assert run(main(path)) == [b"ping"] * 3
+
+
+@clause("unix.server.backlog")
+def test_the_backlog_bounds_the_connections_that_wait(loop, run):
+    if sys.platform != "linux":
+        pytest.skip("systems round the backlog differently")
+
+    async def main(path):
+        completed = []
+        for backlog in (3, 30):
+            server = await loop.create_unix_server(Echo, path, backlog=backlog)
+            with ExitStack() as stack:
+                for _ in range(backlog + 20):  # no await: nothing is accepted meanwhile
+                    sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+                    sock.setblocking(False)
+                    if sock.connect_ex(path) == errno.EAGAIN:
+                        break
+                    completed.append(backlog)
+            await stopped(server)
+            await turns()
+        return [completed.count(backlog) for backlog in (3, 30)]
+
+    with folder() as path:
+        few, many = run(main(path))
+    assert 3 <= few <= 5  # Linux keeps one more than the backlog
+    assert 30 <= many <= 32
