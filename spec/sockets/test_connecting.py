@@ -351,3 +351,30 @@ def test_raw_tcp_server_over_ipv6(loop, run):
     ):
         assert run(raw_server(loop, listening, 1)) == [101_001]
         assert client.result() == 101_001
+
+
+@clause("sockets.connect.many-fail")
+@pytest.mark.parametrize("cancel", [False, True], ids=["all-refused", "every-second-cancelled"])
+def test_hundreds_of_connects_that_fail_at_once_end_once_each(loop, run, cancel):
+    port = peers.closed_port()
+
+    async def main():
+        with ExitStack() as stack:
+            socks = [stack.enter_context(stream()) for _ in range(300)]
+            tasks = [asyncio.create_task(loop.sock_connect(sock, ("127.0.0.1", port))) for sock in socks]
+            if cancel:
+                await asyncio.sleep(0)
+                for task in tasks[::2]:
+                    task.cancel()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        allowed = (ConnectionRefusedError, asyncio.CancelledError) if cancel else ConnectionRefusedError
+        assert all(isinstance(outcome, allowed) for outcome in outcomes), outcomes
+        # Nothing of them is left: as many other sockets, with the same numbers, connect and work.
+        with peers.serve(lambda conn: conn.sendall(conn.recv(10))) as addr, ExitStack() as stack:
+            for _ in range(30):
+                sock = stack.enter_context(stream())
+                await loop.sock_connect(sock, addr)
+                await loop.sock_sendall(sock, b"echo")
+                assert await loop.sock_recv(sock, 10) == b"echo"
+
+    run(main())

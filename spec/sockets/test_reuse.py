@@ -261,3 +261,75 @@ def test_a_socket_can_be_used_by_one_loop_after_another(new_loop, state):
             loop.run_until_complete(asyncio.wait_for(use(loop, ours, theirs, number), 10))
             loop.close()
         assert drain(theirs) == b"xxx"
+
+
+def tcp_pair_at(fd):
+    """As `peers.pair()`, its first end with the number `fd`, which must be free."""
+    ours, theirs = peers.pair()
+    if ours.fileno() == fd:
+        return ours, theirs
+    with ours:
+        os.dup2(ours.fileno(), fd, inheritable=False)
+    new = socket.socket(fileno=fd)
+    new.setblocking(False)
+    return new, theirs
+
+
+@clause("sockets.reuse.by-a-transport")
+@pytest.mark.parametrize("operation", ["sock_recv", "sock_connect"])
+def test_the_number_of_a_cancelled_operation_can_be_that_of_a_transport(loop, run, operation):
+    async def main():
+        with ExitStack() as stack:
+            if operation == "sock_recv":
+                ours, theirs = stack.enter_context(pair())
+                call = loop.sock_recv(ours, 10)
+            else:
+                listening = stack.enter_context(peers.listener(backlog=0))
+                for _ in range(16):  # its queue is full: nobody answers
+                    filler = stack.enter_context(socket.socket())
+                    filler.setblocking(False)
+                    filler.connect_ex(listening.getsockname())
+                ours = stack.enter_context(socket.socket())
+                ours.setblocking(False)
+                call = loop.sock_connect(ours, listening.getsockname())
+            waiting = asyncio.create_task(call)
+            await turns()
+            await cancelled(waiting)
+            fd = ours.fileno()
+            ours.close()
+            new, theirs = tcp_pair_at(fd)
+            with theirs:
+                reader, writer = await asyncio.open_connection(sock=new)
+                theirs.sendall(b"to us")
+                assert await reader.readexactly(5) == b"to us"
+                writer.write(b"to them")
+                await writer.drain()
+                assert peers.recv_exactly(theirs, 7) == b"to them"
+                writer.close()
+                await writer.wait_closed()
+
+    run(main())
+
+
+@clause("sockets.reuse.by-a-transport")
+@pytest.mark.parametrize("end", ["close", "abort", "peer"])
+def test_the_number_of_an_ended_transport_can_be_that_of_an_operation(loop, run, end):
+    async def main():
+        first, peer = peers.pair()
+        fd = first.fileno()
+        _, writer = await asyncio.open_connection(sock=first)
+        if end == "peer":
+            peer.close()
+            await turns()
+            writer.close()
+        else:
+            getattr(writer.transport, end)()
+        await writer.wait_closed()
+        await turns()
+        peer.close()
+        new, theirs = tcp_pair_at(fd)
+        with new, theirs:
+            theirs.setblocking(False)
+            await check(loop, new, theirs)
+
+    run(main())
