@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import io
 import os
 import pty
 import socket
@@ -357,3 +358,39 @@ def test_the_null_device_ends_at_once(loop, run, errors):
     finally:
         unpollable = errors.take()
     assert unpollable == []
+
+
+@clause("pipes.close.by-its-object")
+@pytest.mark.parametrize("end", ["close", "peer"])
+def test_a_pipe_is_closed_once_and_by_its_object(loop, run, end):
+    """Were the number closed before, the object would close whatever file has it by then."""
+
+    class Pipe(io.FileIO):
+        taken = ()
+
+        def close(self):
+            if not self.closed and not self.taken:
+                self.taken = os.pipe()  # another thread opens files at this moment
+            super().close()
+
+    async def main():
+        protocol = Recorder(loop)
+        ours, theirs = os.pipe()
+        made = Pipe(ours, "rb")
+        transport, _ = await loop.connect_read_pipe(lambda: protocol, made)
+        if end == "close":
+            transport.close()
+        else:
+            os.close(theirs)
+        await protocol.lost
+        await turns()
+        if end == "close":
+            os.close(theirs)
+        return made
+
+    made = run(main())
+    assert made.closed
+    os.write(made.taken[1], b"still there")
+    assert os.read(made.taken[0], 100) == b"still there"
+    for fd in made.taken:
+        os.close(fd)

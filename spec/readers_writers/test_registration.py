@@ -508,3 +508,44 @@ def test_closing_the_loop_leaves_the_watched_fds_open(loop, tick):
         assert ours.recv(100) == b"still open"
         os.write(writing, b"still open")
         assert os.read(reading, 100) == b"still open"
+
+
+@clause("readers_writers.registration.blocking-mode-kept")
+@pytest.mark.parametrize("blocking", [True, False])
+@pytest.mark.parametrize("direction", ["reader", "writer"])
+def test_watching_leaves_the_mode_of_a_descriptor_as_it_is(loop, tick, direction, blocking):
+    with pipe() as ends:
+        fd = ends[direction == "writer"]
+        os.set_blocking(fd, blocking)
+        modes = []
+        getattr(loop, f"add_{direction}")(fd, lambda: None)
+        modes.append(os.get_blocking(fd))
+        tick()
+        modes.append(os.get_blocking(fd))
+        getattr(loop, f"remove_{direction}")(fd)
+        tick()
+        modes.append(os.get_blocking(fd))
+    assert modes == [blocking] * 3
+
+
+@clause("readers_writers.remove.leaves-fd-alone")
+def test_a_descriptor_that_is_no_longer_watched_stays_open_and_unread(loop, tick):
+    """A database driver watches its connection for each statement, and has it idle in between."""
+    with pair() as (ours, theirs):
+        fd = ours.fileno()
+        for n in range(3):
+            loop.add_reader(fd, lambda: None)
+            loop.add_writer(fd, lambda: None)
+            tick(SETTLE)
+            loop.remove_reader(fd)
+            loop.remove_writer(fd)
+            theirs.send(b"%d" % n)
+            with pair() as (other, another):  # what comes and goes meanwhile has its numbers beside it
+                loop.add_reader(other.fileno(), lambda: None)
+                another.send(b"x")
+                tick(SETTLE)
+                loop.remove_reader(other.fileno())
+            tick(SETTLE)
+            assert ours.recv(100) == b"%d" % n
+            ours.send(b"answer")
+            assert theirs.recv(100) == b"answer"
