@@ -439,3 +439,23 @@ def _to_the_end(sock):
     with contextlib.suppress(ConnectionResetError):
         peers.recv_all(sock)
     return True
+
+
+@clause("tls.eof.reset-found-by-write")
+@SIDES
+def test_writes_that_find_the_reset_raise_nothing_and_end_the_connection(loop, run, side):
+    async def main():
+        protocol = Recorder(loop)
+        async with connected(loop, protocol, side) as (transport, peer):
+            transport.pause_reading()  # so that it is a write that finds it
+            peer.reset()
+            for _ in range(1000):
+                transport.write(b"x")
+                if protocol.lost.done():
+                    break
+                await asyncio.sleep(0)
+            return await protocol.lost, protocol.calls.count("connection_lost"), transport.is_closing()
+
+    reason, times, closing = run(main())
+    assert isinstance(reason, (ConnectionResetError, BrokenPipeError))
+    assert (times, closing) == (1, True)

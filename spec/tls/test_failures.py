@@ -7,6 +7,8 @@ import contextlib
 import gc
 import socket
 import ssl
+import sys
+import warnings
 import weakref
 
 import pytest
@@ -444,3 +446,34 @@ def test_nothing_keeps_the_protocol_of_a_handshake_that_failed(loop, run, server
 
 def loop_tasks(loop):
     return [task for task in asyncio.all_tasks(loop) if not task.done()]
+
+
+@clause("tls.failure.loop-closed-meanwhile")
+@pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01"], ids=["idle", "begun"])
+def test_handshakes_that_are_under_way_when_the_loop_is_closed_go_quietly(loop_factory, monkeypatch, begun):
+    """A server that is shut down has no transport of theirs to close. ResourceWarnings may say that they were open."""
+    reported, ignored = [], []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: ignored.append(repr(unraisable.exc_value)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        with _left_in_the_handshake(loop_factory(), reported, begun) as client:
+            gc.collect()
+            assert client.recv(100) == b""
+    assert (reported, ignored) == ([], [])
+
+
+def _left_in_the_handshake(loop, reported, begun):
+    """A client that has sent `begun` of its handshake to a server of `loop`, which is closed by now."""
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+
+    async def main(listening):
+        server = await loop.create_server(asyncio.Protocol, sock=listening, ssl=certificates.server())
+        client = await aside(socket.create_connection, listening.getsockname(), peers.TIMEOUT)
+        client.sendall(begun)
+        await turns(20)
+        server.close()
+        return client
+
+    client = loop.run_until_complete(main(peers.listener()))
+    loop.close()
+    return client

@@ -376,3 +376,32 @@ def _send_until_stalled(sock, data):
         sent += sock.send(data[sent : sent + 65536])
         sock.settimeout(peers.TIMEOUT)
     return sent
+
+
+@clause("tls.flow.write-in-callbacks")
+@SIDES
+def test_what_flow_callbacks_write_is_sent_behind_what_is_queued(loop, run, side):
+    async def main():
+        protocol = Recorder(loop)
+        async with connected(loop, protocol, side) as (transport, peer):
+            sent = bytearray()
+
+            def write(data):
+                sent.extend(data)
+                transport.write(data)
+
+            protocol.hooks.update(pause_writing=lambda: write(b"<paused>"), resume_writing=lambda: write(b"<resumed>"))
+            while protocol.calls[-1] != "pause_writing":
+                write(pattern(65536))
+                await asyncio.sleep(0)
+            write(b"<more>")
+            reading = loop.create_task(aside(peer.drain))
+            await protocol.called("resume_writing")
+            transport.close()
+            # What a callback writes once the transport is closing is not sent.
+            return bytes(sent), await reading
+
+    sent, got = run(main())
+    assert b"<paused>" in sent
+    assert got[: len(sent)] == sent[: len(got)]
+    assert b"<more>" in got and b"<paused>" in got
