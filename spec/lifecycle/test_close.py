@@ -357,3 +357,21 @@ def test_the_warning_of_an_unclosed_loop_has_it_as_its_source(loop_factory):
         gc.collect()
     found = [warning for warning in caught if warning.category is ResourceWarning and "loop" in str(warning.message)]
     assert any(shown in str(warning.message) for warning in found), [str(warning.message) for warning in caught]
+
+
+@clause("lifecycle.close.transport-ended-later")
+@pytest.mark.usefixtures("_quiet")
+@pytest.mark.parametrize("how", ["close", "abort", "let go"])
+def test_a_transport_that_is_ended_on_a_closed_loop_ends_its_connection(loop, run, saw, how):
+    with socket_transport(loop, run) as (transport, file):
+        loop.close()
+        if how != "let go":
+            outcome = "nothing is raised"
+            try:
+                getattr(transport, how)()
+            except RuntimeError:  # its protocol can be told nothing any more
+                outcome = "RuntimeError"
+            saw("lifecycle.close.transport-ended-later", outcome)
+        del transport
+        gc.collect()
+        assert file.read(100) == b""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import threading
 from contextlib import AsyncExitStack
 
 import pytest
@@ -328,3 +329,23 @@ def test_without_fallback_what_is_no_regular_file_is_refused(loop, run, way):
             assert await aside(peers.recv_exactly, theirs, 4) == b"next"
 
     run(main())
+
+
+@clause("sendfile.fallback.loop-goes-on")
+@WAYS
+def test_the_loop_goes_on_while_what_is_no_regular_file_is_read(loop, run, way):
+    """A read that only ends when a callback was called would wait for ever if it kept the loop from calling any."""
+    called = threading.Event()
+
+    class Waits(io.BytesIO):
+        def readinto(self, buffer):
+            loop.call_soon_threadsafe(called.set)
+            assert called.wait(peers.TIMEOUT / 3), "the loop waits for the file"
+            return super().readinto(buffer)
+
+    async def main():
+        async with sender(way, loop) as (end, theirs):
+            assert await end.sendfile(Waits(b"content")) == 7
+            return await aside(peers.recv_exactly, theirs, 7)
+
+    assert run(main()) == b"content"
