@@ -1,11 +1,19 @@
-"""Runs tests of the suite on mutants: loops with one bug each, which some test must fail."""
+"""Runs tests of the suite on mutants: loops with one bug each, which some test must fail.
+
+All mutants that a session of pytest has tests of are run beside each other: those of each module by a pytest of its
+own, as many of these at once as there are processors. A table declares what hangs, and that has `HANG` seconds; a hang
+that no table declares has `PATIENCE` and is an error of the table, as is a declared one that ends.
+"""
 
 from __future__ import annotations
 
 import inspect
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +22,31 @@ from typing import ClassVar
 import pytest
 
 _SPEC = Path(__file__).resolve().parent.parent
+PATIENCE = 20.0
+"""Seconds of a test that is not declared to hang."""
+HANG = 1.5
+"""Seconds of a test that is."""
+WORKERS = 3
+"""Tests that each run has going on at once: what hangs sleeps."""
+
+
+class Hang(str):
+    """The id of a test that hangs on its mutant. It has `HANG` seconds."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a test came to on a mutant, and why, in one line."""
+
+    outcome: str
+    message: str
+
+    @property
+    def hung(self) -> bool:
+        """Did it use up its time?"""
+        return self.message.startswith("hung ")
 
 
 @dataclass(frozen=True)
@@ -21,13 +54,12 @@ class Mutation:
     """The mutants of one module, and the tests that each of them fails.
 
     A test is an id below `spec/`, with `{}` for the loop. No mutant breaks `harmless`: one that fails everything shows
-    nothing. `patience` is the time-out of a test, in seconds.
+    nothing.
     """
 
     module: ModuleType
     caught_by: dict[str, list[str]]
     harmless: str
-    patience: int
 
     def classes(self) -> list[str]:
         """The names of the module's loops."""
@@ -39,22 +71,67 @@ class Mutation:
         """Each mutant with each test that it fails."""
         return [(mutant, test) for mutant, tests in self.caught_by.items() for test in tests]
 
-    def outcomes(self, directory: Path) -> dict[str, str]:
-        """Outcomes by test, of one run of all these tests on the mutants."""
-        results = directory / "run.json"
-        loops = [f"--loop={self.module.__name__}:{mutant}" for mutant in self.caught_by]
-        tests = [
-            str(_SPEC / test.format(mutant))
-            for mutant, caught in self.caught_by.items()
-            for test in (*caught, self.harmless)
-        ]
+    def areas(self) -> Iterator[str]:
+        """The area of each mutant: that of the first test which fails on it."""
+        return (area_of(tests[0]) for tests in self.caught_by.values())
+
+    def verdicts(self, mutants: Iterable[str], results: Path) -> dict[str, Verdict]:
+        """Verdicts by test, of one run of all tests of these mutants. `results` is a file to write them to."""
+        tests = [(mutant, test) for mutant in mutants for test in (*self.caught_by[mutant], self.harmless)]
+        hangs = [test.format(mutant) for mutant, test in tests if isinstance(test, Hang)]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "spec._meta.patience", "-p", "no:cacheprovider"]
         # The same examples each time: a mutant must not escape by luck.
-        options = ["-q", "--hypothesis-seed=0", f"--spec-timeout={self.patience}", f"--spec-json={results}"]
-        command = [sys.executable, "-m", "pytest", *options, *loops, *tests]
+        command += [
+            "--spec-seed=0",
+            f"--spec-workers={WORKERS}",
+            f"--spec-timeout={PATIENCE}",
+            f"--spec-json={results}",
+            f"--hang={HANG}",
+        ]
+        command += [f"--hangs={test}" for test in hangs]
+        command += [f"--loop={self.module.__name__}:{mutant}" for mutant in mutants]
+        command += dict.fromkeys(str(_SPEC / test.format(mutant)) for mutant, test in tests)
         run = subprocess.run(command, cwd=_SPEC.parent, capture_output=True, text=True, timeout=590, check=False)
         assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout + run.stderr
         document = json.loads(results.read_text(encoding="utf-8"))
-        return {test["id"].removeprefix("spec/"): test["outcome"] for test in document["tests"]}
+        return {
+            test["id"].removeprefix("spec/"): Verdict(test["outcome"], test["message"]) for test in document["tests"]
+        }
+
+
+class Runs:
+    """The runs of one session, begun all at once and waited for one by one."""
+
+    _KEY = pytest.StashKey["Runs"]()
+
+    def __init__(self, wanted: dict[int, tuple[Mutation, list[str]]], directory: Path) -> None:
+        self._pool = ThreadPoolExecutor(os.cpu_count())
+        # The longest first: they are what is waited for in the end.
+        longest = sorted(wanted, key=lambda key: -sum(len(wanted[key][0].caught_by[name]) for name in wanted[key][1]))
+        self._runs: dict[int, Future[dict[str, Verdict]]] = {
+            key: self._pool.submit(wanted[key][0].verdicts, wanted[key][1], directory / f"{number}.json")
+            for number, key in enumerate(longest)
+        }
+
+    @classmethod
+    def of(cls, request: pytest.FixtureRequest, factory: pytest.TempPathFactory) -> Runs:
+        """The runs of the session, begun by whoever asks first, of the mutants whose tests were selected."""
+        stash = request.config.stash
+        if cls._KEY not in stash:
+            wanted: dict[int, tuple[Mutation, list[str]]] = {}
+            for item in request.session.items:
+                mutant = getattr(item, "callspec", None) and item.callspec.params.get("mutant")
+                if mutant is not None and issubclass(item.cls, MutationTests):
+                    _, mutants = wanted.setdefault(id(item.cls.mutation), (item.cls.mutation, []))
+                    if mutant not in mutants:
+                        mutants.append(mutant)
+            stash[cls._KEY] = runs = cls(wanted, factory.mktemp("mutants"))
+            request.config.add_cleanup(lambda: runs._pool.shutdown(cancel_futures=True))
+        return stash[cls._KEY]
+
+    def verdicts(self, mutation: Mutation) -> dict[str, Verdict]:
+        """Verdicts by test of the module's run, as soon as that has ended."""
+        return self._runs[id(mutation)].result()
 
 
 class MutationTests:
@@ -64,23 +141,32 @@ class MutationTests:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def outcomes(cls, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-        """Outcomes by test: all mutants meet all their tests in one run."""
-        return cls.mutation.outcomes(tmp_path_factory.mktemp("mutants"))
+    def runs(cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+        """The runs of all mutants of this session."""
+        return Runs.of(request, tmp_path_factory)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Make one test of each mutant with each test that it fails."""
         if "mutant" in metafunc.fixturenames:
-            metafunc.parametrize(("mutant", "test"), self.mutation.pairs())
+            pairs = self.mutation.pairs()
+            ids = [f"{mutant}-{test.format('')}" for mutant, test in pairs]
+            metafunc.parametrize(("mutant", "test"), pairs, ids=ids)
 
     def test_every_mutant_is_listed(self) -> None:
         """No mutant goes untried."""
         assert sorted(self.mutation.caught_by) == self.mutation.classes()
 
     @pytest.mark.timeout(600)
-    def test_a_mutant_fails_the_test_that_forbids_what_it_does(
-        self, outcomes: dict[str, str], mutant: str, test: str
-    ) -> None:
-        """It fails that test, and passes the harmless one."""
-        assert outcomes[test.format(mutant)] == "failed"
-        assert outcomes[self.mutation.harmless.format(mutant)] == "passed"
+    def test_a_mutant_fails_the_test_that_forbids_what_it_does(self, runs: Runs, mutant: str, test: str) -> None:
+        """It fails that test, by a hang where the table says so, and passes the harmless one."""
+        verdicts = runs.verdicts(self.mutation)
+        verdict = verdicts[test.format(mutant)]
+        assert verdict.outcome == "failed", verdict
+        assert verdict.hung == isinstance(test, Hang), f"a test is a Hang() if it hangs, and only then: {verdict}"
+        harmless = verdicts[self.mutation.harmless.format(mutant)]
+        assert harmless.outcome == "passed", harmless
+
+
+def area_of(test: str) -> str:
+    """The area of a test, by its id below `spec/`."""
+    return test.partition("/")[0]

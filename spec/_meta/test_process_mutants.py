@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spec._meta import process_mutants
-from spec._meta.mutation import Mutation, MutationTests
+from spec._meta.mutation import Hang, Mutation, MutationTests
 
 HANDLERS = "signals/test_handlers.py::"
 DELIVERY = "signals/test_delivery.py::"
@@ -28,8 +28,8 @@ CAUGHT_BY = {
     ],
     "SpecInterrupts": [HANDLERS + "test_the_callback_waits_for_the_callback_that_runs[{}]"],
     "SpecDeaf": [
-        DELIVERY + "test_a_signal_that_another_thread_gets_wakes_the_loop[{}]",
-        DELIVERY + "test_a_signal_that_the_main_thread_blocks_is_delivered[{}]",
+        Hang(DELIVERY + "test_a_signal_that_another_thread_gets_wakes_the_loop[{}]"),
+        Hang(DELIVERY + "test_a_signal_that_the_main_thread_blocks_is_delivered[{}]"),
     ],
     "SpecGrabs": [REMOVING + "test_a_loop_without_handlers_leaves_the_programs_wakeup_fd[{}]"],
     "SpecUnmindful": [REMOVING + "test_removing_one_handler_leaves_the_other[{}]"],
@@ -40,17 +40,17 @@ CAUGHT_BY = {
         EXIT + "test_the_code_of_a_signal_is_negative[{}-15]",
         KILLING + "test_a_signal_reaches_the_child[{}-kill-9]",
     ],
-    "SpecStopped": [EXIT + "test_a_stopped_child_has_not_exited[{}]"],
-    "SpecPatient": [EXIT + "test_wait_returns_while_another_process_has_the_pipe[{}-exits-after]"],
+    "SpecStopped": [Hang(EXIT + "test_a_stopped_child_has_not_exited[{}]")],
+    "SpecPatient": [Hang(EXIT + "test_wait_returns_while_another_process_has_the_pipe[{}-exits-after]")],
     "SpecHastyEnd": [PROTOCOLS + "test_an_exit_is_told_while_another_process_has_the_pipe[{}]"],
     "SpecOneWaiter": [
-        EXIT + "test_every_waiter_and_every_later_one_gets_the_code[{}]",
-        EXIT + "test_a_cancelled_wait_disturbs_nobody[{}]",
+        Hang(EXIT + "test_every_waiter_and_every_later_one_gets_the_code[{}]"),
+        Hang(EXIT + "test_a_cancelled_wait_disturbs_nobody[{}]"),
     ],
-    "SpecSpares": [CLOSING + "test_closing_kills_the_child_and_closes_the_pipes[{}]"],
+    "SpecSpares": [Hang(CLOSING + "test_closing_kills_the_child_and_closes_the_pipes[{}]")],
     "SpecStaysOpen": [
         ARGUMENTS + "test_the_child_has_the_descriptors_of_pass_fds_only[{}]",
-        ARGUMENTS + "test_no_child_has_the_pipes_of_another[{}-True]",
+        Hang(ARGUMENTS + "test_no_child_has_the_pipes_of_another[{}-True]"),
     ],
     "SpecLenient": [STARTING + "test_text_and_buffers_are_refused[{}-text]"],
     "SpecLeaky": [EXIT + "test_no_descriptor_and_no_thread_is_left[{}]"],
@@ -66,4 +66,4 @@ HARMLESS = "signals/test_refusals.py::test_a_closed_loop_takes_no_handler[{}]"
 
 
 class TestMutants(MutationTests):
-    mutation = Mutation(process_mutants, CAUGHT_BY, HARMLESS, patience=5)
+    mutation = Mutation(process_mutants, CAUGHT_BY, HARMLESS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spec._meta import tls_mutants
-from spec._meta.mutation import Mutation, MutationTests
+from spec._meta.mutation import Hang, Mutation, MutationTests
 
 HANDSHAKE = "tls/test_handshake.py::test_"
 FAILURES = "tls/test_failures.py::test_"
@@ -19,26 +19,26 @@ CAUGHT_BY = {
         EXTRA + "everything_is_known_in_connection_made[{}]",
     ],
     "SpecTrusting": [
-        FAILURES + "create_connection_raises_what_was_wrong_and_the_protocol_hears_nothing[{}-other-name]",
+        Hang(FAILURES + "create_connection_raises_what_was_wrong_and_the_protocol_hears_nothing[{}-other-name]"),
         START_TLS + "server_hostname_is_what_the_certificate_is_matched_against[{}]",
     ],
     "SpecNameless": [
         CONTEXTS + "the_host_is_the_name_that_is_verified[{}]",
-        FAILURES + "create_connection_raises_what_was_wrong_and_the_protocol_hears_nothing[{}-other-name]",
+        Hang(FAILURES + "create_connection_raises_what_was_wrong_and_the_protocol_hears_nothing[{}-other-name]"),
     ],
     "SpecUnread": [
-        HANDSHAKE + "data_in_one_segment_with_the_end_of_the_handshake_is_received[{}-server, TLSv1.3]",
-        START_TLS + "start_tls_reads_on_where_reading_was_paused_and_the_handshake_had_begun[{}]",
+        Hang(HANDSHAKE + "data_in_one_segment_with_the_end_of_the_handshake_is_received[{}-server, TLSv1.3]"),
+        Hang(START_TLS + "start_tls_reads_on_where_reading_was_paused_and_the_handshake_had_begun[{}]"),
     ],
-    "SpecPatient": [TIMEOUTS + "the_time_is_that_of_the_whole_handshake_not_of_each_of_its_bytes[{}]"],
-    "SpecTicking": [TIMEOUTS + "a_connection_outlives_the_time_that_its_handshake_had[{}]"],
+    "SpecPatient": [Hang(TIMEOUTS + "the_time_is_that_of_the_whole_handshake_not_of_each_of_its_bytes[{}]")],
+    "SpecTicking": [Hang(TIMEOUTS + "a_connection_outlives_the_time_that_its_handshake_had[{}]")],
     "SpecDeaf": [
-        FAILURES + "a_peer_that_ends_its_side_only_ends_the_handshake[{}]",
-        START_TLS + "a_failure_is_raised_to_the_caller_and_closes_the_connection[{}-ends-ConnectionResetError]",
+        Hang(FAILURES + "a_peer_that_ends_its_side_only_ends_the_handshake[{}]"),
+        Hang(START_TLS + "a_failure_is_raised_to_the_caller_and_closes_the_connection[{}-ends-ConnectionResetError]"),
     ],
     "SpecLeaky": [
-        FAILURES + "a_server_closes_the_connection_of_a_client_that_sends_something_else[{}-garbage]",
-        FAILURES + "create_connection_raises_for_whatever_else_a_server_sends[{}-alert]",
+        Hang(FAILURES + "a_server_closes_the_connection_of_a_client_that_sends_something_else[{}-garbage]"),
+        Hang(FAILURES + "create_connection_raises_for_whatever_else_a_server_sends[{}-alert]"),
     ],
     "SpecTalkative": [
         FAILURES + "create_connection_raises_what_was_wrong_and_the_protocol_hears_nothing[{}-untrusted]",
@@ -60,15 +60,15 @@ CAUGHT_BY = {
     "SpecUnsure": [EXTRA + "compression_is_none_where_there_is_no_compression[{}-client]"],
     "SpecAgain": [START_TLS + "start_tls_returns_a_new_transport_with_which_the_protocol_goes_on[{}-server-tcp]"],
     "SpecHiding": [
-        START_TLS + "the_protocol_loses_its_connection_to_the_failure[{}-ends-ConnectionResetError]",
+        Hang(START_TLS + "the_protocol_loses_its_connection_to_the_failure[{}-ends-ConnectionResetError]"),
     ],
-    "SpecHasty": [START_TLS + "plain_data_that_was_not_sent_yet_goes_out_before_the_handshake[{}-client]"],
+    "SpecHasty": [Hang(START_TLS + "plain_data_that_was_not_sent_yet_goes_out_before_the_handshake[{}-client]")],
     "SpecSuspended": [
-        START_TLS + "start_tls_reads_on_where_reading_was_paused_and_the_handshake_had_begun[{}]",
+        Hang(START_TLS + "start_tls_reads_on_where_reading_was_paused_and_the_handshake_had_begun[{}]"),
     ],
     "SpecTenacious": [
-        INTERRUPTED + "whoever_gives_start_tls_up_closes_the_connection[{}-server-after 10 turns]",
-        INTERRUPTED + "whoever_gives_a_connection_up_in_its_handshake_closes_it[{}-after 1 turns]",
+        Hang(INTERRUPTED + "whoever_gives_start_tls_up_closes_the_connection[{}-server-after 10 turns]"),
+        Hang(INTERRUPTED + "whoever_gives_a_connection_up_in_its_handshake_closes_it[{}-after 1 turns]"),
     ],
     "SpecCopying": [
         CONTEXTS + "both_sides_know_the_protocol_that_alpn_selects[{}-server-TLSv1.3]",
@@ -81,4 +81,4 @@ HARMLESS = HANDSHAKE + "a_server_shakes_hands_by_the_version_that_the_client_spe
 
 
 class TestMutants(MutationTests):
-    mutation = Mutation(tls_mutants, CAUGHT_BY, HARMLESS, patience=3)
+    mutation = Mutation(tls_mutants, CAUGHT_BY, HARMLESS)
