@@ -50,7 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Run the suite as `options` say; pytest's exit status."""
     _find_loops_here()
-    command = [] if IS_CHECKOUT else _undisturbed()
+    try:
+        command = [] if IS_CHECKOUT else _undisturbed()
+    except OSError as error:
+        print(f"{PROGRAM}: {error.filename}: {error.strerror}", file=sys.stderr)
+        return int(pytest.ExitCode.USAGE_ERROR)
     command += [f"--rootdir={ROOT.parent}", "-v" if options.verbose else "-q", "-rfE", "--tb=short", "--spec-matrix"]
     command += ["--spec-progress"] if not options.verbose else []
     command += [f"--spec-workers={options.workers}"] if options.workers else []

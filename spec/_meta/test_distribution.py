@@ -172,6 +172,12 @@ def test_the_command_runs_an_area_where_there_is_no_checkout(programs, tmp_path)
     assert not list(programs.parent.rglob(".pytest_cache")) and not (tmp_path / ".pytest_cache").exists()
 
 
+def test_a_folder_that_cannot_be_written_to_is_told_in_one_line(programs, tmp_path):
+    (tmp_path / ".loopspec").touch()
+    result = finish(programs / "loopspec", "run", "--loop", "asyncio", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (4, "loopspec: .loopspec: File exists\n"), result.stdout
+
+
 def test_pytest_runs_an_area_by_its_name(programs, tmp_path):
     command = (programs / "python", "-m", "pytest", "-q", "--pyargs", "loopspec.dns", "--loop", "here:make")
     (tmp_path / "here.py").write_text("import asyncio\nmake = asyncio.SelectorEventLoop\n", encoding="utf-8")
