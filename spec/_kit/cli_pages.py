@@ -148,7 +148,7 @@ def _print_long(text: str) -> None:
 
 def _newest() -> dict[str, Any]:
     from .pages import DocumentError
-    from .pages.report import newest_document
+    from .pages.document import newest_document
 
     document = newest_document(RESULT_FOLDERS)
     if document is None:
@@ -159,7 +159,7 @@ def _newest() -> dict[str, Any]:
 def _last_results(path: Path | None) -> Report | None:
     """The results asked for, else the newest ones; None where there are none."""
     from .pages import Report, read_document
-    from .pages.report import newest_document
+    from .pages.document import newest_document
 
     document = read_document(path) if path is not None else newest_document(RESULT_FOLDERS)
     return Report([document]) if document is not None else None

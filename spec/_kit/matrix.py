@@ -28,7 +28,8 @@ def render_markdown(run: dict[str, Any]) -> str:
 
 def render_report(report: Report) -> str:
     """The matrix of the runs of a report: each level by itself, in words what did not pass."""
-    lines = [*_table(report), "", *_sums(report)]
+    lines = [*_table(report), ""] if report.clauses and report.columns else []
+    lines += list(_sums(report)) or ["no loop was run"]
     if differing := list(_differing(report)):
         lines += ["", "clauses that are not passed on every loop:"]
     for clause, outcomes in differing:

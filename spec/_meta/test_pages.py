@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import re
@@ -26,6 +27,7 @@ from spec._kit.pages import (
     write_specification,
 )
 from spec._kit.pages.badge import badge_of
+from spec._kit.pages.document import check
 from spec._kit.pages.markdown import render
 from spec._kit.pages.report import ROOT
 from spec._meta.documents import document, write_suite
@@ -166,6 +168,44 @@ class TestMerging:
         assert "Version of the suite: 2026.11." in page
         assert "it prints &lt;something&gt;" in (tmp_path / "site" / "loops" / "alpha.html").read_text(encoding="utf-8")
 
+    def test_a_run_of_nothing_is_shown(self, tmp_path, root):
+        run = document(one_topic_a="passed")
+        run["loops"] = [{"label": "broken:new", "name": "broken:new", "error": "no module"}]
+        for clauses in (run["clauses"], []):
+            run["clauses"] = clauses
+            assert matrix.render_text(run).startswith("broken:new: could not be run: no module")
+            write_html([run], tmp_path / "site", root)
+            index = check_site(tmp_path / "site")[tmp_path / "site" / "index.html"]
+            write_markdown([run], tmp_path / "M.md", root)
+            for text in (index.text, (tmp_path / "M.md").read_text(encoding="utf-8")):
+                assert "broken:new could not be run: no module" in text
+            with pytest.raises(DocumentError, match="there are none"):
+                badge_of(Report([run], root), None)
+
+    @pytest.mark.parametrize("value", [None, 3, "x", [], {}, [1], [None], {"a": 1}, True])
+    def test_whatever_is_in_the_place_of_a_part_of_a_document_is_refused_or_shown(self, value):
+        def places(part, place=()):
+            yield place
+            inner = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+            for key, element in inner:
+                yield from places(element, (*place, key))
+
+        whole = document(saw={"one.topic.a": ["that"]}, one_topic_a="passed", one_topic_b="failed")
+        for *outer, last in filter(None, places(whole)):
+            changed = part = copy.deepcopy(whole)
+            for key in outer:
+                part = part[key]
+            part[last] = value
+            try:
+                check(changed, "it")
+            except DocumentError:
+                continue
+            report = Report([changed])
+            assert matrix.render_report(report)
+            assert render(report)
+            for label in report.labels:
+                assert badge_of(report, label).svg()
+
     @pytest.mark.parametrize(
         ("content", "message"),
         [
@@ -173,8 +213,11 @@ class TestMerging:
             ("[]", "not the result of a run"),
             ('{"schemaVersion": 1}', "not the result of a run"),
             ('{"format": 99, "loops": [], "clauses": []}', "has format 99"),
-            ('{"format": 1, "loops": [{}], "clauses": []}', "has no label"),
-            ('{"format": 1, "loops": [], "clauses": [{"id": "x"}]}', "is not whole"),
+            ('{"format": 1, "loops": [{}], "clauses": []}', "a loop has no label"),
+            ('{"format": 1, "loops": [], "clauses": [{"id": "x"}]}', r"clauses\[0\] has no area"),
+            ('{"format": 1, "loops": [{"label": 3}], "clauses": []}', r"loops\[0\].label is no str"),
+            ('{"format": 1, "loops": [], "clauses": [], "tests": {}}', "tests is no list"),
+            ("[" * 100_000, "not JSON"),
         ],
     )
     def test_a_file_that_is_no_result_is_named_with_what_is_wrong(self, tmp_path, content, message):
@@ -187,7 +230,7 @@ class TestMerging:
     def test_an_unknown_outcome_is_refused(self, tmp_path):
         path = tmp_path / "run.json"
         path.write_text(json.dumps(document(one_topic_a="wonderful")), encoding="utf-8")
-        with pytest.raises(DocumentError, match=r"one\.topic\.a has an unknown outcome"):
+        with pytest.raises(DocumentError, match=r"clauses\[0\]\.outcomes\.alpha\.outcome is none of failed, "):
             read_document(path)
 
 

@@ -5,8 +5,9 @@ clause is counted as passed only where its tests passed: what was skipped or not
 """
 
 from .badge import write_badge
+from .document import DocumentError, read_document
 from .markdown import write_markdown
-from .report import DocumentError, Report, read_document
+from .report import Report
 from .site import write_html, write_specification
 
 __all__ = [

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .document import DocumentError
 from .markup import escape, plain
-from .report import ROOT, DocumentError, Report
+from .report import ROOT, Report
 
 LABEL = "asyncio conformance"
 _COLORS = {"brightgreen": "#2f8132", "yellow": "#a06a00", "red": "#b3261e", "lightgrey": "#5f6770"}

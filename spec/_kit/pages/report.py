@@ -6,8 +6,6 @@ the same column, the worse one counts: a failure is not made good by another run
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ..clauses import LEVELS, Clause, areas
-from ..results import FORMAT
+from .document import OUTCOMES
 from .marks import texts
 from .markup import plain
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds the areas."""
-
-OUTCOMES = ("failed", "deviates", "passed", "skipped", "untested")
-"""Worst first; the last two decide nothing."""
 
 _VERBS = {
     "failed": ("fails", "fail"),
@@ -32,10 +27,6 @@ _VERBS = {
     "skipped": ("skipped", "skipped"),
     "untested": ("not run", "not run"),
 }
-
-
-class DocumentError(Exception):
-    """A file is not the result of a run, or lacks what is asked of it; the message says which and why."""
 
 
 @dataclass(frozen=True)
@@ -242,45 +233,6 @@ class Report:
         for test in document.get("tests", ()):
             for slug in test["clauses"]:
                 self._tests.setdefault(slug, {})[_without_parameters(test["id"])] = None
-
-
-def read_document(path: Path) -> dict[str, Any]:
-    """The document of a run. DocumentError where the file cannot be read or is no such document."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DocumentError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise DocumentError(f"{path}: not JSON ({error})") from error
-    check(document, str(path))
-    return dict(document)
-
-
-def check(document: object, where: str) -> None:
-    """DocumentError, which names `where`, unless `document` is the result of a run."""
-    if not isinstance(document, dict) or not {"format", "loops", "clauses"} <= set(document):
-        raise DocumentError(f"{where}: not the result of a run (written by `run --json FILE`)")
-    if document["format"] != FORMAT:
-        raise DocumentError(f"{where}: has format {document['format']!r}, this version reads {FORMAT}")
-    if not all(isinstance(loop, dict) and (loop.get("error") or "label" in loop) for loop in document["loops"]):
-        raise DocumentError(f"{where}: an entry of 'loops' has no label")
-    for entry in document["clauses"]:
-        if not isinstance(entry, dict) or not {"id", "area", "level", "rule", "outcomes"} <= set(entry):
-            raise DocumentError(f"{where}: an entry of 'clauses' is not whole")
-        for outcome in entry["outcomes"].values():
-            if not isinstance(outcome, dict) or outcome.get("outcome") not in OUTCOMES:
-                raise DocumentError(f"{where}: {entry['id']} has an unknown outcome")
-        if entry["level"] not in LEVELS:
-            raise DocumentError(f"{where}: {entry['id']} has an unknown level")
-
-
-def newest_document(folders: Iterable[Path]) -> dict[str, Any] | None:
-    """The results that were written last, of `*.json` in `folders`; None where none of the files has any."""
-    files = [path for folder in folders for path in folder.glob("*.json")]
-    for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
-        with contextlib.suppress(DocumentError):
-            return read_document(path)
-    return None
 
 
 def one_line(text: str, length: int = 160) -> str:

@@ -106,7 +106,7 @@ class _Site:
 
     def _index(self) -> Iterator[Markup]:
         report = self.report
-        if not report.columns:
+        if not report.columns and not report.broken:
             yield from self._text_index()
             return
         count = len(report.clauses)
@@ -125,7 +125,7 @@ class _Site:
         if report.areas_not_run:
             links = (el("a", area, href=f"areas/{file_name(area)}.html") for area in report.areas_not_run)
             yield el("p", "Areas that were not run: ", join(*links, between=", "), ".", class_="note")
-        for level in report.levels():
+        for level in report.levels() if report.columns else ():
             yield el("h2", f"{_PLURAL[level].capitalize()} by area")
             yield self._matrix(level)
         yield el("h2", "What the signs mean")
