@@ -7,7 +7,7 @@ module, _, factory = (sys.argv[1:] or ["rloop:new_event_loop"])[0].partition(":"
 loop = getattr(importlib.import_module(module), factory)()
 seen = []
 handles = []
-loop.call_soon(lambda: handles[0].cancel())
+loop.call_soon(lambda: [handle.cancel() for handle in handles])
 handles.append(loop.call_soon(seen.append, "cancelled before its turn"))
 loop.call_soon(lambda: loop.call_soon(loop.stop))
 loop.run_forever()

@@ -18,7 +18,6 @@ class Writing(asyncio.Protocol):
 
 
 async def main():
-    ours, _theirs = socket.socketpair()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         transport, _ = await loop.create_connection(Writing, *listener.getsockname())
         peer, _ = listener.accept()

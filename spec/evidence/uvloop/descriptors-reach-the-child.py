@@ -10,7 +10,7 @@ loop = getattr(importlib.import_module(module), factory)()
 
 
 async def main():
-    reading, writing = os.pipe()
+    reading, _writing = os.pipe()
     os.set_inheritable(reading, True)
     command = f"import os; print(os.path.exists('/dev/fd/{reading}'))"
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", command, stdout=asyncio.subprocess.PIPE)

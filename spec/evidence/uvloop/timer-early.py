@@ -1,6 +1,5 @@
 """timers.deadline.never-early: a callback is not called before its delay has passed."""
 
-import asyncio
 import importlib
 import sys
 import time
