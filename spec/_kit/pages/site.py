@@ -128,7 +128,8 @@ class _Site:
         for level in report.levels() if report.columns else ():
             yield el("h2", f"{_PLURAL[level].capitalize()} by area")
             yield self._matrix(level)
-        yield el("h2", "What the signs mean")
+        yield el("h2", "What levels and signs mean")
+        yield self._meanings()
         yield parts.legend()
 
     def _text_index(self) -> Iterator[Markup]:
