@@ -92,13 +92,10 @@ def outcomes_said(code: types.CodeType, slug: str) -> Iterator[set[str] | None]:
         if isinstance(node, ast.FunctionDef)
         if code.co_firstlineno == min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
     ]
-    names = {
-        target.id: node.value
-        for node in ast.walk(test)
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    names: dict[str, list[ast.expr]] = {}
+    for node in ast.walk(test):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            names.setdefault(node.targets[0].id, []).append(node.value)
     for node in ast.walk(test):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "saw":
             name, outcome = node.args
@@ -106,17 +103,19 @@ def outcomes_said(code: types.CodeType, slug: str) -> Iterator[set[str] | None]:
                 yield constants(outcome, names)
 
 
-def constants(node: ast.expr, names: dict[str, ast.expr]) -> set[str] | None:
+def constants(node: ast.expr, names: dict[str, list[ast.expr]]) -> set[str] | None:
     """The strings that an expression can come to; None where it is not made of constants and conditions."""
     match node:
         case ast.Constant(value=str(text)):
             return {text}
         case ast.IfExp(body=body, orelse=orelse):
-            either = constants(body, names), constants(orelse, names)
-            return None if None in either else set().union(*filter(None, either))
+            several = [body, orelse]
         case ast.Name(id=name) if name in names:
-            return constants(names[name], names)
-    return None
+            several = names[name]
+        case _:
+            return None
+    found = [constants(each, names) for each in several]
+    return None if None in found else set().union(*(each or () for each in found))
 
 
 @pytest.fixture(scope="module")

@@ -293,26 +293,34 @@ def test_abort_sends_no_close_notify(loop, run, side, queued):
 
 @clause("tls.close.write-after")
 @pytest.mark.parametrize("end", ["close", "abort"])
-def test_writes_after_the_end_are_dropped_and_warned_of_when_there_are_many(loop, run, end, caplog):
-    async def main():
-        protocol = Recorder(loop)
-        async with connected(loop, protocol) as (transport, peer):
-            getattr(transport, end)()
-            transport.write(b"late")
-            transport.writelines([b"later"])
-            got = await aside(_end_of, peer)
-            reason = await protocol.lost
-            quiet = len(caplog.records)
-            for _ in range(10):
-                transport.write(b"too late")
-            return got, reason, quiet, len(caplog.records)
-
-    with caplog.at_level(logging.WARNING, logger="asyncio"):
-        got, reason, quiet, warned = run(main())
+def test_writes_after_the_end_are_dropped(loop, run, end):
+    got, reason, _, _ = run(_written_after(loop, end))
     assert got == b""
     assert reason is None
-    assert quiet == 0
-    assert 0 < warned < 10
+
+
+@clause("tls.close.write-after-warns")
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_writes_after_the_end_are_warned_of_when_there_are_many(loop, run, end, caplog):
+    with caplog.at_level(logging.WARNING, logger="asyncio"):
+        _, _, few, many = run(_written_after(loop, end, lambda: len(caplog.records)))
+    assert few == 0
+    assert 0 < many < 10
+
+
+async def _written_after(loop, end, logged=int):
+    """What the peer gets of writes after `end`, why the connection is lost, and what is `logged` of few and of many."""
+    protocol = Recorder(loop)
+    async with connected(loop, protocol) as (transport, peer):
+        getattr(transport, end)()
+        transport.write(b"late")
+        transport.writelines([b"later"])
+        got = await aside(_end_of, peer)
+        reason = await protocol.lost
+        few = logged()
+        for _ in range(10):
+            transport.write(b"too late")
+        return got, reason, few, logged()
 
 
 @clause("tls.close.peer-still-sends")
