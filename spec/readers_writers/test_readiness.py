@@ -524,4 +524,4 @@ def test_a_loop_with_nothing_to_do_for_its_fds_uses_next_to_no_cpu(loop, tick, s
         used = time.process_time() - before
         loop.remove_reader(ours.fileno())
         loop.remove_writer(ours.fileno())
-    assert used < 0.2
+    assert used < 0.02, "a share of a busy processor, too, is more than a loop that sleeps takes"
