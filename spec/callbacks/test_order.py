@@ -18,10 +18,11 @@ def test_callbacks_are_called_in_the_order_they_were_scheduled(loop, tick):
 
 
 @clause("callbacks.order.exactly-once")
-def test_the_same_function_scheduled_twice_is_called_twice(loop, tick):
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe"])
+def test_the_same_function_scheduled_twice_is_called_twice(loop, tick, method):
     seen = []
-    first = loop.call_soon(seen.append, "x")
-    second = loop.call_soon(seen.append, "x")
+    first = getattr(loop, method)(seen.append, "x")
+    second = getattr(loop, method)(seen.append, "x")
     assert first is not second
     tick(3)
     assert seen == ["x", "x"]
