@@ -50,9 +50,10 @@ def test_asyncio_makes_the_loops_of_the_policy(policy, loop_factory):
 
 @clause("lifecycle.policy.current-is-the-one-set")
 def test_outside_of_a_run_the_current_loop_is_the_one_set(policy, new_loop):
-    first, second = new_loop(), new_loop()
+    first = new_loop()
     asyncio.set_event_loop(first)
     assert asyncio.get_event_loop() is first
+    second = new_loop()
     second.run_until_complete(asyncio.sleep(0))
     assert asyncio.get_event_loop() is first, "making and running another changes nothing"
     asyncio.set_event_loop(None)

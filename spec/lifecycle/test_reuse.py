@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import gc
 import os
@@ -97,11 +98,13 @@ def test_what_an_executor_finished_between_two_runs_is_there_in_the_second(loop,
         go.wait(peers.TIMEOUT)
         return "result"
 
-    future = loop.run_in_executor(None, work)
+    executor = concurrent.futures.ThreadPoolExecutor(1)
+    future = loop.run_in_executor(executor, work)
     tick()
     assert not future.done()
     future.add_done_callback(lambda _: done.set())
     go.set()
+    executor.shutdown()
     assert run(future) == "result"
     loop.call_soon(loop.stop)
     loop.run_forever()
