@@ -13,10 +13,10 @@ OTHERWISE = frozenset(
         "buffered.order", "buffered.whole-in-order", "close.in-resume-writing", "close.lost-none",
         "close.while-paused-reading", "close.while-paused-writing", "errors.connection-made", "errors.data-received",
         "flow.buffer-size", "flow.callback-raises", "flow.pause-inline", "flow.resume-at-low",
-        "flow.set-limits-pauses", "flow.strictly-over", "flow.write-in-resume", "flow.writelines-pauses",
-        "lifetime.unclosed-warns", "protocol.set-flow", "read.close-in-data-received", "read.is-reading",
-        "read.nothing-after-close", "read.pause-in-connection-made", "read.resume-after-close", "write.among-others",
-        "write.does-not-block", "write.non-contiguous", "writelines.other-types", "writelines.after-close",
+        "flow.resume-before-empty", "flow.set-limits-pauses", "flow.strictly-over", "flow.write-in-resume",
+        "flow.writelines-pauses", "lifetime.unclosed-warns", "protocol.set-flow", "read.close-in-data-received",
+        "read.is-reading", "read.nothing-after-close", "read.pause-in-connection-made", "read.resume-after-close",
+        "write.among-others", "write.does-not-block", "write.non-contiguous", "writelines.other-types", "writelines.after-close",
     }
 )  # fmt: skip
 

@@ -114,6 +114,32 @@ def resume_writing_is_called_once_the_buffer_is_at_or_under_the_low_limit(stream
     assert sizes[0] <= low
 
 
+@rule("flow.resume-before-empty", needs="write")
+def resume_writing_does_not_wait_until_nothing_is_left(stream, loop, run):
+    async def main():
+        protocol = Recorder(loop)
+        transport, peer = await stream(protocol)
+        transport.set_write_buffer_limits(high=1 << 30)
+        transport.write(BLOB)
+        await turns(20)
+        low = transport.get_write_buffer_size() - 1
+        sizes = []
+        protocol.hooks["resume_writing"] = lambda: sizes.append(transport.get_write_buffer_size())
+        transport.set_write_buffer_limits(high=low, low=low)
+        paused = protocol.calls.count("pause_writing")
+        for _ in range(0, len(BLOB), 65536):
+            await aside(_read, peer, 65536)
+            await turns(5)
+            if sizes:
+                break
+        transport.abort()
+        return paused, sizes, low
+
+    paused, sizes, low = run(main())
+    assert paused == 1
+    assert [0 < size <= low for size in sizes] == [True]
+
+
 @rule("flow.paired", needs="write")
 def pauses_and_resumes_alternate_while_a_paced_writer_sends(stream, loop, run):
     async def main():
