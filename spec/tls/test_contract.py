@@ -16,7 +16,8 @@ OTHERWISE = frozenset(
         "flow.resume-before-empty", "flow.set-limits-pauses", "flow.strictly-over", "flow.write-in-resume",
         "flow.writelines-pauses", "lifetime.unclosed-warns", "protocol.set-flow", "read.close-in-data-received",
         "read.is-reading", "read.nothing-after-close", "read.pause-in-connection-made", "read.resume-after-close",
-        "write.among-others", "write.does-not-block", "write.non-contiguous", "writelines.other-types", "writelines.after-close",
+        "write.among-others", "write.does-not-block", "write.non-contiguous", "writelines.other-types",
+        "writelines.after-close",
     }
 )  # fmt: skip
 
