@@ -394,8 +394,12 @@ class TestSite:
             document(f"loop{number}", reasons={"one.topic.a": long}, one_topic_a="failed", one_topic_b="passed")
             for number in range(12)
         ]
+        runs.append(document(one_topic_b="failed"))
+        with (root / "evidence" / "alpha" / "short.py").open("a", encoding="utf-8") as file:
+            file.write(f"# {long}\n")
         folder = tmp_path / "site"
         write_html(runs, folder, root)
+        assert (folder / "evidence").exists()
         probe = tmp_path / "probe.html"
         frames = "".join(f'<iframe src="site/{path.relative_to(folder)}"></iframe>' for path in pages_of(folder))
         probe.write_text(

@@ -98,7 +98,7 @@ class _Site:
         ]
         slugs = [slug for (_, slug), script in self.scripts.items() if script == path]
         about = el("p", "About ", join(*(self._link(slug, "../../") for slug in slugs), between=", "), ".")
-        code = el("pre", el("code", path.read_text(encoding="utf-8")))
+        code = el("pre", el("code", path.read_text(encoding="utf-8")), tabindex="0")
         document = parts.page(path.name, [about, code], up="../../", trail=trail, site=self.title)
         self._put(f"evidence/{label}/{path.stem}.html", document)
 
