@@ -15,8 +15,8 @@ BENCH = raw stream proto udp tls tls-handshake
 PYTHON =
 # `make test` runs on the others of these, too, where they are installed.
 VERSIONS = 3.15 3.14 3.13 3.12 3.11
-# Interpreters whose tests run at once: tests wait more than they compute.
-AT_ONCE = 2
+# Parts of `make test` that run at once (tests/ and the suite, on each interpreter): they wait more than they compute.
+AT_ONCE = 3
 # What `make test-testing` runs on, and where it makes its chroot, or finds it.
 TESTING = 3.15 3.14
 CHROOT = $(CARGO_TARGET_DIR)/testing-root
@@ -34,7 +34,7 @@ PY := $(VENV)/bin/python
 CARGO := cargo --locked
 MATURIN := VIRTUAL_ENV=$(abspath $(VENV)) $(PY) -m maturin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
-.PHONY: help build release spec test test-core test-real test-testing test-projects lint fuzz bench clean test-python force
+.PHONY: help build release spec test test-core test-real test-testing test-projects lint fuzz bench clean prepare test-python test-spec force
 
 help: ## Show the targets
 	@printf 'usage: make TARGET [NAME=VALUE ...]\n\n'
@@ -76,12 +76,15 @@ test-testing: ## Run tests/ and the suite on CPython 3.14 and 3.15 in a chroot o
 test-projects: $(VENV)/.built-dev ## Compare other projects' own tests on stock asyncio and on ours [PROJECT="psycopg"]
 	$(PY) -m tests.projects $(foreach project,$(PROJECT),--project $(project)) --checkouts $(CHECKOUTS)
 
-# One interpreter's part of `make test`. Others may run theirs at the same time.
-test-python: $(VENV)/.built-dev
+# The parts of `make test` for one interpreter. Others may run theirs at the same time.
+prepare: $(VENV)/.built-dev
 	$(PY) -m pip install --quiet --group real
+
+test-python:
 	$(PY) -m pytest tests $(META)
+
+test-spec:
 	$(PY) -m spec --json $(VENV)/spec.json $(foreach loop,$(LOOPS),--loop $(loop))
-	@echo "== tests and suite on $$($(PY) -c 'import platform; print(platform.python_implementation(), platform.python_version())'): passed"
 
 # A folder of its own: without linking there is little to share with a build, and much to invalidate.
 lint: export CARGO_TARGET_DIR := $(CARGO_TARGET_DIR)/lint
