@@ -432,3 +432,25 @@ def test_stream_reader_and_writer_work_over_pipes(loop, run):
         return lines
 
     assert run(main()) == [b"LINE %d\n" % number for number in range(10_000)]
+
+
+@clause("pipes.connect.one-object-twice")
+def test_a_pipe_that_has_a_transport_can_be_given_again(loop, run):
+    """Two loggers of a program have its standard output each."""
+
+    async def main():
+        source, sink = pipe()
+        made = file(sink, "wb")
+        first, second = Recorder(loop), Recorder(loop)
+        with End(source) as peer:
+            await loop.connect_write_pipe(lambda: first, made)
+            await loop.connect_write_pipe(lambda: second, made)
+            for protocol, data in ((first, b"one "), (second, b"two "), (first, b"three")):
+                protocol.transport.write(data)
+            got = peer.recv(100)
+            first.transport.close()
+            second.transport.close()
+            reasons = await first.lost, await second.lost
+            return got, reasons, made.closed, peer.recv(100)
+
+    assert run(main()) == (b"one two three", (None, None), True, b"")
