@@ -80,6 +80,9 @@ class Schedule:
                     self._start(self._queue.popleft())
                 if self._running:
                     self._wait()
+        except KeyboardInterrupt:
+            self._take_what_was_sent()
+            raise
         finally:
             for _, child in self._running:
                 child.end()
@@ -124,6 +127,16 @@ class Schedule:
         ready = {number for number, _ in poll.poll(pause * 1000)}
         for job, child in list(self._running):
             self._look(job, child, child.fileno() in ready)
+
+    def _take_what_was_sent(self) -> None:
+        """Count what children had done before the run was interrupted, as far as they have said so."""
+        poll = select.poll()
+        for _, child in self._running:
+            poll.register(child, select.POLLIN)
+        ready = {number for number, _ in poll.poll(0)}
+        for job, child in list(self._running):
+            if child.fileno() in ready:
+                self._look(job, child, readable=True)
 
     def _look(self, job: _Job, child: Child, readable: bool) -> None:
         for item, outcome in child.receive(readable):
