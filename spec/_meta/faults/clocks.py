@@ -58,7 +58,7 @@ class SpecTimerWheel(_Moving):
     """
 
     def due(self, when):
-        return when if when <= self.time() else math.ceil(when * 1000) / 1000
+        return (math.floor if when <= self.time() else math.ceil)(when * 1000) / 1000
 
 
 class SpecRoundsDown(_Moving):
