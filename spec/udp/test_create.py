@@ -267,6 +267,17 @@ def test_an_address_in_use_raises_oserror_and_leaves_no_descriptor(loop, run, re
         assert run(main(taken.getsockname())) == errno.EADDRINUSE
 
 
+@clause("udp.create.address-in-use")
+def test_an_endpoint_shares_its_address_with_no_other_that_did_not_ask_to(loop, run):
+    async def main():
+        async with endpoint(loop) as first:
+            with pytest.raises(OSError) as caught:
+                await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=name_of(first))
+            return caught.value.errno
+
+    assert run(main()) == errno.EADDRINUSE
+
+
 @clause("udp.create.no-reuse-address")
 def test_so_reuseaddr_is_not_set(loop, run):
     async def main():
@@ -364,18 +375,22 @@ def test_a_remote_address_that_cannot_be_connected_raises_and_leaves_no_descript
 
 
 @clause("udp.create.next-address")
-def test_the_next_address_is_tried_where_one_fails(loop, run):
-    infos = socket.getaddrinfo("localhost", 0, type=socket.SOCK_DGRAM)
-    if len(infos) < 2:
-        pytest.skip("localhost has one address only")
+def test_the_next_address_is_tried_where_one_fails(loop, run, monkeypatch):
+    if not peers.has_ipv6():
+        pytest.skip("the addresses of one name have two families")
 
-    async def main(port, families):
-        async with endpoint(loop, local_addr=("localhost", port)) as protocol:
-            return protocol.transport.get_extra_info("socket").family in families
+    async def main(taken):
+        addresses = {socket.AF_INET: taken, socket.AF_INET6: ("::1", taken[1], 0, 0)}
+        infos = [(family, socket.SOCK_DGRAM, socket.IPPROTO_UDP, "", addr) for family, addr in addresses.items()]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: infos)
+        try:
+            async with endpoint(loop, local_addr=("many.test", taken[1])) as protocol:
+                return name_of(protocol)[0]
+        except socket.gaierror:
+            pytest.skip("the loop does not resolve names through socket.getaddrinfo()")
 
-    with socket.socket(infos[0][0], socket.SOCK_DGRAM) as taken:
-        taken.bind(infos[0][4])
-        assert run(main(taken.getsockname()[1], [info[0] for info in infos[1:]]))
+    with far_end() as taken:
+        assert run(main(taken.getsockname())) == "::1"
 
 
 @clause("udp.create.sock")
