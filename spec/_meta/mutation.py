@@ -78,7 +78,7 @@ class Mutation:
     def verdicts(self, mutants: Iterable[str], results: Path) -> dict[str, Verdict]:
         """Verdicts by test, of one run of all tests of these mutants. `results` is a file to write them to."""
         tests = [(mutant, test) for mutant in mutants for test in (*self.caught_by[mutant], self.harmless)]
-        hangs = [test.format(mutant) for mutant, test in tests if isinstance(test, Hang)]
+        hangs = [test.replace("{}", mutant) for mutant, test in tests if isinstance(test, Hang)]
         command = [sys.executable, "-m", "pytest", "-q", "-p", "spec._meta.patience", "-p", "no:cacheprovider"]
         # The same examples each time: a mutant must not escape by luck.
         command += [
@@ -90,7 +90,7 @@ class Mutation:
         ]
         command += [f"--hangs={test}" for test in hangs]
         command += [f"--loop={self.module.__name__}:{mutant}" for mutant in mutants]
-        command += dict.fromkeys(str(_SPEC / test.format(mutant)) for mutant, test in tests)
+        command += dict.fromkeys(str(_SPEC / test.replace("{}", mutant)) for mutant, test in tests)
         run = subprocess.run(command, cwd=_SPEC.parent, capture_output=True, text=True, timeout=590, check=False)
         assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout + run.stderr
         document = json.loads(results.read_text(encoding="utf-8"))
@@ -149,7 +149,7 @@ class MutationTests:
         """Make one test of each mutant with each test that it fails."""
         if "mutant" in metafunc.fixturenames:
             pairs = self.mutation.pairs()
-            ids = [f"{mutant}-{test.format('')}" for mutant, test in pairs]
+            ids = [f"{mutant}-{test.replace('{}', '')}" for mutant, test in pairs]
             metafunc.parametrize(("mutant", "test"), pairs, ids=ids)
 
     def test_every_mutant_is_listed(self) -> None:
@@ -160,10 +160,10 @@ class MutationTests:
     def test_a_mutant_fails_the_test_that_forbids_what_it_does(self, runs: Runs, mutant: str, test: str) -> None:
         """It fails that test, by a hang where the table says so, and passes the harmless one."""
         verdicts = runs.verdicts(self.mutation)
-        verdict = verdicts[test.format(mutant)]
+        verdict = verdicts[test.replace("{}", mutant)]
         assert verdict.outcome == "failed", verdict
         assert verdict.hung == isinstance(test, Hang), f"a test is a Hang() if it hangs, and only then: {verdict}"
-        harmless = verdicts[self.mutation.harmless.format(mutant)]
+        harmless = verdicts[self.mutation.harmless.replace("{}", mutant)]
         assert harmless.outcome == "passed", harmless
 
 

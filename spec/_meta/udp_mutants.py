@@ -1,0 +1,218 @@
+"""Loops with one defect each in datagram endpoints: the standard library's, broken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import socket
+from asyncio import selector_events
+
+
+class _Transport(selector_events._SelectorDatagramTransport):
+    """What the loops below send and receive by."""
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Has endpoints of the class in `transport`."""
+
+    transport = _Transport
+
+    def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
+        return self.transport(self, sock, protocol, address, waiter, extra)
+
+
+class SpecCutsShort(_Loop):
+    """Receives 8 KiB of a datagram at most."""
+
+    class transport(_Transport):  # noqa: N801
+        max_size = 8192
+
+
+class SpecEmptyEnds(_Loop):
+    """Takes an empty datagram for the end, as on a stream."""
+
+    class transport(_Transport):  # noqa: N801
+        def _read_ready(self):
+            data, addr = self._sock.recvfrom(self.max_size)
+            if data:
+                self._protocol.datagram_received(data, addr)
+            else:
+                self.close()
+
+
+class SpecSendsNothing(_Loop):
+    """Does not send an empty datagram."""
+
+    class transport(_Transport):  # noqa: N801
+        def sendto(self, data, addr=None):
+            if not isinstance(data, bytes | bytearray | memoryview) or len(data):
+                super().sendto(data, addr)
+
+
+class SpecOneBuffer(_Loop):
+    """Hands out the buffer that it receives into."""
+
+    def __init__(self):
+        super().__init__()
+        self._buffer = bytearray(1 << 16)
+
+    class transport(_Transport):  # noqa: N801
+        def _read_ready(self):
+            count, addr = self._sock.recvfrom_into(self._loop._buffer)
+            self._protocol.datagram_received(memoryview(self._loop._buffer)[:count], addr)
+
+
+class SpecRefusalEnds(_Loop):
+    """Ends an endpoint whose datagram was refused."""
+
+    class transport(_Transport):  # noqa: N801
+        def _read_ready(self):
+            try:
+                data, addr = self._sock.recvfrom(self.max_size)
+            except OSError as error:
+                self._fatal_error(error)
+            else:
+                self._protocol.datagram_received(data, addr)
+
+
+class SpecRefusalMute(_Loop):
+    """Tells nobody of a datagram that was refused."""
+
+    class transport(_Transport):  # noqa: N801
+        def _read_ready(self):
+            try:
+                data, addr = self._sock.recvfrom(self.max_size)
+            except OSError:
+                return
+            self._protocol.datagram_received(data, addr)
+
+
+class SpecRaisesTooLarge(_Loop):
+    """Raises what the kernel says against a datagram from sendto()."""
+
+    class transport(_Transport):  # noqa: N801
+        def sendto(self, data, addr=None):
+            if len(data) > 65507:
+                self._sock.send(data) if self._extra["peername"] else self._sock.sendto(data, addr)
+            super().sendto(data, addr)
+
+
+class SpecAnyAddress(_Loop):
+    """Sends to any address, though it has a remote one."""
+
+    class transport(_Transport):  # noqa: N801
+        def sendto(self, data, addr=None):
+            own, self._address = self._address, None
+            super().sendto(data, None if own else addr)
+            self._address = own
+
+
+class SpecViewsQueued(_Loop):
+    """Queues the caller's own buffer."""
+
+    class transport(_Transport):  # noqa: N801
+        def sendto(self, data, addr=None):
+            super().sendto(data, addr)
+            if self._buffer:
+                _, addr = self._buffer.pop()
+                self._buffer.append((data, addr))
+
+
+class SpecDropsQueue(_Loop):
+    """Drops what waits when it is closed."""
+
+    class transport(_Transport):  # noqa: N801
+        def close(self):
+            self.abort()
+
+
+class SpecPauseLate(_Loop):
+    """Pauses a protocol with the next datagram that waits."""
+
+    class transport(_Transport):  # noqa: N801
+        def _maybe_pause_protocol(self):
+            if len(self._buffer) > 1:
+                self._loop.call_soon(super()._maybe_pause_protocol)
+
+
+class SpecHeadersFree(_Loop):
+    """Counts nothing for a datagram that is empty."""
+
+    class transport(_Transport):  # noqa: N801
+        def get_write_buffer_size(self):
+            return sum(len(data) for data, _ in self._buffer)
+
+
+class SpecLastIn(_Loop):
+    """Sends what waits backwards."""
+
+    class transport(_Transport):  # noqa: N801
+        def _sendto_ready(self):
+            self._buffer.reverse()
+            super()._sendto_ready()
+
+
+class SpecDrains(_Loop):
+    """Receives as long as there is anything before it lets others run."""
+
+    class transport(_Transport):  # noqa: N801
+        def _read_ready(self):
+            while not self._conn_lost:
+                try:
+                    data, addr = self._sock.recvfrom(self.max_size)
+                except BlockingIOError:
+                    return
+                except OSError as error:
+                    self._protocol.error_received(error)
+                else:
+                    self._protocol.datagram_received(data, addr)
+
+
+class SpecOneContext(_Loop):
+    """Receives in a context of its own."""
+
+    class transport(_Transport):  # noqa: N801
+        def _add_reader(self, fd, callback, *args):
+            contextvars.Context().run(super()._add_reader, fd, callback, *args)
+
+
+class SpecSharesPort(_Loop):
+    """Lets every address be shared."""
+
+    async def create_datagram_endpoint(self, factory, *args, reuse_port=None, sock=None, **kwargs):
+        return await super().create_datagram_endpoint(factory, *args, reuse_port=sock is None, sock=sock, **kwargs)
+
+
+class SpecBroadcasts(_Loop):
+    """Allows every endpoint to broadcast."""
+
+    def _make_datagram_transport(self, sock, *args, **kwargs):
+        if sock.family == socket.AF_INET:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        return super()._make_datagram_transport(sock, *args, **kwargs)
+
+
+class SpecIgnoresFlags(_Loop):
+    """Does not hand flags on."""
+
+    async def create_datagram_endpoint(self, factory, *args, flags=0, **kwargs):
+        return await super().create_datagram_endpoint(factory, *args, **kwargs)
+
+
+class SpecTakesStreams(_Loop):
+    """Closes a socket that it refuses."""
+
+    async def create_datagram_endpoint(self, *args, sock=None, **kwargs):
+        try:
+            return await super().create_datagram_endpoint(*args, sock=sock, **kwargs)
+        except ValueError:
+            if sock is not None:
+                sock.close()
+            raise
+
+
+class SpecFirstOnly(_Loop):
+    """Tries the first address of a name only."""
+
+    async def _ensure_resolved(self, *args, **kwargs):
+        return (await super()._ensure_resolved(*args, **kwargs))[:1]
