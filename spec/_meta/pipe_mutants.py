@@ -1,0 +1,259 @@
+"""Loops with one defect each in pipes, in what streams rest on, or in `sock_*`: the standard library's, broken."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import socket
+from asyncio import selector_events, unix_events
+
+
+class _Reading(unix_events._UnixReadPipeTransport):
+    """What the loops below read pipes by."""
+
+
+class _Writing(unix_events._UnixWritePipeTransport):
+    """What they write pipes by."""
+
+
+class _Pipes(asyncio.SelectorEventLoop):
+    """Has pipes of the classes in `reading` and `writing`."""
+
+    reading, writing = _Reading, _Writing
+
+    def _make_read_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        return self.reading(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        return self.writing(self, pipe, protocol, waiter, extra)
+
+
+class SpecClosesRefused(_Pipes):
+    """Closes a file that is no pipe."""
+
+    async def connect_read_pipe(self, factory, pipe):
+        try:
+            return await super().connect_read_pipe(factory, pipe)
+        except ValueError:
+            pipe.close()
+            raise
+
+
+class SpecLeavesBlocking(_Pipes):
+    """Leaves a pipe blocking."""
+
+    async def connect_write_pipe(self, factory, pipe):
+        made = await super().connect_write_pipe(factory, pipe)
+        os.set_blocking(pipe.fileno(), True)
+        return made
+
+
+class SpecClosesForFactory(_Pipes):
+    """Closes a pipe whose protocol factory raises."""
+
+    async def connect_read_pipe(self, factory, pipe):
+        try:
+            protocol = factory()
+        except Exception:
+            pipe.close()
+            raise
+        return await super().connect_read_pipe(lambda: protocol, pipe)
+
+
+class SpecEndsInline(_Pipes):
+    """Calls connection_lost() from within close()."""
+
+    class reading(_Reading):  # noqa: N801
+        def _close(self, exc):
+            self._closing = True
+            self._loop._remove_reader(self._fileno)
+            self._call_connection_lost(exc)
+
+
+class SpecBreaksMutely(_Pipes):
+    """Tells nobody that a pipe broke with data queued."""
+
+    class writing(_Writing):  # noqa: N801
+        def _read_ready(self):
+            self._buffer.clear()
+            self._close()
+
+
+class SpecReportsBroken(_Pipes):
+    """Reports a broken pipe to the exception handler."""
+
+    class writing(_Writing):  # noqa: N801
+        def _fatal_error(self, exc, message="Fatal error on pipe transport"):
+            self._loop.call_exception_handler({"message": message, "exception": exc})
+            self._close(exc)
+
+
+class SpecEofInTurn(_Pipes):
+    """Ends a pipe for an exception of data_received()."""
+
+    class reading(_Reading):  # noqa: N801
+        def _read_ready(self):
+            try:
+                super()._read_ready()
+            except Exception as error:
+                self._fatal_error(error)
+
+
+class _Transport(selector_events._SelectorSocketTransport):
+    """What the loops below read and write sockets by."""
+
+
+class _Streams(asyncio.SelectorEventLoop):
+    """Has transports of the class in `transport`."""
+
+    transport = _Transport
+
+    def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None):
+        return self.transport(self, sock, protocol, waiter, extra, server)
+
+
+class SpecNeverResumes(_Streams):
+    """Does not read again once it was paused."""
+
+    class transport(_Transport):  # noqa: N801
+        def resume_reading(self):
+            return
+
+
+class SpecResumesEmpty(_Streams):
+    """Resumes a protocol when nothing at all is queued."""
+
+    class transport(_Transport):  # noqa: N801
+        def _maybe_resume_protocol(self):
+            if not self._buffer:
+                super()._maybe_resume_protocol()
+
+
+class SpecAbortsMutely(_Streams):
+    """Does not call connection_lost() when it is aborted."""
+
+    class transport(_Transport):  # noqa: N801
+        def abort(self):
+            self._protocol_connected = False
+            super().abort()
+
+
+class SpecNeverClosing(_Streams):
+    """Does not say that it is closing."""
+
+    class transport(_Transport):  # noqa: N801
+        def is_closing(self):
+            return self._sock is None
+
+
+class SpecNoAddresses(_Streams):
+    """Knows no address of its peer."""
+
+    class transport(_Transport):  # noqa: N801
+        def get_extra_info(self, name, default=None):
+            return default if name == "peername" else super().get_extra_info(name, default)
+
+
+class SpecResetIsEnd(_Streams):
+    """Takes a reset for the end of the stream."""
+
+    class transport(_Transport):  # noqa: N801
+        def _fatal_error(self, exc, message="Fatal error on transport"):
+            if isinstance(exc, ConnectionResetError):
+                self._read_ready__on_eof()
+                self.close()
+            else:
+                super()._fatal_error(exc, message)
+
+
+class SpecCorks(_Streams):
+    """Sends nothing before there are 64 KiB or the transport is closed."""
+
+    class transport(_Transport):  # noqa: N801
+        held = b""
+
+        def write(self, data):
+            self.held += bytes(data)
+            if len(self.held) >= 1 << 16:
+                self._flush()
+
+        def close(self):
+            self._flush()
+            super().close()
+
+        def write_eof(self):
+            self._flush()
+            super().write_eof()
+
+        def _flush(self):
+            held, self.held = self.held, b""
+            super().write(held)
+
+
+class SpecEofTwice(_Streams):
+    """Refuses a second write_eof()."""
+
+    class transport(_Transport):  # noqa: N801
+        def write_eof(self):
+            if self._eof:
+                raise RuntimeError("write_eof() was called before")
+            super().write_eof()
+
+
+class SpecTakesMore(asyncio.SelectorEventLoop):
+    """Receives more than it was asked for, and gives that much of it."""
+
+    async def sock_recv(self, sock, n):
+        return (await super().sock_recv(sock, 2 * n))[:n]
+
+
+class SpecGivesWay(asyncio.SelectorEventLoop):
+    """Lets others run before it tries to receive."""
+
+    async def sock_recv(self, sock, n):
+        await asyncio.sleep(0)
+        return await super().sock_recv(sock, n)
+
+
+class SpecAcceptsBlocking(asyncio.SelectorEventLoop):
+    """Gives connections that block."""
+
+    async def sock_accept(self, sock):
+        conn, address = await super().sock_accept(sock)
+        conn.setblocking(True)
+        return conn, address
+
+
+class SpecWholeBuffer(asyncio.SelectorEventLoop):
+    """Fills the buffer, whatever it was asked for."""
+
+    async def sock_recvfrom_into(self, sock, buf, nbytes=0):
+        return await super().sock_recvfrom_into(sock, buf)
+
+
+class SpecSkipsEmpty(asyncio.SelectorEventLoop):
+    """Sends no datagram of nothing."""
+
+    async def sock_sendto(self, sock, data, address):
+        return await super().sock_sendto(sock, data, address) if len(data) else None
+
+
+class SpecNumbersOnly(asyncio.SelectorEventLoop):
+    """Connects a socket to no name."""
+
+    async def sock_connect(self, sock, address):
+        if sock.family == socket.AF_INET:
+            ipaddress.ip_address(address[0])
+        await super().sock_connect(sock, address)
+
+
+class SpecLeavesFds(asyncio.SelectorEventLoop):
+    """Leaves a descriptor behind for each receive that is cancelled."""
+
+    async def sock_recv(self, sock, n):
+        try:
+            return await super().sock_recv(sock, n)
+        except asyncio.CancelledError:
+            os.dup(sock.fileno())
+            raise
