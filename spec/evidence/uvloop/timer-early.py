@@ -9,7 +9,7 @@ loop = getattr(importlib.import_module(module), factory)()
 
 
 async def early(delay):
-    time.sleep(0.0005)  # what an iteration did before it asked for the timer
+    time.sleep(0.0005)  # clause-delay: what an iteration did before it asked for the timer
     called = loop.create_future()
     start = time.monotonic()
     loop.call_later(delay, lambda: called.set_result(time.monotonic() - start))
