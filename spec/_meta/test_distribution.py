@@ -157,19 +157,32 @@ def test_the_action_does_what_it_says(programs, tmp_path):
     assert "asyncio" in (tmp_path / "summary").read_text(encoding="utf-8")
 
 
-def test_the_command_runs_an_area_where_there_is_no_checkout(programs, tmp_path):
-    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n", encoding="utf-8")
-    (tmp_path / "conftest.py").write_text("raise RuntimeError('of another project')\n", encoding="utf-8")
+@pytest.fixture
+def project(programs):
+    """A project that has the virtual environment in it, and a configuration of pytest that nothing else can use."""
+    folder = programs.parents[1]
+    ours = {
+        "pytest.ini": "[pytest]\naddopts = --no-such-option\n",
+        "conftest.py": "raise RuntimeError('the project')\n",
+    }
+    for name, text in ours.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    yield folder
+    for name in ours:
+        (folder / name).unlink()
+
+
+def test_the_command_runs_an_area_where_there_is_no_checkout(programs, project):
     command = (programs / "loopspec", "run", "--loop", "asyncio", "--area", "dns")
-    result = finish(*command, "--json", "out/run.json", "--junit", "junit.xml", cwd=tmp_path)
+    result = finish(*command, "--json", "out/run.json", "--junit", "junit.xml", cwd=project)
     assert result.returncode == 0, result.stdout + result.stderr
-    document = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    document = json.loads((project / "out" / "run.json").read_text(encoding="utf-8"))
     assert [loop["label"] for loop in document["loops"]] == ["asyncio"]
     assert {clause["id"] for clause in document["clauses"]} == set(load_area(ROOT, "dns"))
-    tests = ET.parse(tmp_path / "junit.xml").getroot().findall(".//testcase")
+    tests = ET.parse(project / "junit.xml").getroot().findall(".//testcase")
     assert len(tests) == len(document["tests"]) > 100
-    assert (tmp_path / ".loopspec" / ".gitignore").read_text(encoding="utf-8") == "*\n"
-    assert not list(programs.parent.rglob(".pytest_cache")) and not (tmp_path / ".pytest_cache").exists()
+    assert (project / ".loopspec" / ".gitignore").read_text(encoding="utf-8") == "*\n"
+    assert not list(programs.parent.rglob(".pytest_cache")) and not (project / ".pytest_cache").exists()
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_in_one_line(programs, tmp_path):
