@@ -30,16 +30,24 @@ def loop_of(path: Path) -> str:
     return str(found)
 
 
+def body_of(path: Path) -> str:
+    """A script without the loop that it names: several loops may have the same defect."""
+    return path.read_text(encoding="utf-8").replace(loop_of(path), "")
+
+
 @pytest.fixture(scope="module")
 def on_stock():
-    """What each script came to on stock asyncio: most of the time they wait."""
+    """What each script came to on stock asyncio, by its body: most of the time they wait."""
+    bodies = {body_of(path): path for path in SCRIPTS}
     with ThreadPoolExecutor((os.cpu_count() or 1) + 2) as pool:
-        return dict(zip(SCRIPTS, pool.map(lambda path: run(path, "asyncio:new_event_loop"), SCRIPTS), strict=True))
+        return dict(
+            zip(bodies, pool.map(lambda path: run(path, "asyncio:new_event_loop"), bodies.values()), strict=True)
+        )
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_stock_asyncio_conforms(on_stock, path):
-    finished = on_stock[path]
+    finished = on_stock[body_of(path)]
     assert finished.returncode == 0, finished.stdout + finished.stderr
     lines = finished.stdout.splitlines()
     assert len(lines) > 1 and lines[-1] == "conforms"

@@ -1,0 +1,24 @@
+"""tcp.server.serve-forever-close: close() of a server ends its serve_forever(), by CancelledError."""
+
+import asyncio
+import importlib
+import sys
+
+module, _, factory = (sys.argv[1:] or ["talyn:Loop"])[0].partition(":")
+loop = getattr(importlib.import_module(module), factory)()
+
+
+async def main():
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    serving = loop.create_task(server.serve_forever())
+    await asyncio.sleep(0.1)
+    server.close()
+    done, _ = await asyncio.wait([serving], timeout=1)
+    serving.cancel()
+    return bool(done)
+
+
+ok = loop.run_until_complete(main())
+print("serve_forever() ended a second after close():", ok)
+print("conforms" if ok else "deviates")
+sys.exit(not ok)
