@@ -23,7 +23,7 @@ class Fault:
     """One loop of the museum.
 
     `tests`, ids below `spec/` with `{}` for the loop, are of the clause `clause`; `hangs` says that the loop hangs in
-    them. `areas` is where other clauses may fail.
+    them. `areas`, areas or files below `spec/`, is where other clauses may fail.
     """
 
     module: str
@@ -36,10 +36,14 @@ class Fault:
 
 @dataclass(frozen=True)
 class Breaker:
-    """A loop that breaks its process: `test` fails on it with `message`, or changes `alters` of its process."""
+    """A loop that breaks its process.
+
+    Every test, or the one in `test`, fails on it with a message that has `message` in it, or is told to have changed
+    `alters`. A loop with neither is to do no harm.
+    """
 
     loop: str
-    test: str
+    test: str = ""
     message: str = ""
     alters: str = ""
 

@@ -37,13 +37,13 @@ class SpecClosesStandardStreams(asyncio.SelectorEventLoop):
 
 
 class SpecSquatsOnStandardStreams(asyncio.SelectorEventLoop):
-    """Puts its own descriptor in the place of standard output.
+    """Puts its own descriptor in the place of standard input.
 
     Stands for loops that dup2() their wake-up descriptor to a number that they think is free.
     """
 
     def run_forever(self):
-        os.dup2(self._csock.fileno(), 1)
+        os.dup2(self._csock.fileno(), 0)
         super().run_forever()
 
 
