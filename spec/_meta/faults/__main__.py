@@ -61,7 +61,7 @@ def main(modules: list[str]) -> int:
 
 def measure(module: str, areas: tuple[str, ...], group: list[Fault]) -> dict[str, Measured]:
     """The clauses of `areas` that each loop of `group` fails, by loop."""
-    [stock] = loops.find(["asyncio"])
+    [stock], _ = loops.find_all(["asyncio"])
     known = set(deviations.deviations_of(SPEC, stock))
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "run.json"
