@@ -38,6 +38,26 @@ def test_nagles_algorithm_is_off_at_both_ends(loop, run):
     assert all(run(main()))
 
 
+@clause("tcp.socket.not-inheritable")
+def test_no_socket_of_a_server_or_of_its_connections_is_inherited(loop, run):
+    async def main():
+        accepted = Recorder(loop)
+        server = await loop.create_server(lambda: accepted, "127.0.0.1", 0)
+        client = Recorder(loop)
+        listening = server.sockets[0]
+        transport, _ = await loop.create_connection(lambda: client, *listening.getsockname())
+        await accepted.called("connection_made")
+        ends = [end.get_extra_info("socket") for end in (transport, accepted.transport)]
+        inherited = [os.get_inheritable(sock.fileno()) for sock in (listening, *ends)]
+        transport.close()
+        server.close()
+        await client.lost
+        await accepted.lost
+        return inherited
+
+    assert run(main()) == [False, False, False]
+
+
 @clause("tcp.ipv6.echo")
 def test_ipv6_connections_are_made_and_served(loop, run):
     if not peers.has_ipv6():

@@ -207,3 +207,40 @@ class SpecDefersAccept(asyncio.SelectorEventLoop):
         for sock in server.sockets:
             sock._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
         return server
+
+
+class SpecInherits(asyncio.SelectorEventLoop):
+    """Accepts connections that the programs which the process starts inherit.
+
+    Stands for loops that accept by accept(2), without SOCK_CLOEXEC.
+    """
+
+    def _make_socket_transport(self, sock, protocol, waiter=None, **options):
+        if options.get("server") is not None:
+            sock.set_inheritable(True)
+        return super()._make_socket_transport(sock, protocol, waiter, **options)
+
+
+class SpecListensAtOnce(asyncio.SelectorEventLoop):
+    """Listens with start_serving=False, too.
+
+    Stands for loops that bind and listen in one step.
+    """
+
+    async def create_server(self, *args, **options):
+        server = await super().create_server(*args, **options)
+        if options.get("start_serving") is False:
+            for sock in server._sockets:
+                sock.listen(100)
+        return server
+
+
+class SpecSharesItsPort(asyncio.SelectorEventLoop):
+    """Sets SO_REUSEADDR on endpoints, so that another program can have their datagrams.
+
+    Stands for CPython before 3.8.1: bpo-37228.
+    """
+
+    def _make_datagram_transport(self, sock, *args, **options):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return super()._make_datagram_transport(sock, *args, **options)

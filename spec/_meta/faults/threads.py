@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
+import select
 import selectors
 import socket
 import threading
@@ -203,3 +205,28 @@ class SpecGoesWithItsThread(asyncio.SelectorEventLoop):
             super().close()
             raise RuntimeError("this loop was run in another thread")
         super().close()
+
+
+class _PollFd(ctypes.Structure):
+    _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
+
+
+class _WithGil(selectors.DefaultSelector):
+    """Waits with the GIL, up to ten seconds."""
+
+    def select(self, timeout=None):
+        if timeout != 0:
+            until = _PollFd(self.fileno(), select.POLLIN, 0)
+            milliseconds = 10_000 if timeout is None else min(int(timeout * 1000) + 1, 10_000)
+            ctypes.PyDLL(None).poll(ctypes.byref(until), 1, milliseconds)
+        return super().select(0)
+
+
+class SpecWaitsWithGil(asyncio.SelectorEventLoop):
+    """Keeps the GIL while it waits, so that no other thread gets to schedule anything.
+
+    Stands for extensions that forget to release the GIL round a call that waits.
+    """
+
+    def __init__(self):
+        super().__init__(_WithGil())
