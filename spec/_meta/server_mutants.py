@@ -50,12 +50,11 @@ class SpecOrdered(asyncio.SelectorEventLoop):
         return await super().create_connection(*args, interleave=0, **kwargs)
 
 
-class SpecImpatient(asyncio.SelectorEventLoop):
-    """Begins all attempts at once, whatever the delay."""
+class SpecOneAtATime(asyncio.SelectorEventLoop):
+    """Begins the next attempt when the last one has failed only."""
 
     async def create_connection(self, *args, happy_eyeballs_delay=None, **kwargs):
-        delay = None if happy_eyeballs_delay is None else 0
-        return await super().create_connection(*args, happy_eyeballs_delay=delay, **kwargs)
+        return await super().create_connection(*args, **kwargs)
 
 
 class SpecAnyPort(asyncio.SelectorEventLoop):
