@@ -84,7 +84,7 @@ CAUGHT_BY = {
     ],
     "SpecStrange": [CALLBACKS + "callbacks_run_in_the_context_that_made_the_transport[{}-client-Recorder]"],
     "SpecHoarding": [
-        Hang(MEMORY + "connections_one_after_the_other_take_no_more_memory[{}-server-Recorder]"),
+        MEMORY + "connections_one_after_the_other_take_no_more_memory[{}-server-Recorder]",
     ],
     "SpecAttentive": [MEMORY + "an_ended_connection_is_collected[{}-client-cut]"],
     "SpecClinging": [
