@@ -134,14 +134,14 @@ class Child:
             printed=(_text(self._printed[0]), _text(self._printed[1])),
         )
 
-    def check(self, timeout: float) -> float:
-        """End it if the test it is at has taken `timeout` seconds; the seconds until the next look is due."""
+    def check(self, timeout: float, stretch: float = 1.0) -> float:
+        """End it if the test it is at has taken `timeout` seconds, `stretch` times; seconds until a look is due."""
         now = time.monotonic()
         if self._killed_at:
             if now >= self._killed_at:
                 _kill_group(self._pid)
             return _LOOK
-        left = self.started + timeout - now
+        left = self.started + timeout * stretch - now
         if left > 0:
             return min(left, _LOOK)
         self.hung = timeout

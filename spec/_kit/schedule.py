@@ -6,10 +6,13 @@ Rules:
 - A loop that hangs often is not waited for as long: after `PATIENT` hangs that no deviation declares, a test has a
   quarter of its time-out, and after `HANGS` in one area the rest of the area is not run on that loop, and has failed.
   So a loop on which nothing ends is through in minutes.
+- Every time-out is stretched while the machine has more to run than it has CPUs (`stretch`): a test that waits for a
+  CPU does not hang, and tests that hang keep none busy. What is told is the time-out of a quiet machine.
 """
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections import Counter, deque
@@ -52,6 +55,11 @@ class _Job:
     items: list[pytest.Item]
     alone: bool = False
     culprits: int = 0
+
+
+def stretch() -> float:
+    """How many times as long as on a quiet machine a test may take: what there is to run per CPU, halved; 1 to 20."""
+    return min(max(os.getloadavg()[0] / (os.cpu_count() or 1) / 2, 1.0), 20.0)
 
 
 class Schedule:
@@ -120,10 +128,11 @@ class Schedule:
 
     def _wait(self) -> None:
         poll = select.poll()
-        pause = WAITS if self._queue else 60.0
+        pause, by = WAITS if self._queue else 60.0, stretch()
         for job, child in self._running:
             poll.register(child, select.POLLIN)
-            pause = min(pause, child.check(self._timeout(job, child.item or child.items[-1])))
+            timeout = self._timeout(job, child.item or child.items[-1])
+            pause = min(pause, child.check(timeout, by))
         ready = {number for number, _ in poll.poll(pause * 1000)}
         for job, child in list(self._running):
             self._look(job, child, child.fileno() in ready)

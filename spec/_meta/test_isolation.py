@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from spec._kit.schedule import stretch
+
 TESTS = """
 @clause("sample.topic.bad")
 def test_failing(loop):
@@ -290,10 +292,43 @@ def test_a_loop_that_always_hangs_is_through_soon_and_says_so(suite):
             loop.run_forever()
         """
     )
-    finished = suite.run("--spec-timeout=1")
+    suite.write("quiet.py", "import os\nos.getloadavg = lambda: (0.0, 0.0, 0.0)\n")
+    finished = suite.run("-p", "quiet", "--spec-timeout=1")
     words = list(finished.messages().values())
     assert set(finished.outcomes().values()) == {"failed"}
     assert words.count("hung for 1 s") >= 4 and words.count("not run: 4 tests of sample hung") > 10
+
+
+def test_a_busy_machine_is_given_time(monkeypatch):
+    load = 0.0
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert stretch() == 1.0
+    load = 4.0
+    assert stretch() == 1.0
+    load = 24.0
+    assert stretch() == 6.0
+    load = 1e9
+    assert stretch() == 20.0
+
+
+def test_a_child_that_was_given_time_is_told_to_hang_by_the_time_out_of_a_quiet_machine(suite):
+    suite.clauses("good")
+    suite.write("busy.py", "import os\nos.getloadavg = lambda: (4.0 * os.cpu_count(), 0.0, 0.0)\n")
+    suite.tests(
+        """
+        @clause("sample.topic.good")
+        def test_of_a_second_and_a_half(loop):
+            loop.run_until_complete(asyncio.sleep(1.5))
+
+        @clause("sample.topic.good")
+        def test_hanging(loop):
+            loop.run_forever()
+        """
+    )
+    finished = suite.run("-p", "busy", "--spec-timeout=1")
+    assert finished.outcomes() == {"test_of_a_second_and_a_half[asyncio]": "passed", "test_hanging[asyncio]": "failed"}
+    assert finished.messages()["test_hanging[asyncio]"] == "hung for 1 s"
 
 
 def test_the_order_is_drawn_from_a_seed_that_is_told(suite):
