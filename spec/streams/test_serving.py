@@ -12,8 +12,8 @@ import pytest
 import trustme
 
 from .._kit import clause, peers
-from .._kit.contracts.recording import pattern
-from .._kit.contracts.stream import aside, drain, turns
+from .._kit.contracts.recording import pattern, pieces
+from .._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, turns
 from .helpers import Tcp, Unix, connect
 
 LOCALHOST = "127.0.0.1"
@@ -350,3 +350,50 @@ def test_start_tls_upgrades_a_stream(loop, run):
             await writer.wait_closed()
 
     run(main())
+
+
+@clause("streams.tls.back-pressure")
+@pytest.mark.parametrize("reads", ["server", "client"])
+def test_after_start_tls_a_stream_that_nobody_reads_stops_the_peer(loop, run, reads):
+    """A reader that still paused the transport of before would have all of it decrypted and kept."""
+    authority = trustme.CA()
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(server_context)
+    client_context = ssl.create_default_context()
+    authority.configure_trust(client_context)
+    blob = pattern(2 * MORE_THAN_THE_KERNEL_TAKES)
+
+    async def send(writer):
+        for piece in pieces(blob, 65536):
+            writer.write(piece)
+            await writer.drain()
+
+    async def main():
+        accepted = loop.create_future()
+
+        async def serve(reader, writer):
+            await reader.readexactly(1)
+            writer.write(b"!")  # so that nothing of the handshake is there before start_tls()
+            await writer.start_tls(server_context)
+            accepted.set_result((reader, writer))
+
+        async with await asyncio.start_server(serve, LOCALHOST, 0) as server:
+            client = await asyncio.open_connection(*server.sockets[0].getsockname())
+            client[1].write(b"?")
+            assert await client[0].readexactly(1) == b"!"
+            await client[1].start_tls(client_context, server_hostname="localhost")
+            ends = {"server": await accepted, "client": client}
+            reader, _ = ends.pop(reads)
+            ((_, writer),) = ends.values()
+            sending = loop.create_task(send(writer))
+            await turns(1000)
+            stopped = not sending.done()
+            assert await reader.readexactly(len(blob)) == blob
+            await sending
+            for _, end in (client, await accepted):
+                end.close()
+            for _, end in (client, await accepted):
+                await end.wait_closed()
+            return stopped
+
+    assert run(main())
