@@ -287,7 +287,7 @@ def test_a_loop_that_always_hangs_is_through_soon_and_says_so(suite):
     suite.tests(
         """
         @clause("sample.topic.good")
-        @pytest.mark.parametrize("number", range(30))
+        @pytest.mark.parametrize("number", range(100))
         def test_hanging(loop, number):
             loop.run_forever()
         """
@@ -296,7 +296,7 @@ def test_a_loop_that_always_hangs_is_through_soon_and_says_so(suite):
     finished = suite.run("-p", "quiet", "--spec-timeout=1")
     words = list(finished.messages().values())
     assert set(finished.outcomes().values()) == {"failed"}
-    assert words.count("hung for 1 s") >= 4 and words.count("not run: 4 tests of sample hung") > 10
+    assert words.count("hung for 1 s") >= 4 and words.count("not run: 4 tests of sample hung") > 50
 
 
 def test_a_busy_machine_is_given_time(monkeypatch):
