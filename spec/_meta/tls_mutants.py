@@ -83,13 +83,13 @@ class _Patient(STOCK):
         if self._state is HANDSHAKE:
             self._handshake_timeout_handle.cancel()
             self._handshake_timeout_handle = self._loop.call_later(
-                self._ssl_handshake_timeout, self._check_handshake_timeout
+                100 * self._ssl_handshake_timeout, self._check_handshake_timeout
             )
         super().buffer_updated(nbytes)
 
 
 class SpecPatient(_Loop):
-    """Gives the handshake its time again whenever a byte arrives."""
+    """Gives the handshake its time again, and much more, whenever a byte arrives."""
 
     protocol = _Patient
 
