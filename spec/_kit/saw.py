@@ -22,7 +22,7 @@ PROPERTY = "saw"
 def saw(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """`saw(id, outcome)`: the loop under test did `outcome`, one of those that the clause `id` permits.
 
-    A rule of a contract, which serves several areas, leaves the area out of `id`. What was said before is said once.
+    A rule of a contract, which serves several areas, leaves the area out of `id`.
     SpecError where the test is of no such clause, or where the clause does not permit that in these words.
     """
     root = Path(request.config.getoption("spec_root")).resolve()
@@ -36,9 +36,7 @@ def saw(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
             permits = _permits(root, slug.partition(".")[0]).get(slug, ())
             if outcome not in permits:
                 raise SpecError(f"{slug}: {outcome!r} is none of {list(permits)}")
-            entry = (PROPERTY, [slug, outcome])
-            if entry not in request.node.user_properties:
-                request.node.user_properties.append(entry)
+            request.node.user_properties.append((PROPERTY, [slug, outcome]))
 
     return saw
 

@@ -72,7 +72,8 @@ def test_a_seed_of_hypothesis_own_option_is_kept(drawing):
     assert examples[0] == examples[1]
 
 
-def test_tests_of_other_kinds_keep_their_seeds(drawing):
+@pytest.mark.parametrize("options", [(), ("--spec-no-fork",)], ids=["forked", "not forked"])
+def test_tests_of_other_kinds_keep_their_seeds(drawing, options):
     drawing.tests(
         """
         import hypothesis.core
@@ -85,4 +86,4 @@ def test_tests_of_other_kinds_keep_their_seeds(drawing):
             assert hypothesis.core.global_force_seed is None
         """
     )
-    assert drawing.run("--spec-seed=5").status == pytest.ExitCode.OK
+    assert drawing.run("--spec-seed=5", *options).status == pytest.ExitCode.OK

@@ -94,6 +94,7 @@ def test_timers_with_one_deadline_are_all_called_in_one_iteration(loop, tick):
         loop.call_at(due, called, n)
     loop.call_at(due + 0.01, loop.stop)
     loop.run_forever()
+    tick()  # on a busy machine the stop is due in the iteration of the others
     assert sorted(event for event in seen if event != "next iteration") == list(range(500))
     assert seen.index("next iteration") == 500
 
