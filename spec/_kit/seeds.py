@@ -20,6 +20,10 @@ from .loops import LoopUnderTest
 if TYPE_CHECKING:
     from hypothesis import settings
 
+SHRINKING = 5
+"""Seconds that hypothesis has to make a failing example smaller: with its own five minutes, one that takes long to fail
+would be a time-out, and would not be shown.
+"""
 _SEED = pytest.StashKey[int]()
 
 
@@ -75,14 +79,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Have hypothesis draw from the seed of the run, unless its own option gave another one."""
     core = sys.modules.get("hypothesis.core")
-    if core is None or not _is_spec(item) or core.global_force_seed is not None:
+    engine = sys.modules.get("hypothesis.internal.conjecture.engine")
+    if core is None or engine is None or not _is_spec(item):
         yield
         return
-    core.global_force_seed = seed_of(item.config)
+    seed, limit = core.global_force_seed, engine.MAX_SHRINKING_SECONDS
+    if seed is None:
+        core.global_force_seed = seed_of(item.config)
+    engine.MAX_SHRINKING_SECONDS = SHRINKING
     try:
         yield
     finally:
-        core.global_force_seed = None
+        core.global_force_seed, engine.MAX_SHRINKING_SECONDS = seed, limit
 
 
 @pytest.fixture

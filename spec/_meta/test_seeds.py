@@ -72,6 +72,27 @@ def test_a_seed_of_hypothesis_own_option_is_kept(drawing):
     assert examples[0] == examples[1]
 
 
+def test_an_example_that_takes_long_to_fail_is_shown(suite):
+    suite.clauses("slow")
+    suite.tests(
+        """
+        from hypothesis import given, strategies as st
+        from spec._kit.seeds import explored
+
+        @clause("sample.topic.slow")
+        @explored(20)
+        @given(numbers=st.lists(st.integers(0, 1 << 60), min_size=5))
+        def test_slow(loop, numbers):
+            if sum(numbers) > 1000:
+                time.sleep(0.3)
+                assert False
+        """
+    )
+    finished = suite.run("--spec-timeout=18")
+    assert "numbers=[" in finished.output, finished.output
+    assert "hung" not in finished.output
+
+
 @pytest.mark.parametrize("options", [(), ("--spec-no-fork",)], ids=["forked", "not forked"])
 def test_tests_of_other_kinds_keep_their_seeds(drawing, options):
     drawing.tests(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import statistics
 import threading
 import time
@@ -131,7 +132,17 @@ def test_half_of_the_timers_of_a_quiet_loop_are_close_to_their_deadline(loop):
 
     arm()
     loop.run_forever()
-    assert statistics.median(late) < 0.003
+    assert statistics.median(late) < 0.003 + statistics.median(_late_without_a_loop(count))
+
+
+def _late_without_a_loop(count):
+    """By how much the kernel itself is late, on a machine that may be busy: seconds, of `count` waits."""
+    late = []
+    for _ in range(count):
+        due = time.monotonic() + 0.0023
+        select.select([], [], [], 0.0023)
+        late.append(time.monotonic() - due)
+    return late
 
 
 @clause("timers.deadline.now-is-due")

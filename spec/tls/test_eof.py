@@ -99,6 +99,25 @@ def test_what_was_queued_when_the_peer_ended_is_still_sent(loop, run):
     assert run(main()) == (True, None)
 
 
+@clause("tls.eof.several-writes-queued")
+@SIDES
+def test_several_writes_that_were_queued_when_the_peer_ended_are_still_sent(loop, run, side):
+    first, second = pattern(1_000_000), pattern(65_536)
+
+    async def main():
+        protocol = Recorder(loop)
+        async with connected(loop, protocol, side) as (transport, peer):
+            transport.write(first)
+            transport.write(second)
+            reading = loop.create_task(aside(peer.drain))
+            peer.sock.sendall(peer.farewell())
+            reason = await protocol.lost
+            await turns(20)
+            return await reading == first + second, reason, told(protocol).count("connection_lost")
+
+    assert run(main()) == (True, None, 1)
+
+
 @clause("tls.eof.nothing-after-close-notify")
 def test_what_comes_behind_a_close_notify_is_ignored(loop, run, saw):
     async def main():
