@@ -12,9 +12,10 @@ import pytest
 
 from spec._kit import plugin
 from spec._kit.isolation import Outcome
-from spec._kit.schedule import Schedule, Terms
+from spec._kit.schedule import Schedule, Terms, _Job, stretch
 
 _WANTED = pytest.StashKey[dict[Path, set[str]]]()
+_HANGS = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,6 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.nodeid.removeprefix("spec/") in hangs:
             item.add_marker(pytest.mark.timeout(config.getoption("hang")), append=False)
+            item.stash[_HANGS] = True
 
 
 class _Alone(Schedule):
@@ -63,3 +65,8 @@ class _Alone(Schedule):
         done: Callable[[pytest.Item, Outcome], None],
     ) -> None:
         super().__init__(items, workers, lambda item: replace(terms(item), deviates=True, hangs=True), done)
+
+    def _timeout(self, job: _Job, item: pytest.Item) -> float:
+        """A busy machine gives what is known to hang no more time: the fixture `run` would end it first."""
+        timeout = super()._timeout(job, item)
+        return timeout / stretch() if item.stash.get(_HANGS, False) else timeout
