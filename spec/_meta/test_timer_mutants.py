@@ -14,7 +14,6 @@ CAUGHT_BY = {
     "SpecFloats": [HANDLES + "when_is_the_very_number_that_was_given[{}-1152921504606846977]"],
     "SpecWraps": [HANDLES + "a_delay_of_ages_does_not_come_early[{}-8589934.592-call_later]"],
     "SpecKeeps": ["timers/test_cancel.py::test_cancelling_lets_callback_and_arguments_go_at_once[{}]"],
-    "SpecLateByOne": [ORDER + "timers_with_one_deadline_are_all_called_in_one_iteration[{}]"],
     "SpecMadeContext": [HANDLES + "without_a_context_the_current_one_is_copied[{}-call_at]"],
 }
 # What none of them breaks: a mutant that fails everything shows nothing.

@@ -68,16 +68,6 @@ class SpecKeeps(asyncio.SelectorEventLoop):
         return handle
 
 
-class SpecLateByOne(asyncio.SelectorEventLoop):
-    """Calls a timer in the turn behind the one it is due in."""
-
-    def call_at(self, when, callback, *args, context=None):
-        def later(*args):
-            self.call_soon(callback, *args)
-
-        return super().call_at(when, later, *args, context=context)
-
-
 class SpecMadeContext(asyncio.SelectorEventLoop):
     """Runs a timer in the context of the moment it is due."""
 
