@@ -1,4 +1,4 @@
-"""tcp.read.nothing-while-paused: data_received() is not called between pause_reading() and resume_reading()."""
+"""unix.read.nothing-while-paused: data_received() is not called between pause_reading() and resume_reading()."""
 
 import asyncio
 import importlib
