@@ -222,6 +222,25 @@ def a_paused_transport_delivers_nothing_until_it_is_resumed(stream, loop, run):
     assert run(main()) == (b"", b"waiting")
 
 
+@rule("read.nothing-while-paused", needs="read")
+def a_transport_paused_while_it_waits_for_data_delivers_none(stream, loop, run):
+    """Where a read is under way by then, what it brings is kept."""
+
+    async def main():
+        protocol = Recorder(loop)
+        transport, peer = await stream(protocol)
+        await turns(50)
+        transport.pause_reading()
+        await aside(peer.sendall, b"waiting")
+        await turns(50)
+        while_paused = bytes(protocol.data)
+        transport.resume_reading()
+        await protocol.received(7)
+        return while_paused, bytes(protocol.data)
+
+    assert run(main()) == (b"", b"waiting")
+
+
 @rule("read.pause-in-data-received", needs="read")
 def pausing_in_data_received_holds_back_the_rest(stream, loop, run):
     async def main():
