@@ -1,4 +1,4 @@
-"""unix.read.nothing-while-paused: data_received() is not called between pause_reading() and resume_reading()."""
+"""tcp.read.nothing-while-paused: data_received() is not called between pause_reading() and resume_reading()."""
 
 import asyncio
 import importlib
