@@ -15,11 +15,13 @@ thread, a task or a loop behind has failed.
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import json
 import os
 import resource
 import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -36,6 +38,7 @@ from .loops import describe_status
 
 REPORTS = pytest.StashKey[list[pytest.TestReport]]()
 """Where the plugin's `pytest_runtest_protocol` leaves the reports of an item, in a child."""
+_PR_SET_PDEATHSIG = 1
 _DUMP_GRACE = 2.0
 """Seconds a child that hangs has for its dump after SIGABRT."""
 _LOOK = 1.0
@@ -194,6 +197,7 @@ def _run_child(
     """In the child: run the items, send their reports, end without unwinding the parent's stack."""
     try:
         os.setpgid(0, 0)
+        _end_with_parent()
         # Of nohup(1), which has it ignored; Ctrl-C in the background is seen to for the whole run.
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -266,6 +270,13 @@ def _run_checked(item: pytest.Item, known_leaks: Collection[str]) -> tuple[list[
         report.duration, report.sections = reports[-1].duration, reports[-1].sections
         reports[-1] = report
     return reports, met
+
+
+def _end_with_parent() -> None:
+    """On Linux, have this process killed when its parent ends, whatever ends that: a test that hangs would stay."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 def _print_into(config: pytest.Config, files: tuple[IO[bytes], IO[bytes]]) -> None:

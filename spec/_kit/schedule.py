@@ -179,7 +179,7 @@ class Schedule:
         terms = self._terms(item)
         hasty = self._hangs[terms.label] >= PATIENT and not terms.hangs
         if job.alone:
-            return max(terms.timeout / 4, HASTY) if hasty else terms.timeout
+            return min(max(terms.timeout / 4, HASTY), terms.timeout) if hasty else terms.timeout
         return min(terms.timeout, SHARED / 3 if hasty else SHARED)
 
     def _count_hang(self, item: pytest.Item) -> None:

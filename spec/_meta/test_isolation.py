@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
 
 import pytest
@@ -389,4 +390,23 @@ def test_an_interrupted_run_ends_its_children_and_writes_what_it_has(suite, tmp_
     finished = suite.run("--spec-workers=1")
     assert finished.status == pytest.ExitCode.INTERRUPTED
     assert finished.outcomes() == {"test_passing[asyncio]": "passed"}
+    assert is_gone(int((tmp_path / "pid").read_text(encoding="utf-8")))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells a child that its parent has ended")
+def test_what_hangs_ends_with_a_run_that_is_killed(suite, tmp_path):
+    suite.clauses("good")
+    suite.tests(
+        f"""
+        import signal
+
+        @clause("sample.topic.good")
+        def test_hanging(loop):
+            with open({str(tmp_path / "pid")!r}, "w") as file:
+                file.write(str(os.getpid()))
+            os.kill(os.getppid(), signal.SIGKILL)
+            loop.run_forever()
+        """
+    )
+    assert suite.run().status == -signal.SIGKILL
     assert is_gone(int((tmp_path / "pid").read_text(encoding="utf-8")))
