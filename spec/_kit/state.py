@@ -49,9 +49,7 @@ def take() -> dict[str, Any]:
         "policy of event loops": getattr(asyncio.events, "_event_loop_policy", None),
     }
     for name in _PATCHABLE:
-        # Identities only: a reference would keep alive what the module has let go of.
-        names = vars(sys.modules[name]) if name in sys.modules else {}
-        state[f"names of {name}"] = {key: id(value) for key, value in names.items() if key not in _NOT_PATCHED}
+        state[f"names of {name}"] = dict(vars(sys.modules[name])) if name in sys.modules else {}
     return state
 
 
@@ -61,10 +59,10 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     for what, value in before.items():
         now = after[what]
         if what.startswith("names of "):
-            now = {key: now.get(key) for key in value}
-        elif what == "policy of event loops" and value is None:
-            continue  # made where it is first asked for
-        if now != value:
+            # Most are the same objects, which a comparison of whole dictionaries finds without looking into them.
+            if now != value and any(now.get(key) is not old for key, old in value.items() if key not in _NOT_PATCHED):
+                found.append(what)
+        elif now != value and not (what == "policy of event loops" and value is None):  # made where first asked for
             found.append(what)
     return found
 

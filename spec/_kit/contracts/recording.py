@@ -12,6 +12,7 @@ https://docs.python.org/3/library/asyncio-protocol.html#asyncio.Protocol.eof_rec
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -141,6 +142,7 @@ class BufferedRecorder(_Stream, asyncio.BufferedProtocol):
         self._called("buffer_updated", nbytes)
 
 
+@functools.lru_cache(maxsize=8)
 def pattern(size: int) -> bytes:
     """`size` bytes in which a lost, doubled or moved piece shows: the period is prime, so it fits no buffer size."""
     period = bytes(range(251))

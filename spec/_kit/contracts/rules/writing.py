@@ -97,9 +97,9 @@ def many_writes_of_one_tick_arrive_whole_and_in_order(stream, loop, run):
 
 @rule("write.more-buffers-than-iov-max", needs="write")
 def thousands_of_small_writes_behind_a_stalled_peer_all_arrive(stream, loop, run):
-    """One vectored send takes IOV_MAX buffers (1024 on Linux); here there are 5000 of them queued."""
+    """One vectored send takes IOV_MAX buffers (1024 on Linux); here there are 2000 of them queued."""
     blob = pattern(MORE_THAN_THE_KERNEL_TAKES)
-    small = pattern(5000 * 3)
+    small = pattern(2000 * 3)
 
     async def main():
         protocol = Recorder(loop)
@@ -150,7 +150,7 @@ def a_buffer_changed_after_write_is_sent_as_it_was_or_as_it_is(stream, loop, run
     assert reason is None
     assert len(got) == size + 3
     assert got.endswith(b"end")
-    assert set(got[:size]) <= {ord("a"), ord("b")}
+    assert got[:size].translate(None, b"ab") == b""
     assert b"ba" not in got[:size]  # once what is sent is the new content, it stays the new content
     if b"b" in got[:size]:
         saw("write.mutated-buffer", "from some point on, the bytes of the moment of sending")
