@@ -34,7 +34,7 @@ PY := $(VENV)/bin/python
 CARGO := cargo --locked
 MATURIN := VIRTUAL_ENV=$(abspath $(VENV)) $(PY) -m maturin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
-.PHONY: help build release spec test test-core test-real test-testing test-projects lint fuzz bench clean prepare test-python test-spec force
+.PHONY: help build release spec test test-core test-real test-testing test-projects lint fuzz bench clean prepare test-python test-meta test-spec force
 
 help: ## Show the targets
 	@printf 'usage: make TARGET [NAME=VALUE ...]\n\n'
@@ -81,7 +81,10 @@ prepare: $(VENV)/.built-dev
 	$(PY) -m pip install --quiet --group real
 
 test-python:
-	$(PY) -m pytest tests $(META)
+	$(PY) -m pytest tests
+
+test-meta:
+	$(PY) -m pytest $(META)
 
 test-spec:
 	$(PY) -m spec --json $(VENV)/spec.json $(foreach loop,$(LOOPS),--loop $(loop))
