@@ -114,11 +114,12 @@ def test_a_stopped_child_has_not_exited(run):
         transport, protocol = await start("read line; exit 4")
         pid = transport.get_pid()
         transport.send_signal(signal.SIGSTOP)
-        await loop.run_in_executor(None, os.waitid, os.P_PID, pid, os.WSTOPPED)
+        # WNOWAIT: it stays there for the loop to take, as it must not.
+        await loop.run_in_executor(None, os.waitid, os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
         await asyncio.sleep(0.01)
         assert transport.get_returncode() is None and "exited" not in protocol.names()
         transport.send_signal(signal.SIGCONT)
-        await loop.run_in_executor(None, os.waitid, os.P_PID, pid, os.WCONTINUED)
+        await loop.run_in_executor(None, os.waitid, os.P_PID, pid, os.WCONTINUED | os.WNOWAIT)
         await asyncio.sleep(0.01)
         assert transport.get_returncode() is None
         transport.get_pipe_transport(0).write(b"\n")
