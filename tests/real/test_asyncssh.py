@@ -89,7 +89,11 @@ async def handle(process: Any) -> None:
         case ["upper", "pipes"]:
             popen = await asyncio.to_thread(subprocess.Popen, UPPER, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             await process.redirect(stdin=popen.stdin, stdout=popen.stdout)
-            process.exit(await asyncio.to_thread(popen.wait))
+            status = await asyncio.to_thread(popen.wait)
+            # As above; the transport that reads the pipe closes it at its end.
+            while not popen.stdout.closed:
+                await asyncio.sleep(0)
+            process.exit(status)
             await process.wait_closed()
         case command:
             process.stderr.write(f"no such command: {command}\n".encode())
