@@ -91,10 +91,8 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     group.addoption(
         "--spec-shuffle",
         metavar="SEED",
-        nargs="?",
-        type=int,
-        const=-1,
-        help="run the tests in an order drawn from SEED (default: one that is printed)",
+        type=_order,
+        help="run the tests in an order drawn from SEED, a number, or `random`: from one that is printed",
     )
     group.addoption("--spec-progress", action="store_true", help="tell areas, counts and time left instead of dots")
     group.addoption("--spec-no-fork", action="store_true", help="run spec tests in this process, to debug one")
@@ -327,9 +325,8 @@ class Suite:
     def shuffle(self, items: list[pytest.Item]) -> None:
         """Put the tests into another order, if one is asked for; the results stay in that of the files."""
         self._places = {item.nodeid: place for place, item in enumerate(items)}
-        seed = self.config.getoption("spec_shuffle")
-        if seed is not None:
-            self.order = random.SystemRandom().randrange(1 << 32) if seed < 0 else seed
+        self.order = self.config.getoption("spec_shuffle")
+        if self.order is not None:
             random.Random(self.order).shuffle(items)
 
     def run_all(self, session: pytest.Session, items: list[pytest.Item]) -> None:
@@ -495,6 +492,11 @@ class Suite:
             path.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
         if path := self.config.getoption("spec_write_matrix"):
             path.write_text(matrix.render_markdown(self.document), encoding="utf-8")
+
+
+def _order(seed: str) -> int:
+    """The seed of the order, as the option gives it. ValueError where it is neither a number nor `random`."""
+    return random.SystemRandom().randrange(1 << 32) if seed == "random" else int(seed)
 
 
 def _label(item: pytest.Item) -> str | None:
