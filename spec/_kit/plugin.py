@@ -158,11 +158,15 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     label = _label(item)
     if label is None:
         return None
-    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    suite = item.config.stash[_SUITE]
+    if unknown := suite.unknown_clauses(item):
+        reports = [_failure(item, f"unknown clause: {', '.join(unknown)}")]
+    else:
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
     if REPORTS in item.stash:
         item.stash[REPORTS] = reports
     else:
-        item.config.stash[_SUITE].record(item, label, reports)
+        suite.record(item, label, reports)
     return True
 
 
@@ -348,17 +352,14 @@ class Suite:
             self.record(item, label, [_ended(item, outcome)] if outcome.ended else outcome.reports)
             _stop_if_told(session)
 
-        runnable = []
-        for item in items:
-            if unknown := [slug for slug in _slugs(item) if slug not in self._known(item)]:
-                reports = [_failure(item, f"unknown clause: {', '.join(unknown)}")]
-                self.record(item, _label(item) or "", reports)
-            else:
-                runnable.append(item)
         with _interruptible():
-            Schedule(runnable, workers, self._terms_of, done).run()
+            Schedule(items, workers, self._terms_of, done).run()
         if self.progress is not None:
             self.progress.finish()
+
+    def unknown_clauses(self, item: pytest.Item) -> list[str]:
+        """What a test names that is no clause it may name."""
+        return [slug for slug in _slugs(item) if slug not in self._known(item)]
 
     def traces(self) -> list[tuple[str, str, list[str]]]:
         """What of its process tests changed on a loop: label, what (`state`), and the ids of the tests."""

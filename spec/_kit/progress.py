@@ -44,16 +44,16 @@ class Progress:
         now = time.monotonic()
         often = _OFTEN if self._reporter.isatty else _QUIET
         if now - self._told >= often or (self._ended and not self._reporter.isatty):
-            self._tell(f"{area} on {label}", now)
+            self._tell(now, area, label)
 
     def finish(self) -> None:
         """All have ended, or no more will."""
         self._running = False
-        self._tell("", time.monotonic())
+        self._tell(time.monotonic())
         if self._reporter.isatty:
             self._reporter._tw.line()
 
-    def _tell(self, now_at: str, now: float) -> None:
+    def _tell(self, now: float, area: str = "", label: str = "") -> None:
         self._told = now
         done = sum(self._done.values())
         seconds = now - self._started
@@ -61,8 +61,8 @@ class Progress:
         parts = [f"{done}/{self._all}"]
         if self._ended:
             parts.append(f"{', '.join(self._ended)} done")
-        elif now_at:
-            parts.append(f"{now_at} ({self._done[now_at.partition(' ')[0]]}/{self._of_area[now_at.partition(' ')[0]]})")
+        elif area:
+            parts.append(f"{area} on {label} ({self._done[area]}/{self._of_area[area]})")
         parts += [f"{label}: {count} failed" for label, count in self._failed.items() if count]
         parts.append(f"{_clock(left)} left" if done < self._all else f"took {_clock(seconds)}")
         line = ", ".join(parts)

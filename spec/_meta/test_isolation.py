@@ -211,6 +211,19 @@ def test_a_test_can_be_run_in_this_process_to_debug_it(suite):
     assert suite.run("--spec-no-fork").outcomes() == {"test_first[asyncio]": "passed", "test_second[asyncio]": "passed"}
 
 
+@pytest.mark.parametrize("options", [(), ("--spec-no-fork",)])
+def test_an_unknown_clause_fails_its_test_in_any_process(suite, options):
+    suite.clauses("good")
+    suite.tests(
+        """
+        @clause("sample.topic.unknown")
+        def test_passing(loop):
+            pass
+        """
+    )
+    assert suite.run(*options).messages() == {"test_passing[asyncio]": "unknown clause: sample.topic.unknown"}
+
+
 def test_a_verdict_other_than_passed_never_comes_from_a_process_that_other_tests_used(suite):
     suite.clauses("good")
     suite.tests(
