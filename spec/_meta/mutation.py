@@ -1,8 +1,9 @@
 """Runs tests of the suite on mutants: loops with one bug each, which some test must fail.
 
 All mutants that a session of pytest has tests of are run beside each other: those of each module by a pytest of its
-own, as many of these at once as there are processors. A table declares what hangs, and that has `HANG` seconds; a hang
-that no table declares has `PATIENCE` and is an error of the table, as is a declared one that ends.
+own, as many of these at once as there are processors. A table declares what may hang, and that has `HANG` seconds; a
+hang that no table declares takes `PATIENCE` and is warned of. Neither decides a verdict: whether a test of a faulty loop
+waits or fails is often for the machine to say.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,13 +27,13 @@ _SPEC = Path(__file__).resolve().parent.parent
 PATIENCE = 60.0
 """Seconds of a test that is not declared to hang: it ends, but the machine may be busy."""
 HANG = 1.5
-"""Seconds of a test that is."""
+"""Seconds of a test that may."""
 WORKERS = 3
 """Tests that each run has going on at once: what hangs sleeps."""
 
 
 class Hang(str):
-    """The id of a test that hangs on its mutant. It has `HANG` seconds."""
+    """The id of a test that hangs on its mutant, always or at times. It has `HANG` seconds."""
 
     __slots__ = ()
 
@@ -162,13 +164,12 @@ class MutationTests:
 
     @pytest.mark.timeout(600)
     def test_a_mutant_fails_the_test_that_forbids_what_it_does(self, runs: Runs, mutant: str, test: str) -> None:
-        """It fails that test, by a hang where the table says so, and passes the harmless one."""
+        """It fails that test, be it by a hang, and passes the harmless one."""
         verdicts = runs.verdicts(self.mutation)
         verdict = verdicts[test.replace("{}", mutant)]
         assert verdict.outcome == "failed", verdict
-        # A busy machine gives more time, and what waits may give up in it.
-        hangs = verdict.hung or (isinstance(test, Hang) and verdict.duration >= HANG)
-        assert hangs == isinstance(test, Hang), f"a test is a Hang() if it hangs, and only then: {verdict}"
+        if verdict.hung and not isinstance(test, Hang):
+            warnings.warn(f"not declared as a Hang(): {verdict}", stacklevel=1)
         harmless = verdicts[self.mutation.harmless.replace("{}", mutant)]
         assert harmless.outcome == "passed", harmless
 
