@@ -20,7 +20,7 @@ from types import FrameType
 import pytest
 from _pytest.runner import runtestprotocol
 
-from . import deviations, matrix, results, saw, seeds
+from . import deviations, hooks, matrix, results, saw, seeds
 from .clauses import LEVELS, Clause, SpecError, areas, load_area
 from .fixtures import errors, loop, loop_factory, loop_under_test, new_loop, run, tick
 from .isolation import REPORTS, Outcome
@@ -97,6 +97,10 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     group.addoption("--spec-progress", action="store_true", help="tell areas, counts and time left instead of dots")
     group.addoption("--spec-no-fork", action="store_true", help="run spec tests in this process, to debug one")
     parser.addini("spec_loops", "loops to test where no --loop is given", type="linelist", default=["asyncio"])
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(hooks)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -420,9 +424,8 @@ class Suite:
             declared = [self._deviations[label][slug] for slug in _slugs(item) if slug in self._deviations[label]]
             hangs = any(deviation.hangs for deviation in declared)
             timeout = min(self._timeout(item), HANG_TIMEOUT) if hangs else self._timeout(item)
-            self._terms[item] = Terms(
-                label, self._area(item), timeout, bool(declared), hangs, tuple(self._leaks[label])
-            )
+            terms = Terms(label, self._area(item), timeout, bool(declared), hangs, tuple(self._leaks[label]))
+            self._terms[item] = self.config.hook.pytest_loopspec_terms(item=item, terms=terms) or terms
         return self._terms[item]
 
     def _timeout(self, item: pytest.Item) -> float:

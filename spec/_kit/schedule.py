@@ -2,6 +2,7 @@
 
 Rules:
 - A test that is declared to deviate goes alone at once, as do the rest of a module once three of its tests had to.
+- One that is declared to hang does not compute: `ASLEEP` of them have no worker's place, and they are begun first.
 - In a shared child a test has `SHARED` seconds, as its verdict does not come from there; alone, its own time-out.
 - A loop that hangs often is not waited for as long: after `PATIENT` hangs that no deviation declares, a test has a
   quarter of its time-out, and after `HANGS` in one area the rest of the area is not run on that loop, and has failed.
@@ -27,6 +28,8 @@ SHARED = 6.0
 """Seconds a test has in a child that other tests have used."""
 WAITS = 1.0
 """Seconds at one test after which a child is taken to wait more than it computes."""
+ASLEEP = 6
+"""Tests declared to hang that are waited for at once, beside those that have a worker's place."""
 PATIENT = 3
 HASTY = 5.0
 """Seconds a test has at least, alone, for all haste."""
@@ -38,8 +41,8 @@ CULPRITS = 3
 
 @dataclass(frozen=True)
 class Terms:
-    """What the scheduler asks of a test: its loop, its area, its time-out in seconds, and whether it is declared to
-    deviate or to hang.
+    """What the scheduler asks of a test: its loop, its area, its time-out in seconds, whether it is declared to deviate
+    or to hang, and whether a busy machine gives it more time.
     """
 
     label: str
@@ -48,6 +51,7 @@ class Terms:
     deviates: bool
     hangs: bool
     known_leaks: Sequence[str] = ()
+    stretches: bool = True
 
 
 @dataclass
@@ -55,6 +59,7 @@ class _Job:
     items: list[pytest.Item]
     alone: bool = False
     culprits: int = 0
+    hangs: bool = False
 
 
 def stretch() -> float:
@@ -75,7 +80,9 @@ class Schedule:
         self._terms = terms
         self._done = done
         self._workers = workers
-        self._queue: deque[_Job] = deque(self._jobs(items))
+        jobs = list(self._jobs(items))
+        self._hanging: deque[_Job] = deque(job for job in jobs if job.hangs)
+        self._queue: deque[_Job] = deque(job for job in jobs if not job.hangs)
         self._running: list[tuple[_Job, Child]] = []
         self._hangs: Counter[str] = Counter()
         self._hangs_of_area: Counter[tuple[str, str]] = Counter()
@@ -83,7 +90,9 @@ class Schedule:
     def run(self) -> None:
         """Until all have ended. What `done` raises ends every child first, as KeyboardInterrupt does."""
         try:
-            while self._queue or self._running:
+            while self._hanging or self._queue or self._running:
+                while self._hanging and sum(job.hangs for job, _ in self._running) < ASLEEP:
+                    self._start(self._hanging.popleft())
                 while self._queue and self._may_start():
                     self._start(self._queue.popleft())
                 if self._running:
@@ -102,7 +111,7 @@ class Schedule:
             terms = self._terms(item)
             key = (str(item.path), terms.label)
             if terms.deviates:
-                yield _Job([item], alone=True)
+                yield _Job([item], alone=True, hangs=terms.hangs)
                 continue
             group = groups.setdefault(key, [])
             group.append(item)
@@ -123,16 +132,18 @@ class Schedule:
     def _may_start(self) -> bool:
         """A child that has been at one test for a while waits, most likely, so another one has its place."""
         now = time.monotonic()
-        waiting = sum(now - child.started > WAITS for _, child in self._running)
-        return len(self._running) - min(waiting, self._workers) < self._workers
+        begun = [child.started for job, child in self._running if not job.hangs]
+        waiting = sum(now - started > WAITS for started in begun)
+        return len(begun) - min(waiting, self._workers) < self._workers
 
     def _wait(self) -> None:
         poll = select.poll()
         pause, by = WAITS if self._queue else 60.0, stretch()
         for job, child in self._running:
             poll.register(child, select.POLLIN)
-            timeout = self._timeout(job, child.item or child.items[-1])
-            pause = min(pause, child.check(timeout, by))
+            item = child.item or child.items[-1]
+            timeout = self._timeout(job, item)
+            pause = min(pause, child.check(timeout, by if self._terms(item).stretches else 1.0))
         ready = {number for number, _ in poll.poll(pause * 1000)}
         for job, child in list(self._running):
             self._look(job, child, child.fileno() in ready)

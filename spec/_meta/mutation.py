@@ -2,8 +2,8 @@
 
 All mutants that a session of pytest has tests of are run beside each other: those of each module by a pytest of its
 own, as many of these at once as there are processors. A table declares what may hang, and that has `HANG` seconds; a
-hang that no table declares takes `PATIENCE` and is warned of. Neither decides a verdict: whether a test of a faulty loop
-waits or fails is often for the machine to say.
+hang that no table declares takes `PATIENCE` and is warned of. Neither decides a verdict: whether a test of a faulty
+loop waits or fails is often for the machine to say.
 """
 
 from __future__ import annotations

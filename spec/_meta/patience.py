@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-from spec._kit import plugin
-from spec._kit.isolation import Outcome
-from spec._kit.schedule import Schedule, Terms, _Job, stretch
+from spec._kit.schedule import Terms
 
 _WANTED = pytest.StashKey[dict[Path, set[str]]]()
-_HANGS = pytest.StashKey[bool]()
+_HANGS = pytest.StashKey[frozenset[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Note the functions that the ids on the command line are of. No failure needs to be made small."""
     hypothesis.settings.register_profile("mutants", phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate])
     hypothesis.settings.load_profile("mutants")
-    plugin.Schedule = _Alone  # type: ignore[misc]
+    config.stash[_HANGS] = frozenset(config.getoption("hangs"))
     wanted = config.stash[_WANTED] = {}
     for test in config.args:
         path, *_, name = test.partition("[")[0].split("::")
@@ -47,26 +44,16 @@ def pytest_pycollect_makeitem(
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the short time-out before any other mark."""
-    hangs = set(config.getoption("hangs"))
     for item in items:
-        if item.nodeid.removeprefix("spec/") in hangs:
+        if _may_hang(item):
             item.add_marker(pytest.mark.timeout(config.getoption("hang")), append=False)
-            item.stash[_HANGS] = True
 
 
-class _Alone(Schedule):
-    """Every test alone in its child at once, as it is to fail, with its time-out however many others have hung."""
+def pytest_loopspec_terms(item: pytest.Item, terms: Terms) -> Terms:
+    """Alone at once, as it is to fail. A busy machine gives what may hang no more time: it would be waited for."""
+    hangs = _may_hang(item)
+    return replace(terms, deviates=True, hangs=hangs, stretches=not hangs)
 
-    def __init__(
-        self,
-        items: Iterable[pytest.Item],
-        workers: int,
-        terms: Callable[[pytest.Item], Terms],
-        done: Callable[[pytest.Item, Outcome], None],
-    ) -> None:
-        super().__init__(items, workers, lambda item: replace(terms(item), deviates=True, hangs=True), done)
 
-    def _timeout(self, job: _Job, item: pytest.Item) -> float:
-        """A busy machine gives what is known to hang no more time: the fixture `run` would end it first."""
-        timeout = super()._timeout(job, item)
-        return timeout / stretch() if item.stash.get(_HANGS, False) else timeout
+def _may_hang(item: pytest.Item) -> bool:
+    return item.nodeid.removeprefix("spec/") in item.config.stash[_HANGS]
