@@ -2,7 +2,8 @@
 
 Rules:
 - A test that is declared to deviate goes alone at once, as do the rest of a module once three of its tests had to.
-- One that is declared to hang does not compute: `ASLEEP` of them have no worker's place, and they are begun first.
+- One that is declared to hang does not compute: `ASLEEP` of them have no worker's place, and they are begun first. On
+  a busy machine it is `DOZING`, as what hangs may spin.
 - In a shared child a test has `SHARED` seconds, as its verdict does not come from there; alone, its own time-out.
 - A loop that hangs often is not waited for as long: after `PATIENT` hangs that no deviation declares, a test has a
   quarter of its time-out, and after `HANGS` in one area the rest of the area is not run on that loop, and has failed.
@@ -28,8 +29,9 @@ SHARED = 6.0
 """Seconds a test has in a child that other tests have used."""
 WAITS = 1.0
 """Seconds at one test after which a child is taken to wait more than it computes."""
-ASLEEP = 6
+ASLEEP = 16
 """Tests declared to hang that are waited for at once, beside those that have a worker's place."""
+DOZING = 4
 PATIENT = 3
 HASTY = 5.0
 """Seconds a test has at least, alone, for all haste."""
@@ -91,7 +93,7 @@ class Schedule:
         """Until all have ended. What `done` raises ends every child first, as KeyboardInterrupt does."""
         try:
             while self._hanging or self._queue or self._running:
-                while self._hanging and sum(job.hangs for job, _ in self._running) < ASLEEP:
+                while self._hanging and self._may_wait():
                     self._start(self._hanging.popleft())
                 while self._queue and self._may_start():
                     self._start(self._queue.popleft())
@@ -128,6 +130,10 @@ class Schedule:
             return
         child = Child(job.items, terms.known_leaks, [other for _, other in self._running])
         self._running.append((job, child))
+
+    def _may_wait(self) -> bool:
+        """Is there room for one more that hangs?"""
+        return sum(job.hangs for job, _ in self._running) < (DOZING if stretch() > 1.0 else ASLEEP)
 
     def _may_start(self) -> bool:
         """A child that has been at one test for a while waits, most likely, so another one has its place."""
