@@ -87,6 +87,9 @@ def test_the_source_distribution_has_every_file_that_cargo_asks_for(tmp_path: Pa
     cargo = read_toml("Cargo.toml")
     wanted = {test["path"] for test in cargo["test"]} | {cargo["lib"]["path"], "Cargo.toml", "Cargo.lock"}
     wanted |= {"README.md", "LICENSE-MIT", "LICENSE-APACHE", "pyproject.toml", "tokioloop/_tokioloop.pyi"}
+    examples = {f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py")}
+    assert examples
+    wanted |= examples
     assert wanted <= names, sorted(wanted - names)
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
 
