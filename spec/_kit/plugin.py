@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -356,8 +356,8 @@ class Suite:
             self.record(item, label, [_ended(item, outcome)] if outcome.ended else outcome.reports)
             _stop_if_told(session)
 
-        with _interruptible():
-            Schedule(items, workers, self._terms_of, done).run()
+        with _interruptible() as interrupted:
+            Schedule(items, workers, self._terms_of, done, interrupted).run()
         if self.progress is not None:
             self.progress.finish()
 
@@ -538,17 +538,23 @@ def _stop_if_told(session: pytest.Session) -> None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM ends the run as Ctrl-C does: the children first, and what there is is written."""
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """SIGTERM and Ctrl-C end the run: the children first, and what there is is written. Tells whether one has come.
 
-    def end(_number: int, _frame: FrameType | None) -> None:
+    The exception alone may get lost, as in a finalizer, or in a hook of another plugin.
+    """
+    numbers: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        numbers.append(number)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield lambda: bool(numbers)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _ended(item: pytest.Item, outcome: Outcome) -> pytest.TestReport:

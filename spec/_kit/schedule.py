@@ -70,7 +70,10 @@ def stretch() -> float:
 
 
 class Schedule:
-    """Runs `items` on at most `workers` children at once, and calls `done(item, outcome)` for each as it ends."""
+    """Runs `items` on at most `workers` children at once, and calls `done(item, outcome)` for each as it ends.
+
+    Once `interrupted()`, the run ends with KeyboardInterrupt.
+    """
 
     def __init__(
         self,
@@ -78,9 +81,11 @@ class Schedule:
         workers: int,
         terms: Callable[[pytest.Item], Terms],
         done: Callable[[pytest.Item, Outcome], None],
+        interrupted: Callable[[], bool] = bool,
     ) -> None:
         self._terms = terms
         self._done = done
+        self._interrupted = interrupted
         self._workers = workers
         jobs = list(self._jobs(items))
         self._hanging: deque[_Job] = deque(job for job in jobs if job.hangs)
@@ -93,6 +98,8 @@ class Schedule:
         """Until all have ended. What `done` raises ends every child first, as KeyboardInterrupt does."""
         try:
             while self._hanging or self._queue or self._running:
+                if self._interrupted():
+                    raise KeyboardInterrupt
                 while self._hanging and self._may_wait():
                     self._start(self._hanging.popleft())
                 while self._queue and self._may_start():

@@ -406,6 +406,33 @@ def test_an_interrupted_run_ends_its_children_and_writes_what_it_has(suite, tmp_
     assert is_gone(int((tmp_path / "pid").read_text(encoding="utf-8")))
 
 
+def test_an_interruption_counts_though_its_exception_gets_lost(suite):
+    suite.write(
+        "conftest.py",
+        """
+        import os, signal
+
+        def pytest_runtest_logreport(report):
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt:
+                pass
+        """,
+    )
+    suite.clauses("good")
+    suite.tests(
+        """
+        @clause("sample.topic.good")
+        @pytest.mark.parametrize("number", range(200))
+        def test_passing(loop, number):
+            pass
+        """
+    )
+    finished = suite.run("--spec-workers=1")
+    assert finished.status == pytest.ExitCode.INTERRUPTED
+    assert 0 < len(finished.outcomes()) < 200
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells a child that its parent has ended")
 def test_what_hangs_ends_with_a_run_that_is_killed(suite, tmp_path):
     suite.clauses("good")
