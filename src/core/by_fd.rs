@@ -87,6 +87,7 @@ mod tests {
             assert_eq!(table.at(fd), None);
             assert_eq!(*table.at_or_insert_with(fd, || n), n);
             assert_eq!(*table.at_or_insert_with(fd, || 99), n, "what is there stays");
+            assert_eq!(table.at(fd), Some(&n));
         }
         assert_eq!(table.iter().map(|(fd, _)| fd).collect::<Vec<_>>(), fds);
         for (n, fd) in fds.into_iter().enumerate() {
@@ -106,5 +107,15 @@ mod tests {
             table.remove(fd);
         }
         assert!(table.room() <= DENSE as usize, "room for {}", table.room());
+    }
+
+    #[test]
+    fn its_room_is_told() {
+        let mut table = ByFd::default();
+        table.insert(99, ());
+        assert!(table.room() >= 100);
+        let low = table.room();
+        table.insert(u32::MAX, ());
+        assert_eq!(table.room(), low + 1);
     }
 }
