@@ -10,6 +10,7 @@ AREA =
 LOOPS = tokioloop asyncio
 TARGET = stream pipe interest turn datagram tls
 SECONDS = 60
+FILE = src/core/**/*.rs
 BENCH = raw stream proto udp tls tls-handshake
 # The interpreter to use, a command. Empty: what .venv has, at first the newest of VERSIONS that is there.
 PYTHON =
@@ -34,7 +35,7 @@ PY := $(VENV)/bin/python
 CARGO := cargo --locked
 MATURIN := VIRTUAL_ENV=$(abspath $(VENV)) $(PY) -m maturin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
-.PHONY: help build release spec test test-core test-real test-testing test-projects lint fuzz bench clean prepare test-python test-meta test-spec force
+.PHONY: help build release spec test test-core test-real test-testing test-projects lint fuzz mutants bench clean prepare test-python test-meta test-spec force
 
 help: ## Show the targets
 	@printf 'usage: make TARGET [NAME=VALUE ...]\n\n'
@@ -113,6 +114,12 @@ fuzz: ## Run the fuzzers [TARGET=stream] [SECONDS=60, for each]
 			-max_total_time=$(SECONDS) -print_final_stats=1; \
 		echo "== fuzz $$target: $(SECONDS) s without a crash"; \
 	done
+
+# What a failure is made small for is for people to read.
+mutants: export PROPTEST_MAX_SHRINK_ITERS = 0
+mutants: ## Change core in a thousand places, one at a time, and see tests fail; for hours [FILE=src/core/ready.rs]
+	@cargo mutants --version >/dev/null 2>&1 || cargo install --locked cargo-mutants
+	cargo mutants $(foreach file,$(FILE),--file '$(file)') --output target
 
 bench: $(VENV)/.built-release ## Compare with asyncio, uvloop and rloop, for 30 min [BENCH="raw stream proto"]
 	@$(PY) -m pip install --quiet --requirement benchmarks/requirements.txt
