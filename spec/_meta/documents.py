@@ -76,9 +76,14 @@ def write_suite(root: Path) -> Path:
         (root / area / "test_x.py").write_text(
             f'from spec._kit import clause\n\n@clause("{area}.topic.a")\ndef test_it(loop): ...\n', encoding="utf-8"
         )
-    (root / "evidence" / "alpha").mkdir(parents=True)
-    (root / "evidence" / "alpha" / "short.py").write_text('"""Shows <it>: one.topic.b."""\nprint("<x>")\n')
-    (root / "evidence" / "alpha" / "two.topic.a.py").write_text("print()\n")
+    (root / "evidence").mkdir()
+    for name, about, loops, code in (
+        ("short", "Shows <it>: one.topic.b.", ("alpha", "beta"), 'print("<x>")'),
+        ("two.topic.a", "It.", ("alpha",), "print()"),
+    ):
+        seen = "".join(f"- {loop} 1.0 ({loop}:Loop) on CPython 3.13: in <a> way\n" for loop in loops)
+        header = f'"""{about}\n\nNot kept by\n{seen}"""'
+        (root / "evidence" / f"{name}.py").write_text(f"{header}\n{code}\n", encoding="utf-8")
     (root / "reports.toml").write_text(
         '[[report]]\nproject = "some"\nurl = "https://github.com/some/project/issues/7"\n'
         'behaviour = "It works."\nclauses = ["one.topic.b"]\n',

@@ -335,10 +335,24 @@ class TestSite:
         run = document("Alpha", one_topic_a="passed", one_topic_b="deviates", two_topic_a="failed")
         write_html([run], folder, root)
         pages = check_site(folder)
-        assert 'print("<x>")' in pages[folder / "evidence" / "alpha" / "short.html"].text
+        assert 'print("<x>")' in pages[folder / "evidence" / "short.html"].text
         for name, script in (("areas/one", "short"), ("areas/two", "two.topic.a"), ("loops/alpha", "short")):
             addresses = [link["href"] for link in pages[folder / f"{name}.html"].all("a")]
-            assert f"../evidence/alpha/{script}.html" in addresses
+            assert f"../evidence/{script}.html" in addresses
+
+    def test_a_script_that_several_loops_have_failed_is_one_page_that_all_of_them_link_to(self, tmp_path, root):
+        folder = tmp_path / "site"
+        runs = [document(label, one_topic_b="deviates") for label in ("Alpha", "beta", "gamma")]
+        write_html(runs, folder, root)
+        pages = check_site(folder)
+        links = {path: {link["href"] for link in page.all("a")} for path, page in pages.items()}
+        loops = {name: folder / "loops" / f"{name}.html" for name in ("alpha", "beta", "gamma")}
+        shown = {name: "../evidence/short.html" in links[path] for name, path in loops.items()}
+        assert shown == {"alpha": True, "beta": True, "gamma": False}
+        back = links[folder / "evidence" / "short.html"]
+        assert {name: f"../loops/{name}.html" in back for name in loops} == shown
+        area = (folder / "areas" / "one.html").read_text(encoding="utf-8")
+        assert area.count("../evidence/short.html") == 1, "loops with one outcome stand together"
 
     def test_evidence_of_one_clause_is_evidence_of_the_cause_it_shares_with_others(self, tmp_path, root):
         reasons = {"one.topic.b": "A cause.", "one.topic.c": "A cause.", "one.topic.d": "Another."}
@@ -346,7 +360,7 @@ class TestSite:
         write_html([run], tmp_path / "site", root)
         text = (tmp_path / "site" / "areas" / "one.html").read_text(encoding="utf-8")
         sections = re.findall(r'<section id="([^"]*)"(.*?)</section>', text)
-        shown = {slug: "evidence/alpha/short.html" in content for slug, content in sections}
+        shown = {slug: "evidence/short.html" in content for slug, content in sections}
         assert shown == {"one.topic.b": True, "one.topic.c": True, "one.topic.d": False}
 
     def test_whatever_a_document_says_is_text(self, tmp_path, root):
@@ -395,7 +409,7 @@ class TestSite:
             for number in range(12)
         ]
         runs.append(document(one_topic_b="failed"))
-        with (root / "evidence" / "alpha" / "short.py").open("a", encoding="utf-8") as file:
+        with (root / "evidence" / "short.py").open("a", encoding="utf-8") as file:
             file.write(f"# {long}\n")
         folder = tmp_path / "site"
         write_html(runs, folder, root)
@@ -432,7 +446,7 @@ class TestMarkdown:
     def test_evidence_is_linked_to_in_the_folder_of_the_suite(self, tmp_path, root):
         for folder in (root, tmp_path):
             write_markdown([document(one_topic_b="deviates")], folder / "M.md", root)
-        assert "[evidence](evidence/alpha/short.py)" in (root / "M.md").read_text(encoding="utf-8")
+        assert "[evidence](evidence/short.py)" in (root / "M.md").read_text(encoding="utf-8")
         assert "[evidence]" not in (tmp_path / "M.md").read_text(encoding="utf-8")
 
     def test_addresses_in_memory_are_left_out(self):

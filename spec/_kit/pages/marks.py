@@ -16,6 +16,8 @@ from typing import NamedTuple
 from .. import reports
 from ..clauses import Clause, areas, load_area
 
+_DEVIANT = re.compile(r"^- (\S+) (\S+) \((\w[\w.]*:\w+)\) on CPython (\d[\d.]*\d)(?:: (.+))?$", re.MULTILINE)
+
 
 @functools.lru_cache(maxsize=4)
 def texts(root: Path) -> Mapping[str, Clause]:
@@ -65,18 +67,40 @@ def find_tests(root: Path, slugs: Iterable[str]) -> dict[str, list[Place]]:
     return {slug: list(places) for slug, places in found.items()}
 
 
+class Deviant(NamedTuple):
+    """A loop that does not keep what a script of evidence is about, and what it was seen with."""
+
+    label: str
+    version: str
+    name: str
+    """`module:factory`, the argument of the script."""
+    python: str
+    how: str
+    """What it does instead, where not all loops do the same."""
+
+
+def deviants(docstring: str) -> list[Deviant]:
+    """The loops that the docstring of a script of evidence names.
+
+    A line each: `- LABEL VERSION (MODULE:FACTORY) on CPython VERSION[: HOW]`.
+    """
+    return [Deviant(*match.groups("")) for match in _DEVIANT.finditer(docstring)]
+
+
 def find_evidence(root: Path) -> dict[tuple[str, str], Path]:
     """The script that shows a deviation, by the loop's label in lower case and the clause.
 
-    `evidence/<label>/<anything>.py` is about the clauses that its docstring names, and about the one it is named for.
+    `evidence/<anything>.py` is about the clauses that its docstring names, and about the one it is named for; the loops
+    are those that its docstring names (`deviants`).
     """
     known = texts(root).keys()
     found: dict[tuple[str, str], Path] = {}
-    for path in sorted((root / "evidence").glob("*/*.py")):
+    for path in sorted((root / "evidence").glob("*.py")):
         text = ast.get_docstring(_parse(path)) or ""
         named = {match.rstrip(".") for match in re.findall(r"[a-z][a-z0-9_.-]+", text)} | {path.stem}
-        for slug in named & known:
-            found.setdefault((path.parent.name.lower(), slug), path)
+        for loop in deviants(text):
+            for slug in named & known:
+                found.setdefault((loop.label.lower(), slug), path)
     return found
 
 

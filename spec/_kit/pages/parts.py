@@ -164,7 +164,7 @@ def outcomes(
     items = []
     for (outcome, reason, saw), columns in groups.items():
         names = join(*(name(column) for column in columns), between=", ")
-        scripts = [script for column in columns if (script := evidence(column)) is not None]
+        scripts = dict.fromkeys(script for column in columns if (script := evidence(column)) is not None)
         items.append(
             el(
                 "li",

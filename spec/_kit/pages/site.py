@@ -4,7 +4,7 @@ index.html             loops, then areas x loops
 areas/<area>.html      clauses x loops, then each clause: rule, citation, quote, tests, outcomes
 loops/<loop>.html      one loop: its counts and what it does not keep, by cause; for its author to link to
 badges/<loop>.svg      and .json, for a badge
-evidence/<loop>/...    scripts that show a loop not to keep a clause
+evidence/<name>.html   a script that shows loops not to keep a clause
 """
 
 from __future__ import annotations
@@ -91,16 +91,20 @@ class _Site:
         path.write_text(text, encoding="utf-8")
 
     def _put_script(self, path: Path) -> None:
-        label = path.parent.name
-        trail = [(self.title, "../../index.html")]
-        trail += [
-            (name, f"../../loops/{self.pages[name]}.html") for name in self.report.labels if name.lower() == label
-        ]
-        slugs = [slug for (_, slug), script in self.scripts.items() if script == path]
-        about = el("p", "About ", join(*(self._link(slug, "../../") for slug in slugs), between=", "), ".")
+        trail = [(self.title, "../index.html")]
+        keys = [key for key, script in self.scripts.items() if script == path]
+        slugs = dict.fromkeys(slug for _, slug in keys)
+        shown = {label for label, _ in keys}
+        loops = (
+            el("a", label, href=f"../loops/{self.pages[label]}.html")
+            for label in self.report.labels
+            if label.lower() in shown
+        )
+        about = el("p", "About ", join(*(self._link(slug, "../") for slug in slugs), between=", "), ".")
+        kept = el("p", "Not kept by ", join(*loops, between=", "), ".")
         code = el("pre", el("code", path.read_text(encoding="utf-8")), tabindex="0")
-        document = parts.page(path.name, [about, code], up="../../", trail=trail, site=self.title)
-        self._put(f"evidence/{label}/{path.stem}.html", document)
+        document = parts.page(path.name, [about, kept, code], up="../", trail=trail, site=self.title)
+        self._put(f"evidence/{path.stem}.html", document)
 
     # The index.
 
@@ -258,7 +262,7 @@ class _Site:
         path = self.scripts.get((label, slug)) or self.causes.get((label, verdict))
         if path is None:
             return None
-        return el("a", path.name, href=f"../evidence/{path.parent.name}/{path.stem}.html")
+        return el("a", path.name, href=f"../evidence/{path.stem}.html")
 
     # A loop.
 
