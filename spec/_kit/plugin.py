@@ -424,7 +424,9 @@ class Suite:
             declared = [self._deviations[label][slug] for slug in _slugs(item) if slug in self._deviations[label]]
             hangs = any(deviation.hangs for deviation in declared)
             timeout = min(self._timeout(item), HANG_TIMEOUT) if hangs else self._timeout(item)
-            terms = Terms(label, self._area(item), timeout, bool(declared), hangs, tuple(self._leaks[label]))
+            leaks = tuple(self._leaks[label])
+            # What is cut short for want of a CPU is declared.
+            terms = Terms(label, self._area(item), timeout, bool(declared), hangs, leaks, stretches=not hangs)
             self._terms[item] = self.config.hook.pytest_loopspec_terms(item=item, terms=terms) or terms
         return self._terms[item]
 

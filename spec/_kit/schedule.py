@@ -8,8 +8,9 @@ Rules:
 - A loop that hangs often is not waited for as long: after `PATIENT` hangs that no deviation declares, a test has a
   quarter of its time-out, and after `HANGS` in one area the rest of the area is not run on that loop, and has failed.
   So a loop on which nothing ends is through in minutes.
-- Every time-out is stretched while the machine has more to run than it has CPUs (`stretch`): a test that waits for a
-  CPU does not hang, and tests that hang keep none busy. What is told is the time-out of a quiet machine.
+- Every time-out, but for those of tests declared to hang, is stretched while the machine has more to run than it has
+  CPUs (`stretch`): a test that waits for a CPU does not hang, and tests that hang keep none busy. What is told is the
+  time-out of a quiet machine.
 """
 
 from __future__ import annotations
