@@ -5,6 +5,8 @@
 //! - [`core`]: the rules of an event loop as state machines. Std only; no clock, no socket, no lock, no unsafe.
 //! - `io`: Tokio, sockets and file descriptors. No Python.
 //! - `py`: CPython. Thin: it carries out what `core` decides, and decides nothing itself.
+//!
+//! Beside them is `sim`, the simulated world in which `core` is tested (feature `sim`): it may know `core` only.
 
 #[forbid(unsafe_code)]
 pub mod core;
@@ -12,3 +14,6 @@ pub mod core;
 pub mod io;
 #[cfg(feature = "py")]
 mod py;
+#[cfg(feature = "sim")]
+#[forbid(unsafe_code)]
+pub mod sim;

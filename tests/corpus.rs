@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use tokioloop::core::sim::{Decode, datagram, interest, stream, tls, turn};
 use tokioloop::core::stream::Policy;
+use tokioloop::sim::{Decode, datagram, interest, stream, tls, turn};
 
 /// Runs the corpus of `target`; a missing or empty corpus is a failure.
 fn run_corpus(target: &str, run: impl Fn(&[u8])) {

@@ -25,17 +25,22 @@ _TOKEN = re.compile(
 )
 
 CORE_FORBIDS = {
-    r"\bcrate::(io|py)\b": "an outer layer",
+    r"\bcrate::(io|py|sim)\b": "an outer layer, or the simulator",
     r"\b(tokio|socket2|libc|pyo3)\b": "a crate: core is std only",
     r"\bstd::(env|fs|io|net|os|process|sync|thread)\b": "the world outside: core is told what happened there",
     r"\b(Instant|SystemTime)\b": "a clock: time is an argument",
     r"\b(Mutex|RwLock|Condvar|OnceLock|LazyLock|Atomic\w+)\b": "a lock or an atomic: core has one owner",
     r"\bunsafe\b": "unsafe code",
 }
+# The simulator knows `core` only, and has its whole world in its own memory.
+SIM_FORBIDS = {r"\bcrate::(io|py)\b": "a layer that it stands in for"} | {
+    what: why for what, why in CORE_FORBIDS.items() if "crate::" not in what
+}
 IO_FORBIDS = {
-    r"\bcrate::py\b": "an outer layer",
+    r"\bcrate::(py|sim)\b": "an outer layer, or the simulator",
     r"\b(pyo3|PyO3|PyObject|PyErr|PyResult|Py<)": "Python",
 }
+PY_FORBIDS = {r"\bcrate::sim\b": "the simulator"}
 
 
 @dataclass(frozen=True)
@@ -140,9 +145,20 @@ def test_io_mentions_no_python():
     assert not found, shown(found)
 
 
-def test_the_compiler_forbids_unsafe_code_in_core():
+def test_the_simulator_knows_core_only():
+    found = mentions("src/sim", SIM_FORBIDS)
+    assert not found, shown(found)
+
+
+def test_nothing_that_ships_knows_the_simulator():
+    found = mentions("src/py", PY_FORBIDS)
+    assert not found, shown(found)
+
+
+@pytest.mark.parametrize("module", ["core", "sim"])
+def test_the_compiler_forbids_unsafe_code_outside_of_io_and_py(module: str):
     lines = read(ROOT / "src/lib.rs").lines
-    assert lines[lines.index("pub mod core;") - 1] == "#[forbid(unsafe_code)]"
+    assert lines[lines.index(f"pub mod {module};") - 1] == "#[forbid(unsafe_code)]"
 
 
 def test_unsafe_code_is_in_the_fenced_files_only():
@@ -184,7 +200,7 @@ def test_nothing_unwraps_without_the_reason_why_it_cannot_fail():
     found = [
         f"{source.name}:{at + 1}: {what.strip()}: no comment above says why it cannot fail"
         for source in sources("src")
-        if not source.name.startswith("src/core/sim/")
+        if not source.name.startswith("src/sim/")
         for at, what in source.find(
             r"\.(unwrap|expect|unwrap_err|expect_err)\(|\b(panic|unreachable|todo|unimplemented)!", source.tests_begin()
         )

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokioloop::core::sim::Decode;
-use tokioloop::core::sim::stream::{Op, run_as};
+use tokioloop::sim::Decode;
+use tokioloop::sim::stream::{Op, run_as};
 use tokioloop::core::stream::Policy;
 
 fuzz_target!(|bytes: &[u8]| {

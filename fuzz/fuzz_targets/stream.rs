@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokioloop::core::sim::Decode;
-use tokioloop::core::sim::stream::{Op, run};
+use tokioloop::sim::Decode;
+use tokioloop::sim::stream::{Op, run};
 
 fuzz_target!(|bytes: &[u8]| drop(run(&Op::decode(bytes))));

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokioloop::core::sim::tls::{Setup, run};
+use tokioloop::sim::tls::{Setup, run};
 
 fuzz_target!(|bytes: &[u8]| {
     let (setup, ops) = Setup::decode(bytes);

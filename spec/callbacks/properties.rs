@@ -1,16 +1,16 @@
 //! Properties of the order of callbacks: `core::ready` and `core::turn`.
 //!
-//! The simulation (`core::sim::turn`) asserts its invariants after every operation; the properties below it state the
+//! The simulation (`sim::turn`) asserts its invariants after every operation; the properties below it state the
 //! rules one by one, on the machines themselves. Transcripts show a few scenarios in full.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use tokioloop::core::ready::Ready;
-use tokioloop::core::sim::Decode;
-use tokioloop::core::sim::turn::{Event, Op, When, Work, run};
 use tokioloop::core::time::Time;
 use tokioloop::core::turn::{Wait, plan};
+use tokioloop::sim::Decode;
+use tokioloop::sim::turn::{Event, Op, When, Work, run};
 
 fn config() -> ProptestConfig {
     let persistence = FileFailurePersistence::WithSource("regressions");
@@ -104,7 +104,7 @@ proptest! {
 }
 
 fn transcript(ops: &[Op]) -> String {
-    tokioloop::core::sim::transcript(run(ops))
+    tokioloop::sim::transcript(run(ops))
 }
 
 const TURN: Op = Op::Turn { stopping: false };

@@ -1,15 +1,15 @@
 //! Properties of pipe transports: the rows of `core::stream`'s table for a reading and a writing end.
 //!
-//! The simulation (`core::sim::stream`) asserts its invariants after every operation, as for TCP. What differs is that an
+//! The simulation (`sim::stream`) asserts its invariants after every operation, as for TCP. What differs is that an
 //! end has one direction: the end of its input, or the loss of its reader, is the end of it.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use tokioloop::core::fault::Fault;
-use tokioloop::core::sim::Decode;
-use tokioloop::core::sim::stream::{Event, Op, Reaction, run_as};
 use tokioloop::core::stream::{Policy, Stream};
+use tokioloop::sim::Decode;
+use tokioloop::sim::stream::{Event, Op, Reaction, run_as};
 
 const EPIPE: i32 = 32;
 
@@ -107,7 +107,7 @@ fn every_end_that_is_written_can_write_its_end() {
 }
 
 fn transcript(kind: Policy, ops: &[Op]) -> String {
-    tokioloop::core::sim::transcript(run_as(kind, ops))
+    tokioloop::sim::transcript(run_as(kind, ops))
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! Properties of watchers on file descriptors: `core::interest` over a simulated kernel.
 //!
-//! The simulation (`core::sim::interest`) asserts its invariants after every operation: level-triggered for the user, no
+//! The simulation (`sim::interest`) asserts its invariants after every operation: level-triggered for the user, no
 //! stale watcher reached, no edge lost, the kernel's registration as wanted. Transcripts show a few scenarios in full.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use tokioloop::core::sim::Decode;
-use tokioloop::core::sim::interest::{Act, Event, Op, Reaction, run};
 use tokioloop::core::sockop::Dir;
+use tokioloop::sim::Decode;
+use tokioloop::sim::interest::{Act, Event, Op, Reaction, run};
 
 fn config() -> ProptestConfig {
     let persistence = FileFailurePersistence::WithSource("regressions");
@@ -106,7 +106,7 @@ proptest! {
 }
 
 fn transcript(ops: &[Op]) -> String {
-    tokioloop::core::sim::transcript(run(ops).into_iter().take_while(|event| *event != Event::Idle))
+    tokioloop::sim::transcript(run(ops).into_iter().take_while(|event| *event != Event::Idle))
 }
 
 const OPEN: Op = Op::Act(Act::Open { socket: true });

@@ -3,8 +3,8 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use tokioloop::core::sim::interest::{Act, Event, Op, run};
 use tokioloop::core::sockop::{Dir, Next, Reused, SockOp};
+use tokioloop::sim::interest::{Act, Event, Op, run};
 
 fn config() -> ProptestConfig {
     let persistence = FileFailurePersistence::WithSource("regressions");
@@ -105,7 +105,7 @@ proptest! {
 }
 
 fn transcript(ops: &[Op]) -> String {
-    tokioloop::core::sim::transcript(run(ops).into_iter().take_while(|event| *event != Event::Idle))
+    tokioloop::sim::transcript(run(ops).into_iter().take_while(|event| *event != Event::Idle))
 }
 
 const OPEN: Op = Op::Act(Act::Open { socket: true });

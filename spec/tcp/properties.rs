@@ -1,6 +1,6 @@
 //! Properties of stream transports: `core::stream` with its outbox and flow control, and `core::accept`.
 //!
-//! The simulation (`core::sim::stream`) asserts its invariants after every operation: bytes in order, the order of the
+//! The simulation (`sim::stream`) asserts its invariants after every operation: bytes in order, the order of the
 //! protocol's callbacks, flow control, what close and abort owe. Transcripts show a few scenarios in full.
 
 use std::time::Duration;
@@ -12,9 +12,9 @@ use tokioloop::core::accept::{Accept, AcceptError, AcceptStep};
 use tokioloop::core::fault::Fault;
 use tokioloop::core::flow::Flow;
 use tokioloop::core::outbox::Outbox;
-use tokioloop::core::sim::Decode;
-use tokioloop::core::sim::stream::{Event, Op, Reaction, SLICES_MAX, run};
-use tokioloop::core::sim::{pattern, patterned};
+use tokioloop::sim::Decode;
+use tokioloop::sim::stream::{Event, Op, Reaction, SLICES_MAX, run};
+use tokioloop::sim::{pattern, patterned};
 
 fn config() -> ProptestConfig {
     let persistence = FileFailurePersistence::WithSource("regressions");
@@ -230,7 +230,7 @@ fn accept_result() -> impl Strategy<Value = Option<AcceptError>> {
 }
 
 fn transcript(ops: &[Op]) -> String {
-    tokioloop::core::sim::transcript(run(ops))
+    tokioloop::sim::transcript(run(ops))
 }
 
 #[test]

@@ -1,15 +1,15 @@
 //! Properties of timers: `core::timers` and `core::time`.
 //!
-//! The simulation (`core::sim::turn`) asserts its invariants after every operation; the properties below it state the
+//! The simulation (`sim::turn`) asserts its invariants after every operation; the properties below it state the
 //! rules one by one, on the machine itself. Transcripts show a few scenarios in full.
 
 use proptest::collection::vec;
 use proptest::num::f64::ANY as ANY_F64;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use tokioloop::core::sim::turn::{Op, When, Work, check_memory, run};
 use tokioloop::core::time::Time;
 use tokioloop::core::timers::{TimerKey, Timers};
+use tokioloop::sim::turn::{Op, When, Work, check_memory, run};
 
 fn config() -> ProptestConfig {
     let persistence = FileFailurePersistence::WithSource("regressions");
@@ -161,7 +161,7 @@ proptest! {
 }
 
 fn transcript(ops: &[Op]) -> String {
-    tokioloop::core::sim::transcript(run(ops))
+    tokioloop::sim::transcript(run(ops))
 }
 
 const TURN: Op = Op::Turn { stopping: false };

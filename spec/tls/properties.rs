@@ -1,6 +1,6 @@
 //! Properties of TLS connections: `core::tls` between a stream of ciphertext and its user, and `core::records`.
 //!
-//! The simulation (`core::sim::tls`) asserts its invariants after every operation: plaintext in order, the order of the
+//! The simulation (`sim::tls`) asserts its invariants after every operation: plaintext in order, the order of the
 //! protocol's callbacks, flow control both ways, what close and abort owe, time-outs. Transcripts show a few scenarios in
 //! full.
 
@@ -8,8 +8,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use tokioloop::core::records::{RECORD_MAX, Records};
-use tokioloop::core::sim::Decode;
-use tokioloop::core::sim::tls::{Event, Op, Reaction, Said, Setup, Side, What, run};
+use tokioloop::sim::Decode;
+use tokioloop::sim::tls::{Event, Op, Reaction, Said, Setup, Side, What, run};
 
 fn config() -> ProptestConfig {
     let persistence = FileFailurePersistence::WithSource("regressions");
@@ -278,7 +278,7 @@ fn handshake() -> Vec<Op> {
 fn transcript(setup: Setup, ops: &[Op]) -> String {
     let mut all = handshake();
     all.extend(ops);
-    tokioloop::core::sim::transcript(run(setup, &all))
+    tokioloop::sim::transcript(run(setup, &all))
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn transcript_of_a_question_an_answer_and_a_close() {
 fn transcript_of_what_is_written_before_the_handshake() {
     let ops = [Op::Write(Side::Client, 10), Op::Write(Side::Client, 600), Op::Start(Side::Client)];
     let ops: Vec<_> = ops.into_iter().chain(handshake()).collect();
-    insta::assert_snapshot!(tokioloop::core::sim::transcript(run(Setup::default(), &ops)));
+    insta::assert_snapshot!(tokioloop::sim::transcript(run(Setup::default(), &ops)));
 }
 
 #[test]

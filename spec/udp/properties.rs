@@ -1,6 +1,6 @@
 //! Properties of datagram transports: `core::datagram` between its user and a socket of datagrams.
 //!
-//! The simulation (`core::sim::datagram`) asserts its invariants after every operation: order, one fate per datagram, one
+//! The simulation (`sim::datagram`) asserts its invariants after every operation: order, one fate per datagram, one
 //! report per error, flow control, what close and abort owe. Transcripts show a few scenarios in full.
 
 use proptest::collection::vec;
@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use tokioloop::core::datagram::BATCH;
 use tokioloop::core::fault::Fault;
-use tokioloop::core::sim::Decode;
-use tokioloop::core::sim::datagram::{ECONNREFUSED, EMSGSIZE, Event, Op, Reaction, run};
+use tokioloop::sim::Decode;
+use tokioloop::sim::datagram::{ECONNREFUSED, EMSGSIZE, Event, Op, Reaction, run};
 
 fn config() -> ProptestConfig {
     let persistence = FileFailurePersistence::WithSource("regressions");
@@ -172,7 +172,7 @@ proptest! {
 }
 
 fn transcript(ops: &[Op]) -> String {
-    tokioloop::core::sim::transcript(run(ops))
+    tokioloop::sim::transcript(run(ops))
 }
 
 #[test]

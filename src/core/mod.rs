@@ -41,8 +41,6 @@ pub mod interest;
 pub mod outbox;
 pub mod ready;
 pub mod records;
-#[cfg(feature = "sim")]
-pub mod sim;
 pub mod sockop;
 pub mod stream;
 pub mod time;

@@ -1,7 +1,7 @@
 //! What can happen to a simulated datagram endpoint, and what is seen of it.
 
 use crate::core::fault::Fault;
-use crate::core::sim::Decode;
+use crate::sim::Decode;
 
 /// What a callback of the protocol does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

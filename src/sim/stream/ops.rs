@@ -1,8 +1,8 @@
 //! What can happen to a simulated stream, and what is seen of it.
 
 use crate::core::fault::Fault;
-use crate::core::sim::Decode;
 use crate::core::stream::WriteError;
+use crate::sim::Decode;
 
 /// What a callback of the protocol does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,7 +2,7 @@
 
 use super::{Event, Reaction, Sim};
 use crate::core::fault::Fault;
-use crate::core::sim::patterned;
+use crate::sim::patterned;
 
 impl Sim {
     pub fn data_received(&mut self, bytes: &[u8]) {

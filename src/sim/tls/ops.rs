@@ -1,7 +1,7 @@
 //! How two ends are set up, what can happen to them, and what is seen of them.
 
 use super::engine::Said;
-use crate::core::sim::Decode;
+use crate::sim::Decode;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
