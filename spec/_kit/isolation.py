@@ -202,6 +202,7 @@ def _run_child(
         # Of nohup(1), which has it ignored; Ctrl-C in the background is seen to for the whole run.
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for item in items:
             item.stash[REPORTS] = []
