@@ -106,6 +106,15 @@ def test_the_oldest_python_and_the_licence_are_the_same_everywhere():
     assert versions[0] == project["requires-python"].removeprefix(">=")
 
 
+def test_who_made_it_is_who_licenses_it_and_the_addresses_are_those_of_the_readme():
+    project = read_toml("pyproject.toml")["project"]
+    (author,) = project["authors"]
+    assert re.search(rf"^Copyright .* {author['name']}$", (ROOT / "LICENSE-MIT").read_text("utf-8"), re.MULTILINE)
+    assert project["urls"]
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert not [url for url in project["urls"].values() if f"({url})" not in readme]
+
+
 @pytest.mark.timeout(300)
 def test_the_pythons_that_are_named_are_those_that_are_tested():
     """By `make test`, by CI, by the classifiers and by the README."""
