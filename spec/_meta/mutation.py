@@ -8,6 +8,7 @@ loop waits or fails is often for the machine to say.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import os
@@ -23,19 +24,15 @@ from typing import ClassVar
 
 import pytest
 
+from spec._meta.patience import Hang
+
 _SPEC = Path(__file__).resolve().parent.parent
 PATIENCE = 60.0
 """Seconds of a test that is not declared to hang: it ends, but the machine may be busy."""
 HANG = 1.5
-"""Seconds of a test that may."""
+"""Seconds of a test that may, a `Hang`."""
 WORKERS = 3
 """Tests that each run has going on at once: what hangs sleeps."""
-
-
-class Hang(str):
-    """The id of a test that hangs on its mutant, always or at times. It has `HANG` seconds."""
-
-    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class Verdict:
         return self.message.startswith("hung ")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mutation:
     """The mutants of one module, and the tests that each of them fails.
 
@@ -63,6 +60,12 @@ class Mutation:
     module: ModuleType
     caught_by: dict[str, list[str]]
     harmless: str
+
+    @classmethod
+    def of(cls, name: str) -> Mutation:
+        """The mutants of `spec/_meta/<name>.py`, which has `CAUGHT_BY` and `HARMLESS` beside them."""
+        module = importlib.import_module(f"spec._meta.{name}")
+        return cls(module, module.CAUGHT_BY, module.HARMLESS)
 
     def classes(self) -> list[str]:
         """The names of the module's loops."""
@@ -110,13 +113,13 @@ class Runs:
 
     _KEY = pytest.StashKey["Runs"]()
 
-    def __init__(self, wanted: dict[int, tuple[Mutation, list[str]]], directory: Path) -> None:
+    def __init__(self, wanted: dict[Mutation, list[str]], directory: Path) -> None:
         self._pool = ThreadPoolExecutor(os.cpu_count())
         # The longest first: they are what is waited for in the end.
-        longest = sorted(wanted, key=lambda key: -sum(len(wanted[key][0].caught_by[name]) for name in wanted[key][1]))
-        self._runs: dict[int, Future[dict[str, Verdict]]] = {
-            key: self._pool.submit(wanted[key][0].verdicts, wanted[key][1], directory / f"{number}.json")
-            for number, key in enumerate(longest)
+        longest = sorted(wanted, key=lambda mutation: -sum(len(mutation.caught_by[name]) for name in wanted[mutation]))
+        self._runs: dict[Mutation, Future[dict[str, Verdict]]] = {
+            mutation: self._pool.submit(mutation.verdicts, wanted[mutation], directory / f"{number}.json")
+            for number, mutation in enumerate(longest)
         }
 
     @classmethod
@@ -124,11 +127,11 @@ class Runs:
         """The runs of the session, begun by whoever asks first, of the mutants whose tests were selected."""
         stash = request.config.stash
         if cls._KEY not in stash:
-            wanted: dict[int, tuple[Mutation, list[str]]] = {}
+            wanted: dict[Mutation, list[str]] = {}
             for item in request.session.items:
-                mutant = getattr(item, "callspec", None) and item.callspec.params.get("mutant")
-                if mutant is not None and issubclass(item.cls, MutationTests):
-                    _, mutants = wanted.setdefault(id(item.cls.mutation), (item.cls.mutation, []))
+                if issubclass(getattr(item, "cls", None) or object, MutationTests) and "mutant" in item.fixturenames:
+                    mutants = wanted.setdefault(item.callspec.params["mutation"], [])
+                    mutant = item.callspec.params["mutant"]
                     if mutant not in mutants:
                         mutants.append(mutant)
             stash[cls._KEY] = runs = cls(wanted, factory.mktemp("mutants"))
@@ -137,13 +140,13 @@ class Runs:
 
     def verdicts(self, mutation: Mutation) -> dict[str, Verdict]:
         """Verdicts by test of the module's run, as soon as that has ended."""
-        return self._runs[id(mutation)].result()
+        return self._runs[mutation].result()
 
 
 class MutationTests:
-    """What is tested of each module of mutants: a subclass says in `mutation` which."""
+    """What is tested of modules of mutants: a subclass says in `mutations` of which, by their names."""
 
-    mutation: ClassVar[Mutation]
+    mutations: ClassVar[dict[str, Mutation]]
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -152,25 +155,32 @@ class MutationTests:
         return Runs.of(request, tmp_path_factory)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Make one test of each mutant with each test that it fails."""
+        """Make one test of each module, or of each mutant with each test that it fails."""
         if "mutant" in metafunc.fixturenames:
-            pairs = self.mutation.pairs()
-            ids = [f"{mutant}-{test.replace('{}', '')}" for mutant, test in pairs]
-            metafunc.parametrize(("mutant", "test"), pairs, ids=ids)
+            rows = [
+                pytest.param(mutation, mutant, test, id=f"{name}-{mutant}-{test.replace('{}', '')}")
+                for name, mutation in self.mutations.items()
+                for mutant, test in mutation.pairs()
+            ]
+            metafunc.parametrize(("mutation", "mutant", "test"), rows)
+        elif "mutation" in metafunc.fixturenames:
+            metafunc.parametrize("mutation", self.mutations.values(), ids=self.mutations.keys())
 
-    def test_every_mutant_is_listed(self) -> None:
+    def test_every_mutant_is_listed(self, mutation: Mutation) -> None:
         """No mutant goes untried."""
-        assert sorted(self.mutation.caught_by) == self.mutation.classes()
+        assert sorted(mutation.caught_by) == mutation.classes()
 
     @pytest.mark.timeout(600)
-    def test_a_mutant_fails_the_test_that_forbids_what_it_does(self, runs: Runs, mutant: str, test: str) -> None:
+    def test_a_mutant_fails_the_test_that_forbids_what_it_does(
+        self, runs: Runs, mutation: Mutation, mutant: str, test: str
+    ) -> None:
         """It fails that test, be it by a hang, and passes the harmless one."""
-        verdicts = runs.verdicts(self.mutation)
+        verdicts = runs.verdicts(mutation)
         verdict = verdicts[test.replace("{}", mutant)]
         assert verdict.outcome == "failed", verdict
         if verdict.hung and not isinstance(test, Hang):
             warnings.warn(f"not declared as a Hang(): {verdict}", stacklevel=1)
-        harmless = verdicts[self.mutation.harmless.replace("{}", mutant)]
+        harmless = verdicts[mutation.harmless.replace("{}", mutant)]
         assert harmless.outcome == "passed", harmless
 
 

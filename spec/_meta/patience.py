@@ -11,6 +11,13 @@ import pytest
 
 from spec._kit.schedule import Terms
 
+
+class Hang(str):
+    """The id of a test that hangs on its mutant, always or at times. It has `--hang` seconds."""
+
+    __slots__ = ()
+
+
 _WANTED = pytest.StashKey[dict[Path, set[str]]]()
 _HANGS = pytest.StashKey[frozenset[str]]()
 
