@@ -9,8 +9,8 @@ import functools
 import os
 import selectors
 import socket
-from asyncio import selector_events
 
+from spec._meta.parts import Stream, WithStream
 from spec._meta.patience import Hang
 
 
@@ -102,58 +102,51 @@ class SpecResumes(asyncio.SelectorEventLoop):
             transp.resume_reading()
 
 
-class _WithTransport(asyncio.SelectorEventLoop):
-    transport = selector_events._SelectorSocketTransport
-
-    def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None):
-        return self.transport(self, sock, protocol, waiter, extra, server)
-
-
-class SpecUnbounded(_WithTransport):
+class SpecUnbounded(WithStream):
     """Never pauses a protocol."""
 
-    class transport(selector_events._SelectorSocketTransport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _maybe_pause_protocol(self):
             return
 
 
-class SpecReadsOn(_WithTransport):
+class SpecReadsOn(WithStream):
     """Does not stop reading."""
 
-    class transport(selector_events._SelectorSocketTransport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def pause_reading(self):
             return
 
 
-class SpecHidesErrors(_WithTransport):
+class SpecHidesErrors(WithStream):
     """Tells no protocol why its connection was lost."""
 
-    class transport(selector_events._SelectorSocketTransport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _call_connection_lost(self, _exc):
             super()._call_connection_lost(None)
 
 
-class SpecHastyClose(_WithTransport):
+class SpecHastyClose(WithStream):
     """close() is abort()."""
 
-    class transport(selector_events._SelectorSocketTransport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def close(self):
             self.abort()
 
 
-class SpecHastyEof(_WithTransport):
+class SpecHastyEof(WithStream):
     """write_eof() ends the stream before what is buffered."""
 
-    class transport(selector_events._SelectorSocketTransport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def write_eof(self):
             self._eof = True
             self._sock.shutdown(socket.SHUT_WR)
 
 
-class SpecDropsByte(_WithTransport):
+class SpecDropsByte(WithStream):
     """Drops the first byte of what it received while reading was paused."""
 
-    class transport(selector_events._SelectorSocketTransport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def resume_reading(self):
             if self._paused and not self._closing:
                 self._sock.recv(1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from asyncio import selector_events
 
+from spec._meta.faults import watchers
+from spec._meta.parts import Stream, WithStream
 from spec._meta.patience import Hang
 
 
@@ -119,18 +120,8 @@ class SpecSetsMode(asyncio.SelectorEventLoop):
         super().add_reader(fd, callback, *args)
 
 
-class SpecShields(asyncio.SelectorEventLoop):
+class SpecShields(watchers.SpecDropsFailing):
     """Takes a watcher away whose callback raises."""
-
-    def add_reader(self, fd, callback, *args):
-        def guarded(*args):
-            try:
-                callback(*args)
-            except Exception:
-                self.remove_reader(fd)
-                raise
-
-        super().add_reader(fd, guarded, *args)
 
 
 class SpecDropsArguments(asyncio.SelectorEventLoop):
@@ -159,7 +150,7 @@ class SpecClosesWatched(asyncio.SelectorEventLoop):
         super().close()
 
 
-class _Circular(selector_events._SelectorSocketTransport):
+class _Circular(Stream):
     """Keeps itself when it has ended."""
 
     def _call_connection_lost(self, exc):
@@ -167,11 +158,10 @@ class _Circular(selector_events._SelectorSocketTransport):
         self._me = self
 
 
-class SpecCircular(asyncio.SelectorEventLoop):
+class SpecCircular(WithStream):
     """Leaves a reference cycle for each connection."""
 
-    def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None):
-        return _Circular(self, sock, protocol, waiter, extra, server)
+    stream = _Circular
 
 
 QUEUE = "insides/test_queue.py::test_"

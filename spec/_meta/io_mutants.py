@@ -7,8 +7,8 @@ import contextvars
 import os
 import select
 import selectors
-from asyncio import unix_events
 
+from spec._meta.parts import ReadPipe, WithPipes, WritePipe
 from spec._meta.patience import Hang
 
 
@@ -180,20 +180,19 @@ class SpecUnawarePipe(asyncio.SelectorEventLoop):
         return transport
 
 
-class _Discarding(unix_events._UnixWritePipeTransport):
+class _Discarding(WritePipe):
     def write_eof(self):
         if not self._closing:
             self.abort()
 
 
-class SpecHastyPipe(asyncio.SelectorEventLoop):
+class SpecHastyPipe(WithPipes):
     """Discards what is queued for a pipe when the pipe is closed."""
 
-    def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
-        return _Discarding(self, pipe, protocol, waiter, extra)
+    writing = _Discarding
 
 
-class _Staying(unix_events._UnixReadPipeTransport):
+class _Staying(ReadPipe):
     def _read_ready(self):
         data = os.read(self._fileno, self.max_size)
         if data:
@@ -204,11 +203,10 @@ class _Staying(unix_events._UnixReadPipeTransport):
             self.close()
 
 
-class SpecStayingPipe(asyncio.SelectorEventLoop):
+class SpecStayingPipe(WithPipes):
     """Lets eof_received() keep a pipe open, as on a socket."""
 
-    def _make_read_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
-        return _Staying(self, pipe, protocol, waiter, extra)
+    reading = _Staying
 
 
 class SpecSquatter(asyncio.SelectorEventLoop):

@@ -6,32 +6,12 @@ import asyncio
 import ipaddress
 import os
 import socket
-from asyncio import selector_events, unix_events
 
+from spec._meta.parts import ReadPipe, Stream, WithPipes, WithStream, WritePipe
 from spec._meta.patience import Hang
 
 
-class _Reading(unix_events._UnixReadPipeTransport):
-    """What the loops below read pipes by."""
-
-
-class _Writing(unix_events._UnixWritePipeTransport):
-    """What they write pipes by."""
-
-
-class _Pipes(asyncio.SelectorEventLoop):
-    """Has pipes of the classes in `reading` and `writing`."""
-
-    reading, writing = _Reading, _Writing
-
-    def _make_read_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
-        return self.reading(self, pipe, protocol, waiter, extra)
-
-    def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
-        return self.writing(self, pipe, protocol, waiter, extra)
-
-
-class SpecClosesRefused(_Pipes):
+class SpecClosesRefused(WithPipes):
     """Closes a file that is no pipe."""
 
     async def connect_read_pipe(self, factory, pipe):
@@ -42,7 +22,7 @@ class SpecClosesRefused(_Pipes):
             raise
 
 
-class SpecLeavesBlocking(_Pipes):
+class SpecLeavesBlocking(WithPipes):
     """Leaves a pipe blocking."""
 
     async def connect_write_pipe(self, factory, pipe):
@@ -51,7 +31,7 @@ class SpecLeavesBlocking(_Pipes):
         return made
 
 
-class SpecClosesForFactory(_Pipes):
+class SpecClosesForFactory(WithPipes):
     """Closes a pipe whose protocol factory raises."""
 
     async def connect_read_pipe(self, factory, pipe):
@@ -63,38 +43,38 @@ class SpecClosesForFactory(_Pipes):
         return await super().connect_read_pipe(lambda: protocol, pipe)
 
 
-class SpecEndsInline(_Pipes):
+class SpecEndsInline(WithPipes):
     """Calls connection_lost() from within close()."""
 
-    class reading(_Reading):  # noqa: N801
+    class reading(ReadPipe):  # noqa: N801
         def _close(self, exc):
             self._closing = True
             self._loop._remove_reader(self._fileno)
             self._call_connection_lost(exc)
 
 
-class SpecBreaksMutely(_Pipes):
+class SpecBreaksMutely(WithPipes):
     """Tells nobody that a pipe broke with data queued."""
 
-    class writing(_Writing):  # noqa: N801
+    class writing(WritePipe):  # noqa: N801
         def _read_ready(self):
             self._buffer.clear()
             self._close()
 
 
-class SpecReportsBroken(_Pipes):
+class SpecReportsBroken(WithPipes):
     """Reports a broken pipe to the exception handler."""
 
-    class writing(_Writing):  # noqa: N801
+    class writing(WritePipe):  # noqa: N801
         def _fatal_error(self, exc, message="Fatal error on pipe transport"):
             self._loop.call_exception_handler({"message": message, "exception": exc})
             self._close(exc)
 
 
-class SpecEofInTurn(_Pipes):
+class SpecEofInTurn(WithPipes):
     """Ends a pipe for an exception of data_received()."""
 
-    class reading(_Reading):  # noqa: N801
+    class reading(ReadPipe):  # noqa: N801
         def _read_ready(self):
             try:
                 super()._read_ready()
@@ -102,65 +82,52 @@ class SpecEofInTurn(_Pipes):
                 self._fatal_error(error)
 
 
-class _Transport(selector_events._SelectorSocketTransport):
-    """What the loops below read and write sockets by."""
-
-
-class _Streams(asyncio.SelectorEventLoop):
-    """Has transports of the class in `transport`."""
-
-    transport = _Transport
-
-    def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None):
-        return self.transport(self, sock, protocol, waiter, extra, server)
-
-
-class SpecNeverResumes(_Streams):
+class SpecNeverResumes(WithStream):
     """Does not read again once it was paused."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def resume_reading(self):
             return
 
 
-class SpecResumesEmpty(_Streams):
+class SpecResumesEmpty(WithStream):
     """Resumes a protocol when nothing at all is queued."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _maybe_resume_protocol(self):
             if not self._buffer:
                 super()._maybe_resume_protocol()
 
 
-class SpecAbortsMutely(_Streams):
+class SpecAbortsMutely(WithStream):
     """Does not call connection_lost() when it is aborted."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def abort(self):
             self._protocol_connected = False
             super().abort()
 
 
-class SpecNeverClosing(_Streams):
+class SpecNeverClosing(WithStream):
     """Does not say that it is closing."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def is_closing(self):
             return self._sock is None
 
 
-class SpecNoAddresses(_Streams):
+class SpecNoAddresses(WithStream):
     """Knows no address of its peer."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def get_extra_info(self, name, default=None):
             return default if name == "peername" else super().get_extra_info(name, default)
 
 
-class SpecResetIsEnd(_Streams):
+class SpecResetIsEnd(WithStream):
     """Takes a reset for the end of the stream."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _fatal_error(self, exc, message="Fatal error on transport"):
             if isinstance(exc, ConnectionResetError):
                 self._read_ready__on_eof()
@@ -169,10 +136,10 @@ class SpecResetIsEnd(_Streams):
                 super()._fatal_error(exc, message)
 
 
-class SpecCorks(_Streams):
+class SpecCorks(WithStream):
     """Sends nothing before there are 64 KiB or the transport is closed."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         held = b""
 
         def write(self, data):
@@ -193,10 +160,10 @@ class SpecCorks(_Streams):
             super().write(held)
 
 
-class SpecEofTwice(_Streams):
+class SpecEofTwice(WithStream):
     """Refuses a second write_eof()."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def write_eof(self):
             if self._eof:
                 raise RuntimeError("write_eof() was called before")

@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import threading
-from asyncio import base_subprocess, unix_events
 
+from spec._meta.parts import Child, WithChildren
 from spec._meta.patience import Hang
 
 
@@ -82,78 +82,42 @@ class SpecBreaksCalls(asyncio.SelectorEventLoop):
         signal.siginterrupt(sig, True)
 
 
-class _Transport(unix_events._UnixSubprocessTransport):
-    """What the loops below start children with."""
-
-
-class _Starts(asyncio.SelectorEventLoop):
-    """Starts children by the class in `transport`, and waits for each in a thread."""
-
-    transport = _Transport
-
-    async def _make_subprocess_transport(
-        self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=None, **kwargs
-    ):
-        waiter = self.create_future()
-        made = self.transport(
-            self, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter=waiter, extra=extra, **kwargs
-        )
-        threading.Thread(target=self._wait_for, args=(made,), daemon=True).start()
-        try:
-            await waiter
-        except BaseException:
-            await self.give_up(made)
-            raise
-        return made
-
-    async def give_up(self, made):
-        made.close()
-        await made._wait()
-
-    def _wait_for(self, made):
-        code = self.wait_for(made.get_pid())
-        self.call_soon_threadsafe(made._process_exited, code)
-
-    def wait_for(self, pid):
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-class SpecAbandons(_Starts):
+class SpecAbandons(WithChildren):
     """Lets a child live whose start was cancelled."""
 
     async def give_up(self, made):
         made._closed = True
 
 
-class SpecReapsAll(_Starts):
+class SpecReapsAll(WithChildren):
     """Takes the status of every child, whose ever it is."""
 
-    def wait_for(self, pid):
+    def wait_for(self, made):
         while True:
             found, status = os.waitpid(-1, 0)
-            if found == pid:
+            if found == made.get_pid():
                 return os.waitstatus_to_exitcode(status)
 
 
-class SpecMistakes(_Starts):
+class SpecMistakes(WithChildren):
     """Takes a signal's number for an exit status."""
 
-    def wait_for(self, pid):
-        return abs(super().wait_for(pid))
+    def wait_for(self, made):
+        return abs(super().wait_for(made))
 
 
-class SpecStopped(_Starts):
+class SpecStopped(WithChildren):
     """Takes a child that was stopped for one that has exited."""
 
-    def wait_for(self, pid):
-        _, status = os.waitpid(pid, os.WUNTRACED)
+    def wait_for(self, made):
+        _, status = os.waitpid(made.get_pid(), os.WUNTRACED)
         return 0 if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
 
 
-class SpecPatient(_Starts):
+class SpecPatient(WithChildren):
     """Waits for the end of the pipes, too, where a process is waited for."""
 
-    class transport(_Transport):  # noqa: N801
+    class child(Child):  # noqa: N801
         async def _wait(self):
             code = await super()._wait()
             while not self._finished:
@@ -161,10 +125,10 @@ class SpecPatient(_Starts):
             return code
 
 
-class SpecHastyEnd(_Starts):
+class SpecHastyEnd(WithChildren):
     """Calls connection_lost() when the child has exited, pipes or no pipes."""
 
-    class transport(_Transport):  # noqa: N801
+    class child(Child):  # noqa: N801
         def _process_exited(self, returncode):
             self._pipes = {}
             super()._process_exited(returncode)
@@ -182,19 +146,19 @@ class SpecHastyEnd(_Starts):
                 super()._pipe_data_received(fd, data)
 
 
-class SpecOneWaiter(_Starts):
+class SpecOneWaiter(WithChildren):
     """Wakes only the task that waited first."""
 
-    class transport(_Transport):  # noqa: N801
+    class child(Child):  # noqa: N801
         def _call_connection_lost(self, exc):
             del self._exit_waiters[1:]
             super()._call_connection_lost(exc)
 
 
-class SpecSpares(_Starts):
+class SpecSpares(WithChildren):
     """Does not kill the child when its transport is closed."""
 
-    class transport(_Transport):  # noqa: N801
+    class child(Child):  # noqa: N801
         def close(self):
             self._closed = True
             for pipe in self._pipes.values():
@@ -202,10 +166,10 @@ class SpecSpares(_Starts):
                     pipe.pipe.close()
 
 
-class SpecStaysOpen(_Starts):
+class SpecStaysOpen(WithChildren):
     """Hands its descriptors on to the child."""
 
-    class transport(_Transport):  # noqa: N801
+    class child(Child):  # noqa: N801
         def _start(self, args, shell, stdin, stdout, stderr, bufsize, **kwargs):
             before = [fd for fd in range(3, 64) if self._is_closed_to_children(fd)]
             for fd in before:
@@ -225,25 +189,25 @@ class SpecStaysOpen(_Starts):
                 return False
 
 
-class SpecLenient(_Starts):
+class SpecLenient(WithChildren):
     """Ignores what it does not know."""
 
     async def subprocess_exec(self, protocol_factory, *args, text=None, encoding=None, **kwargs):
         return await super().subprocess_exec(protocol_factory, *args, **kwargs)
 
 
-class SpecLeaky(_Starts):
+class SpecLeaky(WithChildren):
     """Keeps a descriptor for each child."""
 
-    def wait_for(self, pid):
+    def wait_for(self, made):
         os.dup(0)
-        return super().wait_for(pid)
+        return super().wait_for(made)
 
 
-class SpecBlindShot(_Starts):
+class SpecBlindShot(WithChildren):
     """Raises ProcessLookupError as soon as the child has exited."""
 
-    class transport(_Transport):  # noqa: N801
+    class child(Child):  # noqa: N801
         def send_signal(self, signal):
             if self._proc is None or self._returncode is not None:
                 raise ProcessLookupError
@@ -253,10 +217,10 @@ class SpecBlindShot(_Starts):
             self.send_signal(signal.SIGKILL)
 
 
-class SpecMerges(_Starts):
+class SpecMerges(WithChildren):
     """Sends standard error the way of standard output."""
 
-    class transport(_Transport):  # noqa: N801
+    class child(Child):  # noqa: N801
         def _start(self, args, shell, stdin, stdout, stderr, bufsize, **kwargs):
             if stdout == stderr == subprocess.PIPE:
                 self._pipes.pop(2)
@@ -264,17 +228,14 @@ class SpecMerges(_Starts):
             super()._start(args, shell, stdin, stdout, stderr, bufsize, **kwargs)
 
 
-class SpecBreaksOnPipe(_Starts):
+class SpecBreaksOnPipe(WithChildren):
     """Tells communicate() of a child that does not want its input by another exception."""
 
-    class transport(_Transport):  # noqa: N801
+    class child(Child):  # noqa: N801
         def _pipe_connection_lost(self, fd, exc):
             if fd == 0 and exc is not None:
                 exc = OSError("the pipe broke")
             super()._pipe_connection_lost(fd, exc)
-
-
-assert issubclass(_Transport, base_subprocess.BaseSubprocessTransport)
 
 
 HANDLERS = "signals/test_handlers.py::"

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 
+from spec._meta.faults import servers
 from spec._meta.patience import Hang
 
 
@@ -120,13 +121,8 @@ class SpecServesAtOnce(asyncio.SelectorEventLoop):
         return await super().create_server(*args, **kwargs)
 
 
-class SpecGivesUp(asyncio.SelectorEventLoop):
+class SpecGivesUp(servers.SpecGivesUpAccepting):
     """Does not go on accepting once it was short of descriptors."""
-
-    def call_later(self, delay, callback, *args, context=None):
-        if getattr(callback, "__name__", "") == "_start_serving":
-            callback, args = int, ()
-        return super().call_later(delay, callback, *args, context=context)
 
 
 class SpecHangsUp(asyncio.SelectorEventLoop):

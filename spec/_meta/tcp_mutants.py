@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import socket
-from asyncio import selector_events
 
+from spec._meta.parts import Stream, WithStream
 from spec._meta.patience import Hang
 
 
-class _Transport(selector_events._SelectorSocketTransport):
-    """What the loops below read and write by."""
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """Has transports of the class in `transport`."""
-
-    transport = _Transport
-
-    def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None):
-        return self.transport(self, sock, protocol, waiter, extra, server)
-
-
-class SpecLostInline(_Loop):
+class SpecLostInline(WithStream):
     """Calls connection_lost() from within close() where nothing is queued."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def close(self):
             if self._closing or self._buffer:
                 super().close()
@@ -37,40 +23,40 @@ class SpecLostInline(_Loop):
             self._call_connection_lost(None)
 
 
-class SpecNagle(_Loop):
+class SpecNagle(WithStream):
     """Leaves Nagle's algorithm on."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def __init__(self, loop, sock, *args):
             super().__init__(loop, sock, *args)
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
 
 
-class SpecResumesEarly(_Loop):
+class SpecResumesEarly(WithStream):
     """Resumes a protocol as soon as the buffer is down to the high limit."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _maybe_resume_protocol(self):
             low, self._low_water = self._low_water, self._high_water
             super()._maybe_resume_protocol()
             self._low_water = low
 
 
-class SpecPausesEarly(_Loop):
+class SpecPausesEarly(WithStream):
     """Pauses a protocol when the buffer equals the high limit."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _maybe_pause_protocol(self):
             self._high_water -= 1
             super()._maybe_pause_protocol()
             self._high_water += 1
 
 
-class SpecPausesLater(_Loop):
+class SpecPausesLater(WithStream):
     """Pauses a protocol in the next iteration."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _maybe_pause_protocol(self):
             self._loop.call_soon(self._pause_if_open)
 
@@ -79,18 +65,18 @@ class SpecPausesLater(_Loop):
                 super()._maybe_pause_protocol()
 
 
-class SpecLimitsLater(_Loop):
+class SpecLimitsLater(WithStream):
     """Looks at new limits when something is written."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def set_write_buffer_limits(self, high=None, low=None):
             self._set_write_buffer_limits(high, low)
 
 
-class SpecTakesAnyLimits(_Loop):
+class SpecTakesAnyLimits(WithStream):
     """Takes a low limit over the high one."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def set_write_buffer_limits(self, high=None, low=None):
             if high is None or low is None:
                 super().set_write_buffer_limits(high, low)
@@ -98,26 +84,26 @@ class SpecTakesAnyLimits(_Loop):
             self._maybe_pause_protocol()
 
 
-class SpecCountsChunks(_Loop):
+class SpecCountsChunks(WithStream):
     """Tells how many pieces are queued, not how many bytes."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def get_write_buffer_size(self):
             return len(self._buffer)
 
 
-class SpecAllAtOnce(_Loop):
+class SpecAllAtOnce(WithStream):
     """Hands the kernel more buffers than it takes."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _get_sendmsg_buffer(self):
             return self._buffer
 
 
-class SpecOldProtocol(_Loop):
+class SpecOldProtocol(WithStream):
     """Goes on pausing and resuming the protocol that it had first."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         first = None
 
         def set_protocol(self, protocol):
@@ -136,28 +122,28 @@ class SpecOldProtocol(_Loop):
             self._protocol = protocol
 
 
-class SpecSpins(_Loop):
+class SpecSpins(WithStream):
     """Tells a protocol of the end in each iteration while it keeps the transport open."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _read_ready__on_eof(self):
             if not self._protocol.eof_received():
                 self.close()
 
 
-class SpecEndsAll(_Loop):
+class SpecEndsAll(WithStream):
     """Closes a transport at the end of what it receives, whatever eof_received() answers."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _read_ready__on_eof(self):
             self._protocol.eof_received()
             self.close()
 
 
-class SpecDropsAtEof(_Loop):
+class SpecDropsAtEof(WithStream):
     """Aborts a transport whose eof_received() answers no."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _read_ready__on_eof(self):
             if self._protocol.eof_received():
                 self._loop._remove_reader(self._sock_fd)
@@ -165,33 +151,33 @@ class SpecDropsAtEof(_Loop):
                 self.abort()
 
 
-class SpecMuteEof(_Loop):
+class SpecMuteEof(WithStream):
     """Closes a transport at the end of what it receives without calling eof_received()."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _read_ready__on_eof(self):
             self.close()
 
 
-class SpecForgetsPeer(_Loop):
+class SpecForgetsPeer(WithStream):
     """Asks the socket for the peer's address each time."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def get_extra_info(self, name, default=None):
             if name == "peername" and self._sock is None:
                 return default
             return super().get_extra_info(name, default)
 
 
-class SpecNoContext(_Loop):
+class SpecNoContext(WithStream):
     """Reads in a context of its own."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _add_reader(self, fd, callback, *args):
             contextvars.Context().run(super()._add_reader, fd, callback, *args)
 
 
-class SpecKeepsAll(_Loop):
+class SpecKeepsAll(WithStream):
     """Keeps every transport that it made."""
 
     def __init__(self):
@@ -203,26 +189,26 @@ class SpecKeepsAll(_Loop):
         return self._made[-1]
 
 
-class SpecLosesReason(_Loop):
+class SpecLosesReason(WithStream):
     """Ends a connection for an exception of its protocol, and tells it None."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _force_close(self, exc):
             super()._force_close(exc if isinstance(exc, OSError) else None)
 
 
-class SpecSilent(_Loop):
+class SpecSilent(WithStream):
     """Ends a connection for an exception of its protocol, and reports nothing."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _fatal_error(self, exc, message="Fatal error on transport"):
             self._force_close(exc)
 
 
-class SpecPatient(_Loop):
+class SpecPatient(WithStream):
     """Sends what is queued before it ends a connection for an exception of its protocol."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _fatal_error(self, exc, message="Fatal error on transport"):
             if not self._buffer:
                 super()._fatal_error(exc, message)
@@ -232,10 +218,10 @@ class SpecPatient(_Loop):
             self.close()
 
 
-class SpecCatchesExits(_Loop):
+class SpecCatchesExits(WithStream):
     """Takes an exit for an error of the protocol."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _read_ready(self):
             try:
                 super()._read_ready()
@@ -243,45 +229,45 @@ class SpecCatchesExits(_Loop):
                 self._fatal_error(error)
 
 
-class SpecSaysItReads(_Loop):
+class SpecSaysItReads(WithStream):
     """Says that it is reading while it closes."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def is_reading(self):
             return not self._paused
 
 
-class SpecLastWord(_Loop):
+class SpecLastWord(WithStream):
     """Delivers what has arrived when it is closed."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def close(self):
             if not self._closing and self._read_ready_cb is not None:
                 self._read_ready_cb()
             super().close()
 
 
-class SpecNoHalves(_Loop):
+class SpecNoHalves(WithStream):
     """Closes the transport where its writing half is to end."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def write_eof(self):
             self.close()
 
 
-class SpecSwallowsLate(_Loop):
+class SpecSwallowsLate(WithStream):
     """Drops what is written behind write_eof() without a word."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def write(self, data):
             if not self._eof:
                 super().write(data)
 
 
-class SpecFillsBuffer(_Loop):
+class SpecFillsBuffer(WithStream):
     """Tells a protocol that its whole buffer was filled."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _read_ready__get_buffer(self):
             buffer = self._protocol.get_buffer(-1)
             count = self._sock.recv_into(buffer)
@@ -291,10 +277,10 @@ class SpecFillsBuffer(_Loop):
                 self._read_ready__on_eof()
 
 
-class SpecEmptyIsEnd(_Loop):
+class SpecEmptyIsEnd(WithStream):
     """Takes a protocol's empty buffer for the end of the stream."""
 
-    class transport(_Transport):  # noqa: N801
+    class stream(Stream):  # noqa: N801
         def _read_ready__get_buffer(self):
             if len(self._protocol.get_buffer(-1)):
                 super()._read_ready__get_buffer()

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import contextvars
 import ssl
 from asyncio import sslproto
 
+from spec._meta import tls_mutants
+from spec._meta.parts import WRAPPED, Tls, WithTls
 from spec._meta.patience import Hang
 
-STOCK = sslproto.SSLProtocol
-HANDSHAKE, WRAPPED = sslproto.SSLProtocolState.DO_HANDSHAKE, sslproto.SSLProtocolState.WRAPPED
 EOF = sslproto.AppProtocolState.STATE_EOF
 
 
-class _Loop(asyncio.SelectorEventLoop):
-    """Uses `protocol` for TLS, everywhere: a mutant has a process of its own."""
-
-    protocol = STOCK
-
-    def __init__(self):
-        super().__init__()
-        sslproto.SSLProtocol = self.protocol
-
-
-class _OneRecord(STOCK):
+class _OneRecord(Tls):
     def _do_read__copied(self):
         with contextlib.suppress(ssl.SSLWantReadError):
             chunk = self._sslobj.read(self.max_size)
@@ -36,13 +25,13 @@ class _OneRecord(STOCK):
                 self._start_shutdown()
 
 
-class SpecOneRecord(_Loop):
+class SpecOneRecord(WithTls):
     """Delivers one record for each segment, and looks for the others when more comes."""
 
     protocol = _OneRecord
 
 
-class _OneBuffer(STOCK):
+class _OneBuffer(Tls):
     def _do_read__buffered(self):
         with contextlib.suppress(ssl.SSLWantReadError):
             buffer = self._app_protocol_get_buffer(-1)
@@ -54,131 +43,131 @@ class _OneBuffer(STOCK):
                 self._start_shutdown()
 
 
-class SpecOneBuffer(_Loop):
+class SpecOneBuffer(WithTls):
     """Fills one buffer for each segment, and leaves what does not fit until more comes."""
 
     protocol = _OneBuffer
 
 
-class _Deferred(STOCK):
+class _Deferred(Tls):
     def _write_appdata(self, list_of_data):
         self._loop.call_soon(super()._write_appdata, list(list_of_data))
 
 
-class SpecDeferred(_Loop):
+class SpecDeferred(WithTls):
     """Keeps what is written, uncopied, for the next iteration."""
 
     protocol = _Deferred
 
 
-class _Unstoppable(STOCK):
+class _Unstoppable(Tls):
     def _do_read(self):
         paused, self._app_reading_paused = self._app_reading_paused, False
         super()._do_read()
         self._app_reading_paused = self._app_reading_paused or paused
 
 
-class SpecUnstoppable(_Loop):
+class SpecUnstoppable(WithTls):
     """Delivers while reading is paused."""
 
     protocol = _Unstoppable
 
 
-class _Inline(STOCK):
+class _Inline(Tls):
     def _resume_reading(self):
         self._app_reading_paused = False
         self._do_read()
 
 
-class SpecInlineResume(_Loop):
+class SpecInlineResume(WithTls):
     """Delivers what waited from within resume_reading(), where nothing can pause it again."""
 
     protocol = _Inline
 
 
-class _Bottomless(STOCK):
+class _Bottomless(Tls):
     def _control_ssl_reading(self):
         pass
 
 
-class SpecBottomless(_Loop):
+class SpecBottomless(WithTls):
     """Takes everything from the peer while the protocol has reading paused."""
 
     protocol = _Bottomless
 
 
-class _Unlimited(STOCK):
+class _Unlimited(Tls):
     def _control_app_writing(self):
         pass
 
 
-class SpecUnlimited(_Loop):
+class SpecUnlimited(WithTls):
     """Never pauses who writes."""
 
     protocol = _Unlimited
 
 
-class _HalfDuplex(STOCK):
+class _HalfDuplex(Tls):
     def _do_read(self):
         if not self._app_writing_paused:
             super()._do_read()
 
 
-class SpecHalfDuplex(_Loop):
+class SpecHalfDuplex(WithTls):
     """Does not read while writing is paused."""
 
     protocol = _HalfDuplex
 
 
-class _Rash(STOCK):
+class _Rash(Tls):
     def eof_received(self):
         self._app_reading_paused = False
         return super().eof_received()
 
 
-class SpecRash(_Loop):
+class SpecRash(WithTls):
     """Lets the end through while reading is paused."""
 
     protocol = _Rash
 
 
-class _Rude(STOCK):
+class _Rude(Tls):
     def _start_shutdown(self):
         if self._state is WRAPPED:
             self._transport.close()
 
 
-class SpecRude(_Loop):
+class SpecRude(WithTls):
     """Closes without close_notify."""
 
     protocol = _Rude
 
 
-class _Hasty(STOCK):
+class _Hasty(Tls):
     def _do_shutdown(self):
         super()._do_shutdown()
         if self._transport is not None:
             self._transport.close()
 
 
-class SpecHastyClose(_Loop):
+class SpecHastyClose(WithTls):
     """Does not wait for the peer's close_notify."""
 
     protocol = _Hasty
 
 
-class _Endless(STOCK):
+class _Endless(Tls):
     def _check_shutdown_timeout(self):
         pass
 
 
-class SpecEndless(_Loop):
+class SpecEndless(WithTls):
     """Waits for the peer's close_notify for ever."""
 
     protocol = _Endless
 
 
-class _Eager(STOCK):
+class _Eager(Tls):
     def _check_shutdown_timeout(self):
         self._transport._force_close(None)
 
@@ -187,13 +176,13 @@ class _Eager(STOCK):
         super()._on_shutdown_complete(shutdown_exc)
 
 
-class SpecStillDue(_Loop):
+class SpecStillDue(WithTls):
     """Leaves the time-out of a shutdown running, and tells nobody that it has passed."""
 
     protocol = _Eager
 
 
-class _Polite(STOCK):
+class _Polite(Tls):
     def _abort(self, *args):
         with contextlib.suppress(ssl.SSLError):
             self._sslobj.unwrap()
@@ -201,72 +190,72 @@ class _Polite(STOCK):
         super()._abort(*args)
 
 
-class SpecPolite(_Loop):
+class SpecPolite(WithTls):
     """Sends close_notify behind what abort() cuts off."""
 
     protocol = _Polite
 
 
-class _Persistent(STOCK):
+class _Persistent(Tls):
     def _start_shutdown(self):
         if self._app_state is not EOF:
             super()._start_shutdown()
 
 
-class SpecPersistent(_Loop):
+class SpecPersistent(WithTls):
     """Stays open behind the peer's close_notify."""
 
     protocol = _Persistent
 
 
-class _Numb(STOCK):
+class _Numb(Tls):
     def eof_received(self):
         return True
 
 
-class SpecNumb(_Loop):
+class SpecNumb(WithTls):
     """Takes no notice of a stream that ends without close_notify."""
 
     protocol = _Numb
 
 
-class _Mute(STOCK):
+class _Mute(Tls):
     def _call_eof_received(self):
         pass
 
 
-class SpecMute(_Loop):
+class SpecMute(WithTls):
     """Does not tell the protocol of the end."""
 
     protocol = _Mute
 
 
-class _Lenient(STOCK):
+class _Lenient(Tls):
     def _fatal_error(self, exc, message="Fatal error on transport"):
         if not isinstance(exc, ssl.SSLError):
             super()._fatal_error(exc, message)
 
 
-class SpecLenient(_Loop):
+class SpecLenient(WithTls):
     """Goes on behind a record that is not authentic."""
 
     protocol = _Lenient
 
 
-class _Alarmed(STOCK):
+class _Alarmed(Tls):
     def _fatal_error(self, exc, message="Fatal error on transport"):
         super()._fatal_error(exc, message)
         if isinstance(exc, ssl.SSLError):
             self._loop.call_exception_handler({"message": message, "exception": exc})
 
 
-class SpecAlarmed(_Loop):
+class SpecAlarmed(WithTls):
     """Reports what is the peer's doing."""
 
     protocol = _Alarmed
 
 
-class _Forgiving(STOCK):
+class _Forgiving(Tls):
     def _fatal_error(self, exc, message="Fatal error on transport"):
         if isinstance(exc, OSError):
             super()._fatal_error(exc, message)
@@ -274,31 +263,31 @@ class _Forgiving(STOCK):
             self._loop.call_exception_handler({"message": message, "exception": exc})
 
 
-class SpecForgiving(_Loop):
+class SpecForgiving(WithTls):
     """Goes on behind an exception of the protocol."""
 
     protocol = _Forgiving
 
 
-class _Double(STOCK):
+class _Double(Tls):
     def connection_lost(self, exc):
         protocol = self._app_protocol
         super().connection_lost(exc)
         self._loop.call_soon(protocol.connection_lost, exc)
 
 
-class SpecDouble(_Loop):
+class SpecDouble(WithTls):
     """Calls connection_lost() twice."""
 
     protocol = _Double
 
 
-class _Strange(STOCK):
+class _Strange(Tls):
     def connection_lost(self, exc):
         contextvars.Context().run(super().connection_lost, exc)
 
 
-class SpecStrange(_Loop):
+class SpecStrange(WithTls):
     """Calls connection_lost() in an empty context."""
 
     protocol = _Strange
@@ -307,44 +296,35 @@ class SpecStrange(_Loop):
 _kept = []
 
 
-class _Hoarding(STOCK):
+class _Hoarding(Tls):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         _kept.append(self)
 
 
-class SpecHoarding(_Loop):
+class SpecHoarding(WithTls):
     """Keeps every connection that it has had."""
 
     protocol = _Hoarding
 
 
-class _Attentive(STOCK):
+class _Attentive(Tls):
     def connection_lost(self, exc):
         super().connection_lost(exc)
         _kept.append((self._app_transport, self._sslobj))
 
 
-class SpecAttentive(_Loop):
+class SpecAttentive(WithTls):
     """Keeps the SSL object of every connection that it has had."""
 
     protocol = _Attentive
 
 
-class _Clinging(STOCK):
-    def eof_received(self):
-        if self._state is HANDSHAKE:
-            return True
-        return super().eof_received()
-
-
-class SpecClinging(_Loop):
+class SpecClinging(tls_mutants.SpecDeaf):
     """Keeps the socket of a peer that ended its side in the handshake."""
 
-    protocol = _Clinging
 
-
-class SpecUnrestored(_Loop):
+class SpecUnrestored(WithTls):
     """Leaves a transport over which a file was sent paused."""
 
     async def _sendfile_fallback(self, transport, file, offset, count):

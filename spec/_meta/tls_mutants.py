@@ -6,25 +6,14 @@ import asyncio
 import ssl
 from asyncio import sslproto
 
+from spec._meta.parts import HANDSHAKE, WRAPPED, Tls, WithTls
 from spec._meta.patience import Hang
 from spec.tls import certificates
 
-STOCK = sslproto.SSLProtocol
-HANDSHAKE, WRAPPED = sslproto.SSLProtocolState.DO_HANDSHAKE, sslproto.SSLProtocolState.WRAPPED
 MADE = sslproto.AppProtocolState.STATE_CON_MADE
 
 
-class _Loop(asyncio.SelectorEventLoop):
-    """Uses `protocol` for TLS, everywhere: a mutant has a process of its own."""
-
-    protocol = STOCK
-
-    def __init__(self):
-        super().__init__()
-        sslproto.SSLProtocol = self.protocol
-
-
-class _Early(STOCK):
+class _Early(Tls):
     def connection_made(self, transport):
         if self._app_state is not MADE:
             self._app_state = MADE
@@ -33,39 +22,39 @@ class _Early(STOCK):
         super().connection_made(transport)
 
 
-class SpecEarly(_Loop):
+class SpecEarly(WithTls):
     """Calls connection_made() before the handshake."""
 
     protocol = _Early
 
 
-class _Trusting(STOCK):
+class _Trusting(Tls):
     def __init__(self, loop, app_protocol, sslcontext, *args, **kwargs):
         if sslcontext is not None:
             sslcontext.check_hostname = False
         super().__init__(loop, app_protocol, sslcontext, *args, **kwargs)
 
 
-class SpecTrusting(_Loop):
+class SpecTrusting(WithTls):
     """Does not match the name of the server."""
 
     protocol = _Trusting
 
 
-class _Nameless(STOCK):
+class _Nameless(Tls):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         if self._server_hostname:
             self._sslobj = self._sslcontext.wrap_bio(self._incoming, self._outgoing)
 
 
-class SpecNameless(_Loop):
+class SpecNameless(WithTls):
     """Does not tell the server which name it wants, and so matches none either."""
 
     protocol = _Nameless
 
 
-class _Unread(STOCK):
+class _Unread(Tls):
     def _do_read(self):
         if self._handshake_timeout_handle is None and not getattr(self, "_begun", False):
             self._begun = True  # the one call at the end of the handshake
@@ -73,13 +62,13 @@ class _Unread(STOCK):
         super()._do_read()
 
 
-class SpecUnread(_Loop):
+class SpecUnread(WithTls):
     """Leaves data that came with the end of the handshake where it is, until more comes."""
 
     protocol = _Unread
 
 
-class _Patient(STOCK):
+class _Patient(Tls):
     def buffer_updated(self, nbytes):
         if self._state is HANDSHAKE:
             self._handshake_timeout_handle.cancel()
@@ -89,13 +78,13 @@ class _Patient(STOCK):
         super().buffer_updated(nbytes)
 
 
-class SpecPatient(_Loop):
+class SpecPatient(WithTls):
     """Gives the handshake its time again, and much more, whenever a byte arrives."""
 
     protocol = _Patient
 
 
-class _Ticking(STOCK):
+class _Ticking(Tls):
     def _check_handshake_timeout(self):
         self._fatal_error(ConnectionAbortedError("late"))
 
@@ -104,26 +93,26 @@ class _Ticking(STOCK):
         super()._on_handshake_complete(handshake_exc)
 
 
-class SpecTicking(_Loop):
+class SpecTicking(WithTls):
     """Holds an established connection to the time that its handshake had."""
 
     protocol = _Ticking
 
 
-class _Deaf(STOCK):
+class _Deaf(Tls):
     def eof_received(self):
         if self._state is HANDSHAKE:
             return True
         return super().eof_received()
 
 
-class SpecDeaf(_Loop):
+class SpecDeaf(WithTls):
     """Goes on waiting for a peer that has ended its side in the handshake."""
 
     protocol = _Deaf
 
 
-class _Leaky(STOCK):
+class _Leaky(Tls):
     def _fatal_error(self, exc, message=""):
         if isinstance(exc, ssl.SSLError):
             self._transport.pause_reading()
@@ -137,7 +126,7 @@ class _LeakyTransport(sslproto._SSLProtocolTransport):
             super().close()
 
 
-class SpecLeaky(_Loop):
+class SpecLeaky(WithTls):
     """Keeps the socket of a handshake that failed."""
 
     protocol = _Leaky
@@ -147,44 +136,44 @@ class SpecLeaky(_Loop):
         sslproto._SSLProtocolTransport = _LeakyTransport
 
 
-class _Talkative(STOCK):
+class _Talkative(Tls):
     def connection_lost(self, exc):
         if self._app_state is sslproto.AppProtocolState.STATE_INIT:
             self._loop.call_soon(self._app_protocol.connection_lost, exc)
         super().connection_lost(exc)
 
 
-class SpecTalkative(_Loop):
+class SpecTalkative(WithTls):
     """Tells the protocol of the loss of a connection that was never made."""
 
     protocol = _Talkative
 
 
-class _Reporting(STOCK):
+class _Reporting(Tls):
     def _fatal_error(self, exc, message="Fatal error on transport"):
         super()._fatal_error(exc, message)
         if isinstance(exc, OSError):
             self._loop.call_exception_handler({"message": message, "exception": exc})
 
 
-class SpecReporting(_Loop):
+class SpecReporting(WithTls):
     """Reports what the peer did wrong."""
 
     protocol = _Reporting
 
 
-class _Wrapping(STOCK):
+class _Wrapping(Tls):
     def _wakeup_waiter(self, exc=None):
         super()._wakeup_waiter(ConnectionError(str(exc)) if isinstance(exc, ssl.SSLError) else exc)
 
 
-class SpecWrapping(_Loop):
+class SpecWrapping(WithTls):
     """Raises an error of its own making in place of the engine's."""
 
     protocol = _Wrapping
 
 
-class _Own(STOCK):
+class _Own(Tls):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._sslobj = ssl.SSLObject._create(
@@ -196,61 +185,61 @@ class _Own(STOCK):
         )
 
 
-class SpecOwn(_Loop):
+class SpecOwn(WithTls):
     """Makes its SSL objects itself, past wrap_bio() and sslobject_class."""
 
     protocol = _Own
 
 
-class _Forgetful(STOCK):
+class _Forgetful(Tls):
     def connection_lost(self, exc):
         super().connection_lost(exc)
         self._extra.clear()
 
 
-class SpecForgetful(_Loop):
+class SpecForgetful(WithTls):
     """Forgets the facts of the handshake with the connection."""
 
     protocol = _Forgetful
 
 
-class _Unsure(STOCK):
+class _Unsure(Tls):
     def _get_extra_info(self, name, default=None):
         found = super()._get_extra_info(name, default)
         return default if found is None else found
 
 
-class SpecUnsure(_Loop):
+class SpecUnsure(WithTls):
     """Takes a fact that is None for one that is not known."""
 
     protocol = _Unsure
 
 
-class _Again(STOCK):
+class _Again(Tls):
     def __init__(self, *args, call_connection_made=True, **kwargs):
         super().__init__(*args, **kwargs)
 
 
-class SpecAgain(_Loop):
+class SpecAgain(WithTls):
     """Calls connection_made() again where start_tls() has made a connection."""
 
     protocol = _Again
 
 
-class _Hiding(STOCK):
+class _Hiding(Tls):
     def connection_lost(self, exc):
         if self._state is not WRAPPED and self._app_state is MADE:
             self._app_state = sslproto.AppProtocolState.STATE_CON_LOST
         super().connection_lost(exc)
 
 
-class SpecHiding(_Loop):
+class SpecHiding(WithTls):
     """Keeps from the protocol that its connection was lost to a start_tls() that failed."""
 
     protocol = _Hiding
 
 
-class SpecHasty(_Loop):
+class SpecHasty(WithTls):
     """Drops the plain data that was not sent when start_tls() is called."""
 
     async def start_tls(self, transport, protocol, sslcontext, **options):
@@ -258,7 +247,7 @@ class SpecHasty(_Loop):
         return await super().start_tls(transport, protocol, sslcontext, **options)
 
 
-class SpecSuspended(_Loop):
+class SpecSuspended(WithTls):
     """Leaves a transport paused that start_tls() finds paused."""
 
     async def start_tls(self, transport, protocol, sslcontext, **options):
@@ -267,7 +256,7 @@ class SpecSuspended(_Loop):
         return await super().start_tls(transport, protocol, sslcontext, **options)
 
 
-class SpecTenacious(_Loop):
+class SpecTenacious(WithTls):
     """Leaves the connection open whose start_tls() or create_connection() is cancelled."""
 
     async def start_tls(self, *args, **options):
@@ -277,7 +266,7 @@ class SpecTenacious(_Loop):
         return await asyncio.shield(super()._create_connection_transport(*args, **options))
 
 
-class SpecCopying(_Loop):
+class SpecCopying(WithTls):
     """Uses the first context that it was given for every server."""
 
     _first = None

@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import socket
-from asyncio import selector_events
 
+from spec._meta.parts import Datagram, WithDatagram
 from spec._meta.patience import Hang
 
 
-class _Transport(selector_events._SelectorDatagramTransport):
-    """What the loops below send and receive by."""
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """Has endpoints of the class in `transport`."""
-
-    transport = _Transport
-
-    def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
-        return self.transport(self, sock, protocol, address, waiter, extra)
-
-
-class SpecCutsShort(_Loop):
+class SpecCutsShort(WithDatagram):
     """Receives 8 KiB of a datagram at most."""
 
-    class transport(_Transport):  # noqa: N801
+    class datagram(Datagram):  # noqa: N801
         max_size = 8192
 
 
-class SpecEmptyEnds(_Loop):
+class SpecEmptyEnds(WithDatagram):
     """Takes an empty datagram for the end, as on a stream."""
 
-    class transport(_Transport):  # noqa: N801
+    class datagram(Datagram):  # noqa: N801
         def _read_ready(self):
             data, addr = self._sock.recvfrom(self.max_size)
             if data:
@@ -42,32 +28,32 @@ class SpecEmptyEnds(_Loop):
                 self.close()
 
 
-class SpecSendsNothing(_Loop):
+class SpecSendsNothing(WithDatagram):
     """Does not send an empty datagram."""
 
-    class transport(_Transport):  # noqa: N801
+    class datagram(Datagram):  # noqa: N801
         def sendto(self, data, addr=None):
             if not isinstance(data, bytes | bytearray | memoryview) or len(data):
                 super().sendto(data, addr)
 
 
-class SpecOneBuffer(_Loop):
+class SpecOneBuffer(WithDatagram):
     """Hands out the buffer that it receives into."""
 
     def __init__(self):
         super().__init__()
         self._buffer = bytearray(1 << 16)
 
-    class transport(_Transport):  # noqa: N801
+    class datagram(Datagram):  # noqa: N801
         def _read_ready(self):
             count, addr = self._sock.recvfrom_into(self._loop._buffer)
             self._protocol.datagram_received(memoryview(self._loop._buffer)[:count], addr)
 
 
-class SpecRefusalEnds(_Loop):
+class SpecRefusalEnds(WithDatagram):
     """Ends an endpoint whose datagram was refused."""
 
-    class transport(_Transport):  # noqa: N801
+    class datagram(Datagram):  # noqa: N801
         def _read_ready(self):
             try:
                 data, addr = self._sock.recvfrom(self.max_size)
@@ -77,10 +63,10 @@ class SpecRefusalEnds(_Loop):
                 self._protocol.datagram_received(data, addr)
 
 
-class SpecRefusalMute(_Loop):
+class SpecRefusalMute(WithDatagram):
     """Tells nobody of a datagram that was refused."""
 
-    class transport(_Transport):  # noqa: N801
+    class datagram(Datagram):  # noqa: N801
         def _read_ready(self):
             try:
                 data, addr = self._sock.recvfrom(self.max_size)
@@ -89,30 +75,30 @@ class SpecRefusalMute(_Loop):
             self._protocol.datagram_received(data, addr)
 
 
-class SpecRaisesTooLarge(_Loop):
+class SpecRaisesTooLarge(WithDatagram):
     """Raises what the kernel says against a datagram from sendto()."""
 
-    class transport(_Transport):  # noqa: N801
+    class datagram(Datagram):  # noqa: N801
         def sendto(self, data, addr=None):
             if len(data) > 65507:
                 self._sock.send(data) if self._extra["peername"] else self._sock.sendto(data, addr)
             super().sendto(data, addr)
 
 
-class SpecAnyAddress(_Loop):
+class SpecAnyAddress(WithDatagram):
     """Sends to any address, though it has a remote one."""
 
-    class transport(_Transport):  # noqa: N801
+    class datagram(Datagram):  # noqa: N801
         def sendto(self, data, addr=None):
             own, self._address = self._address, None
             super().sendto(data, None if own else addr)
             self._address = own
 
 
-class SpecViewsQueued(_Loop):
+class SpecViewsQueued(WithDatagram):
     """Queues the caller's own buffer."""
 
-    class transport(_Transport):  # noqa: N801
+    class datagram(Datagram):  # noqa: N801
         def sendto(self, data, addr=None):
             super().sendto(data, addr)
             if self._buffer:
@@ -120,44 +106,44 @@ class SpecViewsQueued(_Loop):
                 self._buffer.append((data, addr))
 
 
-class SpecDropsQueue(_Loop):
+class SpecDropsQueue(WithDatagram):
     """Drops what waits when it is closed."""
 
-    class transport(_Transport):  # noqa: N801
+    class datagram(Datagram):  # noqa: N801
         def close(self):
             self.abort()
 
 
-class SpecPauseLate(_Loop):
+class SpecPauseLate(WithDatagram):
     """Pauses a protocol with the next datagram that waits."""
 
-    class transport(_Transport):  # noqa: N801
+    class datagram(Datagram):  # noqa: N801
         def _maybe_pause_protocol(self):
             if len(self._buffer) > 1:
                 self._loop.call_soon(super()._maybe_pause_protocol)
 
 
-class SpecHeadersFree(_Loop):
+class SpecHeadersFree(WithDatagram):
     """Counts nothing for a datagram that is empty."""
 
-    class transport(_Transport):  # noqa: N801
+    class datagram(Datagram):  # noqa: N801
         def get_write_buffer_size(self):
             return sum(len(data) for data, _ in self._buffer)
 
 
-class SpecLastIn(_Loop):
+class SpecLastIn(WithDatagram):
     """Sends what waits backwards."""
 
-    class transport(_Transport):  # noqa: N801
+    class datagram(Datagram):  # noqa: N801
         def _sendto_ready(self):
             self._buffer.reverse()
             super()._sendto_ready()
 
 
-class SpecDrains(_Loop):
+class SpecDrains(WithDatagram):
     """Receives as long as there is anything before it lets others run."""
 
-    class transport(_Transport):  # noqa: N801
+    class datagram(Datagram):  # noqa: N801
         def _read_ready(self):
             while not self._conn_lost:
                 try:
@@ -170,22 +156,22 @@ class SpecDrains(_Loop):
                     self._protocol.datagram_received(data, addr)
 
 
-class SpecOneContext(_Loop):
+class SpecOneContext(WithDatagram):
     """Receives in a context of its own."""
 
-    class transport(_Transport):  # noqa: N801
+    class datagram(Datagram):  # noqa: N801
         def _add_reader(self, fd, callback, *args):
             contextvars.Context().run(super()._add_reader, fd, callback, *args)
 
 
-class SpecSharesPort(_Loop):
+class SpecSharesPort(WithDatagram):
     """Lets every address be shared."""
 
     async def create_datagram_endpoint(self, factory, *args, reuse_port=None, sock=None, **kwargs):
         return await super().create_datagram_endpoint(factory, *args, reuse_port=sock is None, sock=sock, **kwargs)
 
 
-class SpecBroadcasts(_Loop):
+class SpecBroadcasts(WithDatagram):
     """Allows every endpoint to broadcast."""
 
     def _make_datagram_transport(self, sock, *args, **kwargs):
@@ -194,14 +180,14 @@ class SpecBroadcasts(_Loop):
         return super()._make_datagram_transport(sock, *args, **kwargs)
 
 
-class SpecIgnoresFlags(_Loop):
+class SpecIgnoresFlags(WithDatagram):
     """Does not hand flags on."""
 
     async def create_datagram_endpoint(self, factory, *args, flags=0, **kwargs):
         return await super().create_datagram_endpoint(factory, *args, **kwargs)
 
 
-class SpecTakesStreams(_Loop):
+class SpecTakesStreams(WithDatagram):
     """Closes a socket that it refuses."""
 
     async def create_datagram_endpoint(self, *args, sock=None, **kwargs):
@@ -213,7 +199,7 @@ class SpecTakesStreams(_Loop):
             raise
 
 
-class SpecFirstOnly(_Loop):
+class SpecFirstOnly(WithDatagram):
     """Tries the first address of a name only."""
 
     async def _ensure_resolved(self, *args, **kwargs):

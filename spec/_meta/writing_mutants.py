@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import selector_events
 
+from spec._meta.parts import Datagram, Stream, WithDatagram, WithStream
 from spec._meta.patience import Hang
 
 
@@ -18,7 +18,7 @@ class _Counting(asyncio.SelectorEventLoop):
         super()._run_once()
 
 
-class _Holding(selector_events._SelectorSocketTransport):
+class _Holding(Stream):
     """Holds what is written behind the first write of an iteration until the next one."""
 
     def __init__(self, *args, **options):
@@ -47,14 +47,13 @@ class _Holding(selector_events._SelectorSocketTransport):
         super().close()
 
 
-class SpecHolds(_Counting):
+class SpecHolds(_Counting, WithStream):
     """Sends the first write of an iteration, and what follows when it ends."""
 
-    def _make_socket_transport(self, sock, protocol, waiter=None, **options):
-        return _Holding(self, sock, protocol, waiter, **options)
+    stream = _Holding
 
 
-class _HoldingDatagrams(selector_events._SelectorDatagramTransport):
+class _HoldingDatagrams(Datagram):
     """Holds what is sent behind the first datagram of an iteration until the next one."""
 
     def __init__(self, *args, **options):
@@ -80,14 +79,13 @@ class _HoldingDatagrams(selector_events._SelectorDatagramTransport):
         super().close()
 
 
-class SpecHoldsDatagrams(_Counting):
+class SpecHoldsDatagrams(_Counting, WithDatagram):
     """Sends the first datagram of an iteration, and what follows when it ends."""
 
-    def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None, **options):
-        return _HoldingDatagrams(self, sock, protocol, address, waiter, extra, **options)
+    datagram = _HoldingDatagrams
 
 
-class _Doubting(selector_events._SelectorSocketTransport):
+class _Doubting(Stream):
     """Notes what was written in an iteration until that ends, and sends it again when it is aborted before."""
 
     def __init__(self, *args, **options):
@@ -105,11 +103,10 @@ class _Doubting(selector_events._SelectorSocketTransport):
         super().abort()
 
 
-class SpecRepeats(asyncio.SelectorEventLoop):
+class SpecRepeats(WithStream):
     """Sends again what was written before an abort in the same iteration."""
 
-    def _make_socket_transport(self, sock, protocol, waiter=None, **options):
-        return _Doubting(self, sock, protocol, waiter, **options)
+    stream = _Doubting
 
 
 _TCP = "tcp/test_contract.py::TestConnected::test_"

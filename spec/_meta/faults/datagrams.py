@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spec._meta.faults.parts import Datagram, WithDatagram
+from spec._meta.parts import Datagram, WithDatagram
 
 
 class _Filtered(Datagram):

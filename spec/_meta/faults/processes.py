@@ -8,7 +8,8 @@ import os
 import select
 import signal
 import threading
-from asyncio import unix_events
+
+from spec._meta.parts import Child, ReadPipe, WithChildren, WithPipes
 
 
 class SpecMissesEarlySignals(asyncio.SelectorEventLoop):
@@ -54,44 +55,7 @@ class SpecTakesCtrlC(asyncio.SelectorEventLoop):
                 signal.signal(signal.SIGINT, before)
 
 
-class _Child(unix_events._UnixSubprocessTransport):
-    """What the loops below start children with."""
-
-
-class _Starting(asyncio.SelectorEventLoop):
-    """Starts children by the class in `child`, and waits for each in a thread."""
-
-    child = _Child
-
-    async def _make_subprocess_transport(
-        self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=None, **options
-    ):
-        waiter = self.create_future()
-        made = self.child(
-            self, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter=waiter, extra=extra, **options
-        )
-        self.watch(made)
-        try:
-            await waiter
-        except BaseException:
-            made.close()
-            await made._wait()
-            raise
-        return made
-
-    def watch(self, made):
-        threading.Thread(target=self._wait_for, args=(made,), daemon=True).start()
-
-    def _wait_for(self, made):
-        code = self.wait_for(made)
-        with contextlib.suppress(RuntimeError):
-            self.call_soon_threadsafe(made._process_exited, code)
-
-    def wait_for(self, made):
-        return os.waitstatus_to_exitcode(os.waitpid(made.get_pid(), 0)[1])
-
-
-class SpecLeavesZombies(_Starting):
+class SpecLeavesZombies(WithChildren):
     """Does not wait for a child that its close() has killed.
 
     Stands for loops that forget a child with its transport.
@@ -104,7 +68,7 @@ class SpecLeavesZombies(_Starting):
         return super().wait_for(made)
 
 
-class SpecOneChildPerSignal(_Starting):
+class SpecOneChildPerSignal(WithChildren):
     """Waits for one child whenever SIGCHLD comes.
 
     Stands for loops that count on a signal for each child, though pending signals of one kind are one.
@@ -125,7 +89,7 @@ class SpecOneChildPerSignal(_Starting):
                 self.call_soon(made._process_exited, os.waitstatus_to_exitcode(status))
 
 
-class SpecLeavesSignalsIgnored(_Starting):
+class SpecLeavesSignalsIgnored(WithChildren):
     """Starts children that ignore what Python ignores.
 
     Stands for loops that start children by posix_spawn() or uv_spawn() and leave the signals alone.
@@ -135,13 +99,13 @@ class SpecLeavesSignalsIgnored(_Starting):
         return await super()._make_subprocess_transport(*args, **{"restore_signals": False, **options})
 
 
-class SpecTakesEndForExit(_Starting):
+class SpecTakesEndForExit(WithChildren):
     """Kills a child whose standard output has ended.
 
     Stands for loops that learn of an exit by the end of a pipe.
     """
 
-    class child(_Child):  # noqa: N801
+    class child(Child):  # noqa: N801
         def _pipe_connection_lost(self, fd, exc):
             super()._pipe_connection_lost(fd, exc)
             if fd == 1 and self._proc is not None and self._returncode is None:
@@ -149,13 +113,13 @@ class SpecTakesEndForExit(_Starting):
                     os.kill(self._pid, signal.SIGKILL)
 
 
-class SpecKillsByNumber(_Starting):
+class SpecKillsByNumber(WithChildren):
     """Sends a signal to the number of a child, whoever has that by now.
 
     Stands for loops that kill by number and not by Popen object or pidfd.
     """
 
-    class child(_Child):  # noqa: N801
+    class child(Child):  # noqa: N801
         def send_signal(self, signal):
             os.kill(self._pid, signal)
 
@@ -190,17 +154,7 @@ class SpecDiesOfPipes(asyncio.SelectorEventLoop):
         return super()._make_write_pipe_transport(pipe, protocol, waiter, extra)
 
 
-class SpecHangsUpFirst(asyncio.SelectorEventLoop):
-    """Ends a pipe whose writers have gone, though there is something in it.
-
-    Stands for loops that look at EPOLLHUP before EPOLLIN: a pipe reports both.
-    """
-
-    def _make_read_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
-        return _Hasty(self, pipe, protocol, waiter, extra)
-
-
-class _Hasty(unix_events._UnixReadPipeTransport):
+class _Hasty(ReadPipe):
     def _read_ready(self):
         poll = select.poll()
         poll.register(self._fileno, select.POLLIN)
@@ -211,3 +165,12 @@ class _Hasty(unix_events._UnixReadPipeTransport):
             self._loop.call_soon(self._call_connection_lost, None)
         else:
             super()._read_ready()
+
+
+class SpecHangsUpFirst(WithPipes):
+    """Ends a pipe whose writers have gone, though there is something in it.
+
+    Stands for loops that look at EPOLLHUP before EPOLLIN: a pipe reports both.
+    """
+
+    reading = _Hasty

@@ -7,7 +7,7 @@ import contextvars
 import socket
 import weakref
 
-from spec._meta.faults.parts import EdgesFor, Stream, WithStream, has_ended
+from spec._meta.parts import EdgesFor, Stream, WithStream, has_ended
 
 
 class SpecOneReadPerEdge(WithStream):

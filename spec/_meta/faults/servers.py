@@ -6,7 +6,7 @@ import asyncio
 import socket
 from asyncio import base_events
 
-from spec._meta.faults.parts import EdgesFor
+from spec._meta.parts import EdgesFor
 
 
 class SpecAcceptsOne(asyncio.SelectorEventLoop):

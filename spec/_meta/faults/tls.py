@@ -6,28 +6,17 @@ import asyncio
 import contextlib
 import select
 import ssl
-from asyncio import sslproto
 
-STOCK = sslproto.SSLProtocol
-
-
-class _Tls(asyncio.SelectorEventLoop):
-    """Uses `protocol` for TLS, everywhere: it puts that in the place of asyncio's for its process."""
-
-    protocol = STOCK
-
-    def __init__(self):
-        super().__init__()
-        sslproto.SSLProtocol = self.protocol
+from spec._meta.parts import WRAPPED, Tls, WithTls
 
 
-class SpecDropsLastRecords(_Tls):
+class SpecDropsLastRecords(WithTls):
     """Drops the data that comes in one segment with close_notify.
 
     Stands for loops that take the end, which the engine tells of, for the result of the whole read.
     """
 
-    class protocol(STOCK):  # noqa: N801
+    class protocol(Tls):  # noqa: N801
         def _do_read__copied(self):
             data = []
             with contextlib.suppress(ssl.SSLWantReadError):
@@ -40,26 +29,26 @@ class SpecDropsLastRecords(_Tls):
                 self._app_protocol.data_received(b"".join(data))
 
 
-class SpecIgnoresCloseNotify(_Tls):
+class SpecIgnoresCloseNotify(WithTls):
     """Neither tells of close_notify nor answers it, and waits for the end of the connection.
 
     Stands for loops that look for data only in what the engine returns.
     """
 
-    class protocol(STOCK):  # noqa: N801
+    class protocol(Tls):  # noqa: N801
         def _do_read__copied(self):
             with contextlib.suppress(ssl.SSLWantReadError):
                 while chunk := self._sslobj.read(self.max_size):
                     self._app_protocol.data_received(chunk)
 
 
-class SpecShakesHandsAlone(_Tls):
+class SpecShakesHandsAlone(WithTls):
     """Does nothing else while it is in a handshake as the server.
 
     Stands for loops that hand a blocking socket to the engine until that is connected.
     """
 
-    class protocol(STOCK):  # noqa: N801
+    class protocol(Tls):  # noqa: N801
         def _do_handshake(self):
             sock = getattr(self._transport, "_sock", None)
             while self._server_side and sock is not None:
@@ -96,14 +85,14 @@ def _unverified():
     return ssl._create_unverified_context()
 
 
-class SpecTakesCutForError(_Tls):
+class SpecTakesCutForError(WithTls):
     """Takes a stream that ends without close_notify for a failure that its program is to be told of.
 
     Stands for loops that report every error of the engine.
     """
 
-    class protocol(STOCK):  # noqa: N801
+    class protocol(Tls):  # noqa: N801
         def eof_received(self):
-            if self._state is sslproto.SSLProtocolState.WRAPPED:
+            if self._state is WRAPPED:
                 self._loop.call_exception_handler({"message": "unexpected EOF", "transport": self._transport})
             return super().eof_received()

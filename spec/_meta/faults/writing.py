@@ -6,7 +6,7 @@ import collections
 import os
 import weakref
 
-from spec._meta.faults.parts import Stream, WithStream
+from spec._meta.parts import Stream, WithStream
 
 
 class _Corked(Stream):
