@@ -20,6 +20,12 @@ module, _, attribute = os.environ["TOKIOLOOP_TEST_LOOP"].partition(":")
 new_loop = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
 """
 
+NESTING = """
+nest = importlib.import_module(sys.argv[1])
+loop = new_loop()
+asyncio.set_event_loop(loop)
+"""
+
 NEST = pytest.mark.parametrize(
     "nest",
     [
@@ -44,10 +50,8 @@ def check(library: str, source: str) -> None:
 def test_nest_asyncio_runs_a_loop_within_its_own_run(nest: str) -> None:
     check(
         nest,
-        """
-nest = importlib.import_module(sys.argv[1])
-loop = new_loop()
-asyncio.set_event_loop(loop)
+        NESTING
+        + """
 nest.apply(loop)
 order = []
 
@@ -75,10 +79,8 @@ loop.close()
 def test_nest_asyncio_goes_with_sockets_threads_and_timers(nest: str) -> None:
     check(
         nest,
-        """
-nest = importlib.import_module(sys.argv[1])
-loop = new_loop()
-asyncio.set_event_loop(loop)
+        NESTING
+        + """
 nest.apply(loop)
 
 async def echo(reader, writer):
@@ -125,10 +127,8 @@ loop.close()
 def test_nest_asyncio_applied_to_a_running_loop_takes_effect_at_once(nest: str) -> None:
     check(
         nest,
-        """
-nest = importlib.import_module(sys.argv[1])
-loop = new_loop()
-asyncio.set_event_loop(loop)
+        NESTING
+        + """
 
 async def inner():
     await asyncio.sleep(0.01)

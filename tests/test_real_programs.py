@@ -53,6 +53,16 @@ def serve_load(server: Program, port: int, exchange: load.Exchange) -> int:
     return right
 
 
+def serve_load_and_end(server: Program, exchange: load.Exchange) -> None:
+    """Put the load on a server of `apps`, which says its loop and port first; then interrupt it: it ends in order."""
+    port = port_of(server, r"serves on port (\d+)\.")
+    assert CLASS is None or server.output.startswith(CLASS)
+    assert serve_load(server, port, exchange) > 100
+    status = server.end(signal.SIGINT)
+    assert status == 0 and server.output.endswith("ended\n"), server.output
+    assert_no_error(server.output)
+
+
 def settled(server: Program) -> dict[int, str]:
     """The server's descriptors once no connection is open: those that are no accepted socket."""
     last: list[dict[int, str]] = [{}]
@@ -158,12 +168,7 @@ def test_uvicorn_serves_wrk() -> None:
 def test_an_aiohttp_server_under_a_runner_serves_a_load() -> None:
     pytest.importorskip("aiohttp")
     with Program(sys.executable, "-m", "tests.apps.aiohttp_server") as server:
-        port = port_of(server, r"serves on port (\d+)\.")
-        assert CLASS is None or server.output.startswith(CLASS)
-        assert serve_load(server, port, load.http) > 100
-        status = server.end(signal.SIGINT)
-    assert status == 0 and server.output.endswith("ended\n"), server.output
-    assert_no_error(server.output)
+        serve_load_and_end(server, load.http)
 
 
 @linux
@@ -197,13 +202,8 @@ def test_a_plain_script_under_python_m_tokioloop_serves_a_load(how: str) -> None
     # Debug mode checks every call, and -X dev shows every warning.
     options, env = (["-X", "dev"], {"PYTHONASYNCIODEBUG": "1"}) if "debug" in how else ([], {})
     with Program(sys.executable, *options, *UNDER_US, *target, "one", "--two", **env) as server:
-        port = port_of(server, r"serves on port (\d+)\.")
+        serve_load_and_end(server, load.line)
         assert "['one', '--two']" in server.output, "the program gets its own arguments"
-        assert CLASS is None or server.output.startswith(CLASS)
-        assert serve_load(server, port, load.line) > 100
-        status = server.end(signal.SIGINT)
-    assert status == 0 and server.output.endswith("ended\n"), server.output
-    assert_no_error(server.output)
 
 
 @linux

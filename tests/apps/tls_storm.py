@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import ctypes
-import gc
-import json
 import ssl
 import sys
-import threading
 from typing import Any, ClassVar
 
 from tests import support
+from tests.apps.counting import print_facts, serve
 
 
 class Echo(asyncio.Protocol):
@@ -60,28 +57,17 @@ reported: list[str] = []
 
 
 def report() -> None:
-    """Print the facts. Objects are counted by type, as the collector knows them."""
-    gc.collect()
-    alive = {kind.__name__: 0 for kind in Echo.kinds}
-    for thing in gc.get_objects():
-        if type(thing) in Echo.kinds:
-            alive[type(thing).__name__] += 1
-    if sys.platform.startswith("linux"):
-        # What is free must not count as used because the allocator keeps it for later.
-        ctypes.CDLL(None).malloc_trim(0)
-    facts = {
-        "factories": Echo.factories,
-        "made": Echo.made,
-        "lost": Echo.lost,
-        "wrong": Echo.wrong,
-        "reasons": Echo.reasons,
-        "reported": reported,
-        "alive": alive,
-        "tasks": len(asyncio.all_tasks()),
-        "rss": support.rss(),
-        "fds": len(support.fds()),
-    }
-    print(json.dumps(facts), flush=True)
+    """Print the facts."""
+    print_facts(
+        Echo.kinds,
+        factories=Echo.factories,
+        made=Echo.made,
+        lost=Echo.lost,
+        wrong=Echo.wrong,
+        reasons=Echo.reasons,
+        reported=reported,
+        tasks=len(asyncio.all_tasks()),
+    )
 
 
 def on_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -94,18 +80,7 @@ async def main(certificate: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     server = await loop.create_server(Echo, "127.0.0.1", 0, ssl=context, backlog=1024)
-    print(f"{type(loop).__name__} serves on port {server.sockets[0].getsockname()[1]}.", flush=True)
-    ended = asyncio.Event()
-
-    def listen() -> None:
-        for line in sys.stdin:
-            if line.strip() == "report":
-                loop.call_soon_threadsafe(report)
-        loop.call_soon_threadsafe(ended.set)
-
-    threading.Thread(target=listen, daemon=True).start()
-    await ended.wait()
-    server.close()
+    await serve(server, report)
 
 
 if __name__ == "__main__":

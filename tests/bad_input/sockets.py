@@ -12,6 +12,18 @@ from tests.bad_input import attempt, case, run
 # ---- sockets
 
 
+def every_operation(loop, step, sock, listening=None):
+    """Each `sock_*` on a socket that is not fit for any; `listening` is to accept, if it is another one."""
+    attempt(step, run, loop, loop.sock_recv(sock, 1))
+    attempt(step, run, loop, loop.sock_recv_into(sock, bytearray(1)))
+    attempt(step, run, loop, loop.sock_recvfrom(sock, 1))
+    attempt(step, run, loop, loop.sock_recvfrom_into(sock, bytearray(1)))
+    attempt(step, run, loop, loop.sock_sendall(sock, b"x"))
+    attempt(step, run, loop, loop.sock_sendto(sock, b"x", ("127.0.0.1", 1)))
+    attempt(step, run, loop, loop.sock_accept(listening or sock))
+    attempt(step, run, loop, loop.sock_connect(sock, ("127.0.0.1", 1)))
+
+
 @case
 def blocking_sockets(loop, step):
     ours, theirs = socket.socketpair()
@@ -21,14 +33,7 @@ def blocking_sockets(loop, step):
             loop.set_debug(debug)
             step(debug)
             if debug:
-                attempt(step, run, loop, loop.sock_recv(ours, 1))
-                attempt(step, run, loop, loop.sock_recv_into(ours, bytearray(1)))
-                attempt(step, run, loop, loop.sock_recvfrom(ours, 1))
-                attempt(step, run, loop, loop.sock_recvfrom_into(ours, bytearray(1)))
-                attempt(step, run, loop, loop.sock_sendall(ours, b"x"))
-                attempt(step, run, loop, loop.sock_sendto(ours, b"x", ("127.0.0.1", 1)))
-                attempt(step, run, loop, loop.sock_accept(listening))
-                attempt(step, run, loop, loop.sock_connect(ours, ("127.0.0.1", 1)))
+                every_operation(loop, step, ours, listening)
 
 
 @case
@@ -36,14 +41,7 @@ def closed_sockets(loop, step):
     sock = socket.socket()
     sock.setblocking(False)
     sock.close()
-    attempt(step, run, loop, loop.sock_recv(sock, 1))
-    attempt(step, run, loop, loop.sock_recv_into(sock, bytearray(1)))
-    attempt(step, run, loop, loop.sock_recvfrom(sock, 1))
-    attempt(step, run, loop, loop.sock_recvfrom_into(sock, bytearray(1)))
-    attempt(step, run, loop, loop.sock_sendall(sock, b"x"))
-    attempt(step, run, loop, loop.sock_sendto(sock, b"x", ("127.0.0.1", 1)))
-    attempt(step, run, loop, loop.sock_accept(sock))
-    attempt(step, run, loop, loop.sock_connect(sock, ("127.0.0.1", 1)))
+    every_operation(loop, step, sock)
 
 
 @case
@@ -62,14 +60,7 @@ def ssl_sockets(loop, step):
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with theirs, context.wrap_socket(ours, do_handshake_on_connect=False) as sock:
-        attempt(step, run, loop, loop.sock_recv(sock, 1))
-        attempt(step, run, loop, loop.sock_recv_into(sock, bytearray(1)))
-        attempt(step, run, loop, loop.sock_recvfrom(sock, 1))
-        attempt(step, run, loop, loop.sock_recvfrom_into(sock, bytearray(1)))
-        attempt(step, run, loop, loop.sock_sendall(sock, b"x"))
-        attempt(step, run, loop, loop.sock_sendto(sock, b"x", ("127.0.0.1", 1)))
-        attempt(step, run, loop, loop.sock_accept(sock))
-        attempt(step, run, loop, loop.sock_connect(sock, ("127.0.0.1", 1)))
+        every_operation(loop, step, sock)
         attempt(step, run, loop, loop.create_connection(asyncio.Protocol, sock=sock))
         attempt(step, run, loop, loop.create_server(asyncio.Protocol, sock=sock))
         attempt(step, run, loop, loop.connect_accepted_socket(asyncio.Protocol, sock))

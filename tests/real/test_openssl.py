@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import termios
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,13 @@ async def serving(context: ssl.SSLContext) -> AsyncIterator[tuple[int, list[Echo
     async with await loop.create_server(lambda: Echo(made), "127.0.0.1", 0, ssl=context) as server:
         yield server.sockets[0].getsockname()[1], made
         await asyncio.gather(*(echo.lost for echo in made))
+
+
+async def serve(context: ssl.SSLContext, client: Callable[[int], object]) -> list[Echo]:
+    """Have `client` called in a thread with the port of such a server; the protocol of each connection."""
+    async with serving(context) as (port, made):
+        await asyncio.to_thread(client, port)
+    return made
 
 
 class Client(Program):
@@ -139,12 +146,7 @@ def test_a_client_gets_the_certificate_of_the_name_it_asks_for(
         with Client(openssl, port, certificates, flag[version], "-servername", "nobody.example") as program:
             assert program.end() == 1, program.output
 
-    async def main() -> None:
-        async with serving(context) as (port, made):
-            await asyncio.to_thread(client, port)
-            assert len(made) == 2
-
-    on_loop(main())
+    assert len(on_loop(serve(context, client))) == 2
 
 
 @versions
@@ -217,11 +219,7 @@ def test_a_client_changes_its_keys(on_loop: OnLoop, certificates: Certificates, 
                 program.exchange(f"after {number}." + "x" * 9000)
             program.quit()
 
-    async def main() -> None:
-        async with serving(certificates.server()) as (port, _):
-            await asyncio.to_thread(client, port)
-
-    on_loop(main())
+    on_loop(serve(certificates.server(), client))
 
 
 def test_a_client_may_not_renegotiate_of_its_own(on_loop: OnLoop, certificates: Certificates, openssl: str) -> None:
@@ -232,12 +230,7 @@ def test_a_client_may_not_renegotiate_of_its_own(on_loop: OnLoop, certificates: 
             assert program.end() == 1
             assert "no renegotiation" in program.output
 
-    async def main() -> None:
-        async with serving(certificates.server()) as (port, made):
-            await asyncio.to_thread(client, port)
-            assert len(made) == 1
-
-    on_loop(main())
+    assert len(on_loop(serve(certificates.server(), client))) == 1
 
 
 def test_a_client_renegotiates_where_the_context_allows_it(
@@ -254,12 +247,7 @@ def test_a_client_renegotiates_where_the_context_allows_it(
                 program.exchange(f"after {number}." + "x" * 9000)
             program.quit()
 
-    async def main() -> None:
-        async with serving(context) as (port, made):
-            await asyncio.to_thread(client, port)
-            assert len(made) == 1
-
-    on_loop(main())
+    assert len(on_loop(serve(context, client))) == 1
 
 
 @versions
