@@ -6,15 +6,14 @@ import asyncio
 import io
 import os
 import socket
-import ssl
 import sys
 
 import pytest
-import trustme
 
 from .._kit import clause, peers
 from .._kit.contracts.recording import Recorder, follows_grammar
 from ..readers_writers.helpers import fill
+from ..tls import certificates
 from .helpers import LARGE, ByTransport, aside, blocked, drain, file_of, late_drain, pattern, sender, turns
 
 
@@ -341,21 +340,10 @@ def test_a_server_answers_with_files(loop, run):
     assert run(main()) == [b"header" + content + b"trailer"] * 5
 
 
-@pytest.fixture(scope="module")
-def contexts():
-    """A server's and a client's context that trust each other, for the name localhost."""
-    authority = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return server, client
-
-
 @clause("sendfile.transport.tls")
 @pytest.mark.parametrize("fallback", [True, False])
-def test_over_tls_the_file_is_read_and_sent_unless_that_is_forbidden(loop, run, contexts, fallback):
-    server_context, client_context = contexts
+def test_over_tls_the_file_is_read_and_sent_unless_that_is_forbidden(loop, run, fallback):
+    server_context, client_context = certificates.server(), certificates.client()
     content = pattern(400_000)
     got = []
 

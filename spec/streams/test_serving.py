@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-import ssl
 import sys
 
 import pytest
-import trustme
 
 from .._kit import clause, peers
 from .._kit.contracts.recording import pattern, pieces
 from .._kit.contracts.stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, turns
+from ..tls import certificates
 from .helpers import Tcp, Unix, connect
 
 LOCALHOST = "127.0.0.1"
@@ -322,11 +321,7 @@ def test_streams_over_unix_sockets(loop, run, tmp_path):
 
 @clause("streams.tls.start-tls")
 def test_start_tls_upgrades_a_stream(loop, run):
-    authority = trustme.CA()
-    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(server_context)
-    client_context = ssl.create_default_context()
-    authority.configure_trust(client_context)
+    server_context, client_context = certificates.server(), certificates.client()
 
     async def serve(reader, writer):
         assert await reader.readline() == b"plain\n"
@@ -356,11 +351,7 @@ def test_start_tls_upgrades_a_stream(loop, run):
 @pytest.mark.parametrize("reads", ["server", "client"])
 def test_after_start_tls_a_stream_that_nobody_reads_stops_the_peer(loop, run, reads):
     """A reader that still paused the transport of before would have all of it decrypted and kept."""
-    authority = trustme.CA()
-    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(server_context)
-    client_context = ssl.create_default_context()
-    authority.configure_trust(client_context)
+    server_context, client_context = certificates.server(), certificates.client()
     blob = pattern(2 * MORE_THAN_THE_KERNEL_TAKES)
 
     async def send(writer):

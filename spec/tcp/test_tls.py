@@ -7,24 +7,20 @@ import socket
 import ssl
 
 import pytest
-import trustme
 
 from .._kit import clause, peers
 from .._kit.contracts.recording import Recorder, pattern, pieces
 from .._kit.contracts.stream import aside, drain
+from ..tls import certificates
 
 SIZE = 1_000_003
 
 
-@pytest.fixture(scope="module")
-def contexts():
-    """A server's and a client's context that trust each other, for the name localhost."""
-    authority = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return server, client
+def echo(conn):
+    """A peer that is a TLS server and echoes."""
+    with certificates.server().wrap_socket(conn, server_side=True) as tls:
+        while data := tls.recv(65536):
+            tls.sendall(data)
 
 
 class Echo(asyncio.Protocol):
@@ -36,13 +32,8 @@ class Echo(asyncio.Protocol):
 
 
 @clause("tcp.tls.create-connection")
-def test_create_connection_with_ssl_exchanges_data_with_a_tls_peer(loop, run, contexts):
-    server_context, client_context = contexts
-
-    def echo(conn):
-        with server_context.wrap_socket(conn, server_side=True) as tls:
-            while data := tls.recv(65536):
-                tls.sendall(data)
+def test_create_connection_with_ssl_exchanges_data_with_a_tls_peer(loop, run):
+    client_context = certificates.client()
 
     async def main(addr):
         transport, protocol = await loop.create_connection(
@@ -68,8 +59,8 @@ def test_create_connection_with_ssl_exchanges_data_with_a_tls_peer(loop, run, co
 
 @clause("tcp.tls.create-server")
 @pytest.mark.parametrize("method", ["create_server", "connect_accepted_socket"])
-def test_a_tls_server_echoes_to_a_tls_client(loop, run, contexts, method):
-    server_context, client_context = contexts
+def test_a_tls_server_echoes_to_a_tls_client(loop, run, method):
+    server_context, client_context = certificates.server(), certificates.client()
 
     def talk(sock):
         # By turns: two threads must not use one SSLSocket.
@@ -98,8 +89,8 @@ def test_a_tls_server_echoes_to_a_tls_client(loop, run, contexts, method):
 
 
 @clause("tcp.tls.untrusted")
-def test_an_untrusted_certificate_fails_the_connection(loop, run, contexts, errors):
-    server_context, _ = contexts
+def test_an_untrusted_certificate_fails_the_connection(loop, run, errors):
+    server_context = certificates.server()
 
     def shake_hands(conn):
         with pytest.raises(OSError):  # the client's alert, as an SSLError
@@ -117,8 +108,8 @@ def test_an_untrusted_certificate_fails_the_connection(loop, run, contexts, erro
 
 
 @clause("tcp.tls.start-tls")
-def test_start_tls_upgrades_a_connection_with_its_protocol(loop, run, contexts):
-    server_context, client_context = contexts
+def test_start_tls_upgrades_a_connection_with_its_protocol(loop, run):
+    server_context, client_context = certificates.server(), certificates.client()
 
     def talk(sock):
         sock.sendall(b"plain")
@@ -176,20 +167,13 @@ class CountingSocket(socket.socket):
 
 
 @clause("tcp.socket.overridden")
-def test_a_socket_with_methods_of_its_own_is_asked_by_them_under_tls(loop, run, contexts):
-    server_context, client_context = contexts
-
-    def echo(conn):
-        with server_context.wrap_socket(conn, server_side=True) as tls:
-            while data := tls.recv(65536):
-                tls.sendall(data)
-
+def test_a_socket_with_methods_of_its_own_is_asked_by_them_under_tls(loop, run):
     async def main(addr):
         sock = CountingSocket()
         sock.setblocking(False)
         await loop.sock_connect(sock, addr)
         transport, protocol = await loop.create_connection(
-            lambda: Recorder(loop), sock=sock, ssl=client_context, server_hostname="localhost"
+            lambda: Recorder(loop), sock=sock, ssl=certificates.client(), server_hostname="localhost"
         )
         transport.write(pattern(SIZE))
         await protocol.received(SIZE)

@@ -8,17 +8,16 @@ import gc
 import os
 import pathlib
 import socket
-import ssl
 import stat
 import sys
 from contextlib import ExitStack
 
 import pytest
-import trustme
 
 from .._kit import clause, peers
 from .._kit.contracts.recording import Recorder, pattern
 from .._kit.contracts.stream import aside, drain, turns
+from ..tls import certificates
 from .makers import Echo, abstract, dial, exchange, exists, folder, put
 
 KINDS = {"str": str, "bytes": os.fsencode, "PathLike": pathlib.Path}
@@ -365,11 +364,7 @@ def test_start_unix_server_serves_lines(loop, run):
 
 @clause("unix.tls.both-ends")
 def test_tls_over_a_unix_socket_exchanges_data(loop, run):
-    authority = trustme.CA()
-    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(server_context)
-    client_context = ssl.create_default_context()
-    authority.configure_trust(client_context)
+    server_context, client_context = certificates.server(), certificates.client()
 
     async def main(path):
         server = await loop.create_unix_server(Echo, path, ssl=server_context)

@@ -9,11 +9,13 @@ needs a maker lacks are left out of that area.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import os
 import pkgutil
 import threading
 import types
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
@@ -145,6 +147,17 @@ async def turns(count: int = 5) -> None:
     """Let the loop make `count` iterations, so that what could happen at once has happened."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+def close_with_a_transport_open(loop: asyncio.AbstractEventLoop, fd: int) -> None:
+    """Close a loop that has a transport over `fd`, to which nothing else refers: it warns, and `fd` is closed."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loop.close()
+        gc.collect()
+    assert [w for w in caught if w.category is ResourceWarning and "transport" in str(w.message).lower()], caught
+    with pytest.raises(OSError):
+        os.fstat(fd)
 
 
 def drain(peer: Peer) -> bytes:

@@ -206,18 +206,23 @@ def eof_received_is_not_called_again_after_a_pause_and_a_resume(stream, loop, ru
     assert run(main()) == 1
 
 
+async def paused_and_resumed(protocol, transport, peer):
+    """What there is of `waiting`, sent while reading is paused, before and after it is resumed."""
+    transport.pause_reading()
+    await aside(peer.sendall, b"waiting")
+    await turns(50)
+    while_paused = bytes(protocol.data)
+    transport.resume_reading()
+    await protocol.received(7)
+    return while_paused, bytes(protocol.data)
+
+
 @rule("read.nothing-while-paused", "read.resume-delivers", needs="read")
 def a_paused_transport_delivers_nothing_until_it_is_resumed(stream, loop, run):
     async def main():
         protocol = Recorder(loop)
         transport, peer = await stream(protocol)
-        transport.pause_reading()
-        await aside(peer.sendall, b"waiting")
-        await turns(50)
-        while_paused = bytes(protocol.data)
-        transport.resume_reading()
-        await protocol.received(7)
-        return while_paused, bytes(protocol.data)
+        return await paused_and_resumed(protocol, transport, peer)
 
     assert run(main()) == (b"", b"waiting")
 
@@ -230,13 +235,7 @@ def a_transport_paused_while_it_waits_for_data_delivers_none(stream, loop, run):
         protocol = Recorder(loop)
         transport, peer = await stream(protocol)
         await turns(50)
-        transport.pause_reading()
-        await aside(peer.sendall, b"waiting")
-        await turns(50)
-        while_paused = bytes(protocol.data)
-        transport.resume_reading()
-        await protocol.received(7)
-        return while_paused, bytes(protocol.data)
+        return await paused_and_resumed(protocol, transport, peer)
 
     assert run(main()) == (b"", b"waiting")
 
