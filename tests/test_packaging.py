@@ -289,6 +289,7 @@ def test_make_shows_its_targets():
         "test-projects",
         "lint",
         "fuzz",
+        "mutants",
         "bench",
         "clean",
     ]
