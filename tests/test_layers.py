@@ -6,6 +6,7 @@ is for readers.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -192,6 +193,18 @@ def test_every_unsafe_block_says_why_it_is_sound():
         for at, _ in source.find(r"\bunsafe\s*(\{|impl\b|$)")
         if not is_justified(source, at)
     ]
+    assert not found, shown(found)
+
+
+def test_the_debug_of_what_is_shared_by_force_is_written_by_hand():
+    # A derived one reads the fields, by whichever thread and without what makes sharing them sound.
+    found = []
+    for source in sources("src"):
+        shared = [re.search(r"\bSync for (\w+)", line) for line in source.code if "unsafe impl" in line]
+        for name in (match[1] for match in shared if match):
+            [(at, _)] = source.find(rf"\b(struct|enum) {name}\b")
+            attributes = itertools.takewhile(lambda line: line.startswith("#["), reversed(source.code[:at]))
+            found += [f"{source.name}:{at + 1}: {name}" for line in attributes if re.search(r"derive\(.*\bDebug\b", line)]
     assert not found, shown(found)
 
 

@@ -1,21 +1,23 @@
 //! Interior state of a frozen pyclass, guarded by the GIL. A fence: holds unsafe code.
 //!
-//! Contract: a borrow wants a [`Python`] token, so only the thread that holds the GIL touches the value, and handing the
+//! Contract: a borrow wants a [`Python`] token or the visitor of a traversal, neither of which can be had, or sent to, another
+//! thread than the one that holds the GIL. So only that thread touches the value, and its flag of borrows, and handing the
 //! GIL over orders the accesses of two threads. The value sits in a `RefCell`, so even code that calls Python while it
 //! borrows (a bug: the house's rule is that nothing calls Python while it holds state) meets a panic, not a data race.
 //!
 //! A `Mutex` costs 10 ns per access where this costs 1; `PyRef` costs as much as the mutex.
 
 use std::cell::{Ref, RefCell};
+use std::fmt;
 
-use pyo3::Python;
+use pyo3::{PyVisit, Python};
 
 /// A value that the GIL guards.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct GilCell<T>(RefCell<T>);
 
-// SAFETY: every access takes a `Python` token or happens in a traversal by the garbage collector, and both mean that
-// this thread holds the GIL: no two threads are in here at once. Builds without a GIL are not declared as supported, so
+// SAFETY: every access takes a `Python` token or the visitor of a traversal by the garbage collector, which both mean that
+// this thread holds the GIL: no two threads are in here at once. `Debug` has neither, and touches nothing. Builds without a GIL are not declared as supported, so
 // importing the module there switches the GIL on.
 unsafe impl<T: Send> Sync for GilCell<T> {}
 
@@ -42,9 +44,10 @@ impl<T> GilCell<T> {
         self.0.replace(value)
     }
 
-    /// The value for a traversal by the garbage collector, which runs with the GIL held but without a token. `None`
-    /// when it is borrowed: then somebody is in the middle of a change, and what it holds is alive.
-    pub fn traversed(&self) -> Option<Ref<'_, T>> {
+    /// The value for a traversal by the garbage collector, which runs with the GIL held but without a token: PyO3 makes a
+    /// visitor for nothing else. `None` when it is borrowed: then somebody is in the middle of a change, and what it holds is
+    /// alive.
+    pub fn traversed<'a>(&'a self, _visit: &'a PyVisit<'_>) -> Option<Ref<'a, T>> {
         self.0.try_borrow().ok()
     }
 }
@@ -54,5 +57,11 @@ impl<T: Default> GilCell<T> {
     #[inline]
     pub fn take(&self, _py: Python<'_>) -> T {
         self.0.take()
+    }
+}
+
+impl<T> fmt::Debug for GilCell<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GilCell").finish_non_exhaustive()
     }
 }

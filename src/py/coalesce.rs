@@ -161,7 +161,7 @@ impl Coalesce {
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(corked) = self.corked.traversed() else { return Ok(()) };
+        let Some(corked) = self.corked.traversed(visit) else { return Ok(()) };
         corked.iter().try_for_each(|endpoint| endpoint.traverse(visit))
     }
 }

@@ -567,24 +567,24 @@ impl LoopCore {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Some(sched) = self.sched.traversed() {
+        if let Some(sched) = self.sched.traversed(&visit) {
             sched.ready.iter().try_for_each(|entry| entry.traverse(&visit))?;
             sched.timers.iter().try_for_each(|timer| visit.call(timer))?;
             sched.lent.traverse(&visit)?;
         }
-        if let Some(io) = self.io.traversed() {
+        if let Some(io) = self.io.traversed(&visit) {
             io.interest.parties().try_for_each(|party| party.traverse(&visit))?;
             io.slots.iter().try_for_each(|endpoint| endpoint.traverse(&visit))?;
             io.files.values().try_for_each(|file| visit.call(file))?;
         }
         self.coalesce.traverse(&visit)?;
-        if let Some(pool) = self.pool.traversed() {
+        if let Some(pool) = self.pool.traversed(&visit) {
             pool.iter().try_for_each(|handle| visit.call(handle))?;
         }
-        if let Some(kwargs) = self.future_kwargs.traversed().as_deref().and_then(Option::as_ref) {
+        if let Some(kwargs) = self.future_kwargs.traversed(&visit).as_deref().and_then(Option::as_ref) {
             visit.call(kwargs)?;
         }
-        if let Some(id) = self.thread_id.traversed().as_deref().and_then(Option::as_ref) {
+        if let Some(id) = self.thread_id.traversed(&visit).as_deref().and_then(Option::as_ref) {
             visit.call(id)?;
         }
         Ok(())

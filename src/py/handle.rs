@@ -213,13 +213,13 @@ impl Body {
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Some(owner) = self.owner.traversed().as_deref().and_then(Option::as_ref) {
+        if let Some(owner) = self.owner.traversed(visit).as_deref().and_then(Option::as_ref) {
             visit.call(owner)?;
         }
-        if let Some(call) = self.call.traversed().as_deref().and_then(Option::as_ref) {
+        if let Some(call) = self.call.traversed(visit).as_deref().and_then(Option::as_ref) {
             call.traverse(visit)?;
         }
-        if let Some(trace) = self.trace.traversed().as_deref().and_then(Option::as_ref) {
+        if let Some(trace) = self.trace.traversed(visit).as_deref().and_then(Option::as_ref) {
             visit.call(trace)?;
         }
         Ok(())

@@ -331,7 +331,7 @@ impl Listener {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.owner)?;
-        if let Some(state) = self.state.traversed() {
+        if let Some(state) = self.state.traversed(&visit) {
             let objects = [&state.sock, &state.server, &state.factory, &state.accept_secure, &state.context];
             objects.into_iter().flatten().try_for_each(|object| visit.call(object))?;
         }

@@ -514,7 +514,7 @@ impl SockOperation {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.owner)?;
-        if let Some(state) = self.state.traversed() {
+        if let Some(state) = self.state.traversed(&visit) {
             if let Some(kind) = &state.kind {
                 kind.traverse(&visit)?;
             }

@@ -548,7 +548,7 @@ impl StreamTransport {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.owner)?;
-        let Some(state) = self.state.traversed() else { return Ok(()) };
+        let Some(state) = self.state.traversed(&visit) else { return Ok(()) };
         let objects = [&state.sock, &state.fileno, &state.server, &state.waiter, &state.drain_waiter, &state.context];
         objects.into_iter().flatten().try_for_each(|object| visit.call(object))?;
         if let Some(error) = &state.error {

@@ -59,7 +59,7 @@ impl TimerHandle {
     }
 
     pub fn traverse_own(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.given.traversed().as_deref().and_then(Option::as_ref).map_or(Ok(()), |given| visit.call(given))
+        self.given.traversed(visit).as_deref().and_then(Option::as_ref).map_or(Ok(()), |given| visit.call(given))
     }
 
     pub fn clear_own(&self, py: Python<'_>) {

@@ -361,7 +361,7 @@ impl TlsTransport {
         self.engine.traverse(&visit)?;
         visit.call(&self.timeouts.handshake)?;
         visit.call(&self.timeouts.shutdown)?;
-        let Some(state) = self.state.traversed() else { return Ok(()) };
+        let Some(state) = self.state.traversed(&visit) else { return Ok(()) };
         [&state.waiter, &state.timer].into_iter().flatten().try_for_each(|object| visit.call(object))?;
         match &state.lower {
             Some(Lower::Stream(stream)) => visit.call(stream)?,
