@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import warnings
+import weakref
 
 import pytest
 
@@ -36,6 +37,35 @@ async def echo_once(text: bytes) -> bytes:
         writer.close()
         await writer.wait_closed()
     return got
+
+
+# ---- call_soon
+
+
+@pytest.mark.skipif(not support.OURS, reason="asyncio's references are CPython's own")
+def test_what_a_refused_call_of_another_thread_was_given_is_let_go_at_once(loop: Loop) -> None:
+    class Given:
+        pass
+
+    def refused() -> bool:
+        given = Given()
+        freed = weakref.ref(given)
+        with pytest.raises(RuntimeError, match="Non-thread-safe operation"):
+            loop.call_soon(id, given)
+        del given
+        return freed() is None
+
+    def work() -> bool:
+        try:
+            return refused()
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+
+    loop.set_debug(True)
+    working: list[peers.PeerThread] = []
+    loop.call_soon(lambda: working.append(peers.thread(work)))
+    loop.run_forever()
+    assert working[0].result(timeout=peers.TIMEOUT), "kept for whoever calls next"
 
 
 # ---- call_soon_threadsafe

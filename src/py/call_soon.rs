@@ -119,8 +119,8 @@ impl FastMethod for CallSoon {
         Source: https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.call_soon";
 
     #[inline]
-    fn is_running(slf: &Bound<'_, LoopCore>) -> bool {
-        slf.get().turn().is_some()
+    fn runs_here(slf: &Bound<'_, LoopCore>) -> bool {
+        slf.get().coalesce.runs_here()
     }
 
     #[inline]

@@ -66,7 +66,10 @@ impl Coalesce {
         self.is_on() && self.runs_here()
     }
 
-    fn runs_here(&self) -> bool {
+    /// Whether this thread runs a turn, in which writes may be corked.
+    #[inline]
+    #[must_use]
+    pub fn runs_here(&self) -> bool {
         self.thread.load(Ordering::Relaxed) == this_thread()
     }
 

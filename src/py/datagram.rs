@@ -223,8 +223,8 @@ impl FastMethod for SendTo {
         Source: https://docs.python.org/3/library/asyncio-protocol.html#asyncio.DatagramTransport.sendto";
 
     #[inline]
-    fn is_running(slf: &Bound<'_, DatagramTransport>) -> bool {
-        slf.get().owner.get().turn().is_some()
+    fn runs_here(slf: &Bound<'_, DatagramTransport>) -> bool {
+        slf.get().owner.get().coalesce.runs_here()
     }
 
     fn call<'py>(

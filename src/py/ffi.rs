@@ -42,8 +42,7 @@ pub fn unless_ended<R>(f: impl FnOnce() -> R) -> R {
     struct Hang;
     impl Drop for Hang {
         fn drop(&mut self) {
-            // SAFETY: may be called by any thread, with the GIL or without.
-            while unsafe { ffi::PyGILState_Check() } == 0 {
+            while !has_gil() {
                 std::thread::park();
             }
         }
@@ -56,6 +55,17 @@ pub fn unless_ended<R>(f: impl FnOnce() -> R) -> R {
 
 /// Runs `f` inside `context` (an exact `contextvars.Context`). Entering and leaving costs 5 ns, `Context.run` 27.
 ///
+/// Whether this thread holds the GIL. `PyGILState_Check` says so of every thread once there was a second interpreter
+/// (`Python/pystate.c`, `check_enabled`).
+fn has_gil() -> bool {
+    // SAFETY: both may be called by any thread, with the GIL or without. The states are compared, not looked at. Before CPython
+    // 3.12 the current one is that of whichever thread has the GIL; since then it is this thread's, or null.
+    unsafe {
+        let current = ffi::compat::PyThreadState_GetUnchecked();
+        !current.is_null() && current == ffi::PyGILState_GetThisThreadState()
+    }
+}
+
 /// # Errors
 /// `RuntimeError` when the context is entered already, `TypeError` when it is none; `f` then did not run.
 #[inline]
@@ -220,8 +230,9 @@ pub trait FastMethod {
     const NAME: &'static CStr;
     const DOC: &'static CStr;
 
-    /// True while the loop behind `self` runs: then PyO3 knows that this thread has the GIL.
-    fn is_running(slf: &Bound<'_, Self::Class>) -> bool;
+    /// True while this thread runs a turn of the loop behind `self`, which a method of PyO3's has begun: then PyO3 knows that
+    /// this thread has the GIL. Of other threads it knows nothing, whether or not the loop runs.
+    fn runs_here(slf: &Bound<'_, Self::Class>) -> bool;
 
     /// Called with `self`, the positional arguments and the values of the keyword arguments behind them, and the names
     /// of the latter.
@@ -247,12 +258,12 @@ unsafe extern "C" fn fast_call<M: FastMethod>(
         // null.
         unsafe { fast_call_attached::<M>(py, slf, args, positional, names) }
     };
-    // SAFETY: CPython calls this with the GIL held and a `self` that the method descriptor has checked.
-    let (py, running) = unsafe {
+    // SAFETY: CPython calls this by a thread that holds the GIL, with a `self` that the method descriptor has checked.
+    let (py, runs_here) = unsafe {
         let py = Python::assume_attached();
-        (py, M::is_running(&Borrowed::from_ptr(py, slf).cast_unchecked::<M::Class>()))
+        (py, M::runs_here(&Borrowed::from_ptr(py, slf).cast_unchecked::<M::Class>()))
     };
-    if running {
+    if runs_here {
         return call(py);
     }
     // PyO3 has to know that the GIL is held, or references dropped now are only given back later. It refuses while the

@@ -187,8 +187,8 @@ impl FastMethod for Write {
         Source: https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.write";
 
     #[inline]
-    fn is_running(slf: &Bound<'_, StreamTransport>) -> bool {
-        slf.get().owner.get().turn().is_some()
+    fn runs_here(slf: &Bound<'_, StreamTransport>) -> bool {
+        slf.get().owner.get().coalesce.runs_here()
     }
 
     fn call<'py>(
