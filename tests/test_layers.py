@@ -204,7 +204,8 @@ def test_the_debug_of_what_is_shared_by_force_is_written_by_hand():
         for name in (match[1] for match in shared if match):
             [(at, _)] = source.find(rf"\b(struct|enum) {name}\b")
             attributes = itertools.takewhile(lambda line: line.startswith("#["), reversed(source.code[:at]))
-            found += [f"{source.name}:{at + 1}: {name}" for line in attributes if re.search(r"derive\(.*\bDebug\b", line)]
+            derived = [line for line in attributes if re.search(r"\bderive\(.*\bDebug\b", line)]
+            found += [f"{source.name}:{at + 1}: {name}: {line}" for line in derived]
     assert not found, shown(found)
 
 

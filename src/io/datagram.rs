@@ -10,7 +10,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::unix::ffi::OsStrExt;
 
-use socket2::{Domain, SockAddr, SockRef};
+use socket2::{Domain, SockAddr};
 
 use super::sys::{self, BorrowedRawFd, address_bytes};
 
@@ -27,10 +27,10 @@ pub enum Family {
 impl Family {
     #[must_use]
     pub fn of(fd: BorrowedRawFd) -> Self {
-        match SockRef::from(&fd).domain() {
-            Ok(Domain::IPV4) => Self::Inet,
-            Ok(Domain::IPV6) => Self::Inet6,
-            Ok(Domain::UNIX) => Self::Unix,
+        match sys::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN) {
+            Ok(libc::AF_INET) => Self::Inet,
+            Ok(libc::AF_INET6) => Self::Inet6,
+            Ok(libc::AF_UNIX) => Self::Unix,
             _ => Self::Other,
         }
     }
@@ -150,14 +150,14 @@ pub fn unix(path: &[u8]) -> Option<SockAddr> {
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
-    use std::os::fd::AsRawFd;
+    use std::os::fd::AsFd;
     use std::os::unix::net::UnixDatagram;
 
     use super::*;
     use crate::io::sys::DATAGRAM_BATCH;
 
-    fn fd(socket: &impl AsRawFd) -> BorrowedRawFd {
-        BorrowedRawFd(socket.as_raw_fd())
+    fn fd(socket: &impl AsFd) -> BorrowedRawFd {
+        BorrowedRawFd::of(socket)
     }
 
     #[test]
@@ -194,10 +194,10 @@ mod tests {
         let from = SockAddr::from(far.local_addr().expect("bound"));
         let mut buffer = [0; 4096];
         for expected in data.iter().take(DATAGRAM_BATCH) {
-            let (n, sender) = sys::recv_from(fd(&near), &mut buffer).expect("a datagram");
+            let (n, sender) = sys::recv_from(fd(&near), buffer.as_mut_slice().into()).expect("a datagram");
             assert_eq!((&buffer[..n], address_bytes(&sender)), (expected.as_slice(), address_bytes(&from)));
         }
-        let nothing = sys::recv_from(fd(&near), &mut buffer).expect_err("all was taken");
+        let nothing = sys::recv_from(fd(&near), buffer.as_mut_slice().into()).expect_err("all was taken");
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
     }
 
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(Family::of(fd(&near)), Family::Unix);
         assert!(send_to(fd(&far), b"hello", None).expect("room"));
         let mut buffer = [0; 16];
-        let (n, sender) = sys::recv_from(fd(&near), &mut buffer).expect("a datagram");
+        let (n, sender) = sys::recv_from(fd(&near), buffer.as_mut_slice().into()).expect("a datagram");
         assert_eq!((&buffer[..n], name_of(&sender)), (&b"hello"[..], Name::Nobody));
         let mut sent = 0;
         while send_to(fd(&far), b"x", None).expect("no error") {

@@ -7,12 +7,12 @@
 //! sets its terminal back to blocking.
 
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use socket2::{Domain, SockAddr, SockRef, Type};
+use socket2::SockAddr;
 
-use super::sys::{self, BorrowedRawFd};
+pub use super::sys::shutdown_write;
+use super::sys::{self, BorrowedRawFd, RawBuf};
 use crate::core::accept::AcceptError;
 
 /// How many slices one vectored send takes at most. Linux allows 1024 (`IOV_MAX`).
@@ -33,7 +33,7 @@ pub enum Kind {
 ///
 /// # Errors
 /// The errno of `recv(2)` or `read(2)`; `EAGAIN` when nothing is there.
-pub fn read(kind: Kind, fd: BorrowedRawFd, buf: &mut [u8]) -> io::Result<usize> {
+pub fn read(kind: Kind, fd: BorrowedRawFd, buf: RawBuf<'_>) -> io::Result<usize> {
     match kind {
         Kind::Socket => sys::recv(fd, buf),
         Kind::File if !sys::is_readable(fd)? => Err(io::ErrorKind::WouldBlock.into()),
@@ -92,34 +92,27 @@ pub fn write_vectored<'a>(
     if let [only] = iov {
         return write(kind, fd, only).map(|sent| (sent, offered));
     }
-    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
     let sent = retried(|| match kind {
-        Kind::Socket => SockRef::from(&fd).send_vectored_with_flags(iov, flags),
+        Kind::Socket => sys::send_vectored(fd, iov),
         Kind::File | Kind::Device => sys::write_vectored(fd, iov),
     })?;
     Ok((sent, offered))
 }
 
-/// A second descriptor of the same open file, closed on exec.
+/// A second descriptor of the same open file, closed on exec: its owner, and its number.
 ///
 /// # Errors
 /// The errno of `fcntl(2)`.
-pub fn duplicate(fd: BorrowedRawFd) -> io::Result<OwnedFd> {
-    fd.as_fd().try_clone_to_owned()
+pub fn duplicate(fd: BorrowedRawFd) -> io::Result<(OwnedFd, BorrowedRawFd)> {
+    let second = sys::duplicate(fd)?;
+    let number = BorrowedRawFd::of(&second);
+    Ok((second, number))
 }
 
-/// Shuts down the writing half.
-///
-/// # Errors
-/// The errno of `shutdown(2)`.
-pub fn shutdown_write(fd: BorrowedRawFd) -> io::Result<()> {
-    SockRef::from(&fd).shutdown(Shutdown::Write)
-}
-
-/// Switches Nagle's algorithm off, as asyncio does on every TCP transport. A socket that is not TCP is left alone.
+/// Switches Nagle's algorithm off, as asyncio does on every TCP transport.
 pub fn set_nodelay(fd: BorrowedRawFd) {
-    // Not worth a connection: asyncio's `_set_nodelay` only asks sockets that have the option.
-    let _not_tcp = SockRef::from(&fd).set_tcp_nodelay(true);
+    // Not worth a connection: what is wrong with it shows when it is used.
+    let _shows_later = sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1);
 }
 
 /// Accepts one connection.
@@ -150,11 +143,50 @@ pub fn accept(fd: BorrowedRawFd) -> Result<(OwnedFd, SockAddr), (AcceptError, io
     })
 }
 
-/// Whether a read shorter than asked for means that the socket is drained: TCP, and only TCP. Datagrams are short by
-/// nature, and ancillary data splits the reads of a Unix socket.
-#[must_use]
-pub fn short_read_drains(fd: BorrowedRawFd) -> bool {
-    let socket = SockRef::from(&fd);
-    socket.domain().is_ok_and(|domain| matches!(domain, Domain::IPV4 | Domain::IPV6))
-        && socket.r#type().is_ok_and(|kind| kind == Type::STREAM)
+/// What a stream socket speaks, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP itself. The protocol says so: MPTCP and SCTP have the family and type of TCP, and other rules.
+    Tcp,
+    /// A Unix socket.
+    Unix,
+    Other,
+}
+
+impl Protocol {
+    #[must_use]
+    pub fn of(fd: BorrowedRawFd) -> Self {
+        let option = |name| sys::option(fd, libc::SOL_SOCKET, name).ok();
+        Self::named(option(libc::SO_DOMAIN), option(libc::SO_TYPE), option(libc::SO_PROTOCOL))
+    }
+
+    fn named(domain: Option<i32>, kind: Option<i32>, protocol: Option<i32>) -> Self {
+        match (domain, kind, protocol) {
+            (Some(libc::AF_INET | libc::AF_INET6), Some(libc::SOCK_STREAM), Some(libc::IPPROTO_TCP)) => Self::Tcp,
+            (Some(libc::AF_UNIX), ..) => Self::Unix,
+            _ => Self::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tcp_is_what_says_so_by_all_three() {
+        let of = |domain, kind, protocol| Protocol::named(Some(domain), Some(kind), Some(protocol));
+        for domain in [libc::AF_INET, libc::AF_INET6] {
+            assert_eq!(of(domain, libc::SOCK_STREAM, libc::IPPROTO_TCP), Protocol::Tcp);
+            for protocol in [libc::IPPROTO_MPTCP, libc::IPPROTO_SCTP, libc::IPPROTO_IP] {
+                assert_eq!(of(domain, libc::SOCK_STREAM, protocol), Protocol::Other);
+            }
+            assert_eq!(of(domain, libc::SOCK_RAW, libc::IPPROTO_TCP), Protocol::Other);
+        }
+        assert_eq!(of(libc::AF_UNIX, libc::SOCK_STREAM, 0), Protocol::Unix);
+        // Netlink counts its protocols anew: 6 is that of IPsec.
+        assert_eq!(of(libc::AF_NETLINK, libc::SOCK_STREAM, libc::IPPROTO_TCP), Protocol::Other);
+        assert_eq!(Protocol::named(None, None, None), Protocol::Other);
+        assert_eq!(Protocol::of(BorrowedRawFd::NONE), Protocol::Other);
+    }
 }

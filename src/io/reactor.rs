@@ -288,8 +288,7 @@ impl Drop for Reactor {
 fn user_epoll(runtime: &Runtime, shared: &Arc<Shared>) -> io::Result<(OwnedFd, Source)> {
     let _entered = runtime.enter();
     let epoll = sys::epoll_create()?;
-    let fd = BorrowedRawFd(std::os::fd::AsRawFd::as_raw_fd(&epoll));
-    let source = Source::new(fd, USER_SLOT, TokioInterest::READABLE, shared)?;
+    let source = Source::new(BorrowedRawFd::of(&epoll), USER_SLOT, TokioInterest::READABLE, shared)?;
     Ok((epoll, source))
 }
 

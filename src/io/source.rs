@@ -14,7 +14,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::endpoint::{self, Kind};
-use super::sys::{self, BorrowedRawFd};
+use super::sys::{self, BorrowedRawFd, RawBuf};
 use super::wake::{Shared, TokenWaker};
 
 /// The token of a source's direction: the slot, and the direction in the lowest bit.
@@ -79,7 +79,7 @@ impl Source {
         if born == sys::fork_generation() {
             let mut afd = ManuallyDrop::into_inner(afd);
             if !still_ours {
-                *afd.get_mut() = BorrowedRawFd(-1);
+                *afd.get_mut() = BorrowedRawFd::NONE;
             }
             drop(afd);
         }
@@ -148,7 +148,7 @@ impl Source {
     ///
     /// # Errors
     /// The errno of `recv(2)` or `read(2)`.
-    pub fn recv(&self, kind: Kind, buf: &mut [u8], short_drains: bool) -> io::Result<Received> {
+    pub fn recv(&self, kind: Kind, buf: RawBuf<'_>, short_drains: bool) -> io::Result<Received> {
         let mut cx = Context::from_waker(&self.read_waker);
         loop {
             let Poll::Ready(ready) = self.afd.poll_read_ready(&mut cx) else { return Ok(Received::Nothing) };

@@ -1,10 +1,11 @@
 //! System calls. The only unsafe code of this layer.
 //!
 //! Contract: a [`BorrowedRawFd`] is a number, not an owner: Python's socket owns the file. Every function here may be
-//! called with a number that is closed (the answer is `EBADF`); that it is not *another* file by then is what the
-//! callers see to (`py` asks the socket object for its number before each use).
+//! called with a number that is closed (the answer is `EBADF`); that it is not *another* file by then is what whoever
+//! made the number promised (`py` asks the socket object for its number before each use).
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Once;
@@ -14,9 +15,39 @@ use socket2::{SockAddr, SockAddrStorage};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// A file descriptor that somebody else owns.
+/// A file descriptor that somebody else owns. It is no [`BorrowedFd`], which promises to be open: a program may close a
+/// socket under its transport, and another thread may be about to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BorrowedRawFd(pub RawFd);
+pub struct BorrowedRawFd(RawFd);
+
+impl BorrowedRawFd {
+    /// The number of no file: each call on it is `EBADF`.
+    pub const NONE: Self = Self(-1);
+
+    /// The file that `raw` names.
+    ///
+    /// # Safety
+    /// No call is made on it once its owner has closed the file, as the number may be another's by then. Where the
+    /// owner may do so unseen, whoever keeps this asks the owner for its number before each call.
+    #[must_use]
+    pub const unsafe fn new(raw: RawFd) -> Self {
+        Self(raw)
+    }
+
+    /// The number, as tables of files have it.
+    ///
+    /// # Errors
+    /// `EBADF` for [`BorrowedRawFd::NONE`].
+    pub fn number(self) -> io::Result<u32> {
+        u32::try_from(self.0).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))
+    }
+
+    /// A file of the loop's own. It is kept beside whatever is made of this, and dropped after it.
+    pub(super) fn of(owned: &impl AsFd) -> Self {
+        // SAFETY: open as long as `owned` is, which the caller keeps, as said above.
+        unsafe { Self::new(owned.as_fd().as_raw_fd()) }
+    }
+}
 
 impl AsRawFd for BorrowedRawFd {
     fn as_raw_fd(&self) -> RawFd {
@@ -24,12 +55,39 @@ impl AsRawFd for BorrowedRawFd {
     }
 }
 
-impl AsFd for BorrowedRawFd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: `borrow_raw` wants a number that is not -1 and stays open for the borrow. The borrow lives for one
-        // call of ours on the loop's thread; the owner, Python's socket, cannot be closed meanwhile, as that takes the
-        // GIL, which this thread holds.
-        unsafe { BorrowedFd::borrow_raw(self.0) }
+/// Memory for the kernel to fill, by pointer and length. It is no `&mut [u8]`, which promises that nobody else looks:
+/// Python lends one buffer to several, some of which read or write it without the GIL.
+#[derive(Clone, Copy, Debug)]
+pub struct RawBuf<'a> {
+    start: *mut u8,
+    len: usize,
+    memory: PhantomData<&'a [MaybeUninit<u8>]>,
+}
+
+impl RawBuf<'_> {
+    /// `len` bytes from `start`.
+    ///
+    /// # Safety
+    /// They are allocated and writable as long as the lifetime says; what is in them does not matter.
+    #[must_use]
+    pub const unsafe fn new(start: *mut u8, len: usize) -> Self {
+        Self { start, len, memory: PhantomData }
+    }
+
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl<'a> From<&'a mut [u8]> for RawBuf<'a> {
+    fn from(memory: &'a mut [u8]) -> Self {
+        Self { start: memory.as_mut_ptr(), len: memory.len(), memory: PhantomData }
     }
 }
 
@@ -53,9 +111,9 @@ fn cvt(result: isize) -> io::Result<usize> {
 ///
 /// # Errors
 /// The errno.
-pub fn recv(fd: BorrowedRawFd, buf: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: pointer and length are those of a live exclusive slice.
-    cvt(unsafe { libc::recv(fd.0, buf.as_mut_ptr().cast(), buf.len(), libc::MSG_DONTWAIT) })
+pub fn recv(fd: BorrowedRawFd, buf: RawBuf<'_>) -> io::Result<usize> {
+    // SAFETY: pointer and length are those of live memory, which the kernel may write to.
+    cvt(unsafe { libc::recv(fd.0, buf.start.cast(), buf.len, libc::MSG_DONTWAIT) })
 }
 
 /// `send(2)` without SIGPIPE. Never blocks.
@@ -65,6 +123,20 @@ pub fn recv(fd: BorrowedRawFd, buf: &mut [u8]) -> io::Result<usize> {
 pub fn send(fd: BorrowedRawFd, buf: &[u8]) -> io::Result<usize> {
     // SAFETY: pointer and length are those of a live slice.
     cvt(unsafe { libc::send(fd.0, buf.as_ptr().cast(), buf.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
+}
+
+/// `sendmsg(2)` of some slices: as [`send`].
+///
+/// # Errors
+/// The errno; `EMSGSIZE` for more than `IOV_MAX` slices.
+pub fn send_vectored(fd: BorrowedRawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    // SAFETY: a header of zeros is one without address, data and control.
+    let mut header = unsafe { MaybeUninit::<libc::msghdr>::zeroed().assume_init() };
+    header.msg_iov = slices.as_ptr().cast_mut().cast();
+    header.msg_iovlen = slices.len();
+    // SAFETY: an `IoSlice` has the layout of an `iovec`, which std guarantees. The header and the slices live through
+    // the call, which only reads them.
+    cvt(unsafe { libc::sendmsg(fd.0, &raw const header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
 }
 
 /// `sendto(2)` of one datagram without SIGPIPE, to the peer of the socket where no address is given. Never blocks.
@@ -114,14 +186,13 @@ pub fn send_batch<'a>(
 ///
 /// # Errors
 /// The errno.
-pub fn recv_from(fd: BorrowedRawFd, buf: &mut [u8]) -> io::Result<(usize, SockAddr)> {
+pub fn recv_from(fd: BorrowedRawFd, buf: RawBuf<'_>) -> io::Result<(usize, SockAddr)> {
     let mut storage = SockAddrStorage::zeroed();
     let mut len = storage.size_of();
     let name = (&raw mut storage).cast();
     // SAFETY: buffer, storage and len are live, and len is the storage's size.
-    let n = cvt(unsafe {
-        libc::recvfrom(fd.0, buf.as_mut_ptr().cast(), buf.len(), libc::MSG_DONTWAIT, name, &raw mut len)
-    })?;
+    let n = cvt(unsafe { libc::recvfrom(fd.0, buf.start.cast(), buf.len, libc::MSG_DONTWAIT, name, &raw mut len) })?;
+    // The kernel tells how long the address is, though it had no room for all of it.
     let len = len.min(storage.size_of());
     // SAFETY: the kernel filled `len` bytes of the storage.
     Ok((n, unsafe { SockAddr::new(storage, len) }))
@@ -138,9 +209,9 @@ pub fn address_bytes(address: &SockAddr) -> &[u8] {
 ///
 /// # Errors
 /// The errno.
-pub fn read(fd: BorrowedRawFd, buf: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: pointer and length are those of a live exclusive slice.
-    cvt(unsafe { libc::read(fd.0, buf.as_mut_ptr().cast(), buf.len()) })
+pub fn read(fd: BorrowedRawFd, buf: RawBuf<'_>) -> io::Result<usize> {
+    // SAFETY: pointer and length are those of live memory, which the kernel may write to.
+    cvt(unsafe { libc::read(fd.0, buf.start.cast(), buf.len) })
 }
 
 /// `write(2)`, with SIGPIPE as the process has it. Blocks if there is no room and the file is in blocking mode.
@@ -156,7 +227,7 @@ pub fn write(fd: BorrowedRawFd, buf: &[u8]) -> io::Result<usize> {
 ///
 /// # Errors
 /// The errno; `EINVAL` for more than `IOV_MAX` slices.
-pub fn write_vectored(fd: BorrowedRawFd, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+pub fn write_vectored(fd: BorrowedRawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let count = libc::c_int::try_from(slices.len()).unwrap_or(libc::c_int::MAX);
     // SAFETY: an `IoSlice` has the layout of an `iovec`, which std guarantees, and `count` of them are live.
     cvt(unsafe { libc::writev(fd.0, slices.as_ptr().cast(), count) })
@@ -210,16 +281,64 @@ pub fn accept(fd: BorrowedRawFd) -> io::Result<(OwnedFd, SockAddr)> {
     if conn < 0 {
         return Err(io::Error::last_os_error());
     }
+    let len = len.min(storage.size_of());
     // SAFETY: the kernel gave this number to us just now, and filled `len` bytes of the storage.
     Ok(unsafe { (OwnedFd::from_raw_fd(conn), SockAddr::new(storage, len)) })
 }
 
-/// The number of the file behind the fd, which `dup2` over it changes; `None` for a closed fd.
+/// `shutdown(2)` of the writing half.
+///
+/// # Errors
+/// The errno.
+pub fn shutdown_write(fd: BorrowedRawFd) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    cvt(unsafe { libc::shutdown(fd.0, libc::SHUT_WR) } as isize).map(drop)
+}
+
+/// `getsockopt(2)` of an option that is a number.
+///
+/// # Errors
+/// The errno; `ENOTSOCK` for a file that is no socket.
+pub fn option(fd: BorrowedRawFd, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut len = SIZE_OF_INT;
+    // SAFETY: value and len are live, and len is the value's size.
+    cvt(unsafe { libc::getsockopt(fd.0, level, name, (&raw mut value).cast(), &raw mut len) } as isize)?;
+    Ok(value)
+}
+
+/// `setsockopt(2)` of an option that is a number.
+///
+/// # Errors
+/// The errno; `ENOTSOCK` for a file that is no socket.
+pub fn set_option(fd: BorrowedRawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the value is live, and of that size.
+    cvt(unsafe { libc::setsockopt(fd.0, level, name, (&raw const value).cast(), SIZE_OF_INT) } as isize).map(drop)
+}
+
+#[allow(clippy::cast_possible_truncation)] // 4
+const SIZE_OF_INT: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
+
+/// A second descriptor of the same open file, closed on exec.
+///
+/// # Errors
+/// The errno of `fcntl(2)`.
+pub fn duplicate(fd: BorrowedRawFd) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let second = unsafe { libc::fcntl(fd.0, libc::F_DUPFD_CLOEXEC, 3) };
+    if second < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel gave this number to us just now.
+    Ok(unsafe { OwnedFd::from_raw_fd(second) })
+}
+
+/// The number of the file that has this number, which `dup2` over it changes; `None` for a closed one.
 #[must_use]
-pub fn inode(fd: BorrowedRawFd) -> Option<u64> {
+pub fn inode(fd: RawFd) -> Option<u64> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: there is room for a stat.
-    if unsafe { libc::fstat(fd.0, stat.as_mut_ptr()) } != 0 {
+    if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {
         return None;
     }
     // SAFETY: the kernel filled it.

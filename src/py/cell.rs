@@ -1,9 +1,10 @@
 //! Interior state of a frozen pyclass, guarded by the GIL. A fence: holds unsafe code.
 //!
-//! Contract: a borrow wants a [`Python`] token or the visitor of a traversal, neither of which can be had, or sent to, another
-//! thread than the one that holds the GIL. So only that thread touches the value, and its flag of borrows, and handing the
-//! GIL over orders the accesses of two threads. The value sits in a `RefCell`, so even code that calls Python while it
-//! borrows (a bug: the house's rule is that nothing calls Python while it holds state) meets a panic, not a data race.
+//! Contract: a borrow wants a [`Python`] token or the visitor of a traversal, which only the thread that holds the GIL
+//! has and which cannot be sent to another. So only that thread touches the value, and its flag of borrows, and handing
+//! the GIL over orders the accesses of two threads. The value sits in a `RefCell`, so even code that calls Python while
+//! it borrows (a bug: the house's rule is that nothing calls Python while it holds state) meets a panic, not a data
+//! race.
 //!
 //! A `Mutex` costs 10 ns per access where this costs 1; `PyRef` costs as much as the mutex.
 
@@ -16,9 +17,9 @@ use pyo3::{PyVisit, Python};
 #[derive(Default)]
 pub struct GilCell<T>(RefCell<T>);
 
-// SAFETY: every access takes a `Python` token or the visitor of a traversal by the garbage collector, which both mean that
-// this thread holds the GIL: no two threads are in here at once. `Debug` has neither, and touches nothing. Builds without a GIL are not declared as supported, so
-// importing the module there switches the GIL on.
+// SAFETY: every access takes a `Python` token or the visitor of a traversal by the garbage collector, and both mean
+// that this thread holds the GIL: no two threads are in here at once. `Debug` has neither, and touches nothing. Builds
+// without a GIL are not declared as supported, so importing the module there switches the GIL on.
 unsafe impl<T: Send> Sync for GilCell<T> {}
 
 impl<T> GilCell<T> {
@@ -44,9 +45,9 @@ impl<T> GilCell<T> {
         self.0.replace(value)
     }
 
-    /// The value for a traversal by the garbage collector, which runs with the GIL held but without a token: PyO3 makes a
-    /// visitor for nothing else. `None` when it is borrowed: then somebody is in the middle of a change, and what it holds is
-    /// alive.
+    /// The value for a traversal by the garbage collector, which runs with the GIL held but without a token: PyO3 makes
+    /// a visitor for nothing else. `None` when it is borrowed: then somebody is in the middle of a change, and what it
+    /// holds is alive.
     pub fn traversed<'a>(&'a self, _visit: &'a PyVisit<'_>) -> Option<Ref<'a, T>> {
         self.0.try_borrow().ok()
     }

@@ -34,6 +34,7 @@ pub struct Coalesce {
 }
 
 /// A number of this thread, never 0, that no other living thread has.
+#[inline]
 fn this_thread() -> usize {
     thread_local!(static HERE: u8 = const { 0 });
     HERE.with(|here| std::ptr::from_ref(here).addr())

@@ -26,6 +26,7 @@ use crate::core::fault::Fault;
 use crate::core::flow::DEFAULT_HIGH;
 use crate::io::datagram::Family;
 use crate::io::source::Source;
+use crate::io::sys::BorrowedRawFd;
 
 /// A datagram that came in.
 #[derive(Debug)]
@@ -105,6 +106,8 @@ pub struct DatagramTransport {
     pub owner: Py<LoopCore>,
     pub slot: u32,
     pub fd: u32,
+    /// The same, for calls on it.
+    pub file: BorrowedRawFd,
     pub family: Family,
     /// Sends need no address, and one that is given counts for nothing: asyncio asks whether the peer has a name.
     pub connected: bool,

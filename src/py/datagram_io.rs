@@ -55,8 +55,8 @@ impl DatagramTransport {
         owner.get().check_open()?;
         let private = owner.get().private_datagrams.swap(false, Ordering::Relaxed);
         let fileno = sock.getattr(intern!(py, "fileno"))?;
-        let raw: i32 = fileno.call0()?.extract()?;
-        let fd = u32::try_from(raw).map_err(|_| io_error(py, &io::Error::from_raw_os_error(libc::EBADF)))?;
+        let file = ffi::file_of(sock)?;
+        let fd = file.number().map_err(|error| io_error(py, &error))?;
         super::watch::check_no_transport(owner, fd, sock)?;
         // A protocol without it is refused here, before anything is scheduled.
         protocol.getattr(intern!(py, "connection_made"))?;
@@ -100,10 +100,10 @@ impl DatagramTransport {
             fruitless: 0,
             failpoint: false,
         };
-        let family = Family::of(BorrowedRawFd(raw));
+        let family = Family::of(file);
         let counters = Counters::new(fd, Kind::Udp);
         let (owned, state) = (owner.clone().unbind(), GilCell::new(state));
-        let this = Self { owner: owned, slot, fd, family, connected, paired, counters, state };
+        let this = Self { owner: owned, slot, fd, file, family, connected, paired, counters, state };
         let transport = ffi::make_with_dict(py, this)?.unbind();
         match transport.get().register(py, false) {
             Ok(source) => transport.get().state.with(py, |state| state.source = Some(source)),
@@ -119,9 +119,8 @@ impl DatagramTransport {
     }
 
     fn register(&self, py: Python<'_>, write: bool) -> io::Result<Source> {
-        let fd = BorrowedRawFd(i32::try_from(self.fd).unwrap_or(-1));
         self.owner.get().io.with(py, |io| match &io.reactor {
-            Some(reactor) => reactor.register(fd, self.slot, !write),
+            Some(reactor) => reactor.register(self.file, self.slot, !write),
             None => Err(io::ErrorKind::NotConnected.into()),
         })
     }
@@ -165,10 +164,7 @@ impl DatagramTransport {
     }
 
     pub fn live_fd(&self, py: Python<'_>) -> io::Result<BorrowedRawFd> {
-        match i32::try_from(self.fd) {
-            Ok(fd) if self.owns_fd(py) => Ok(BorrowedRawFd(fd)),
-            _ => Err(io::Error::from_raw_os_error(libc::EBADF)),
-        }
+        if self.owns_fd(py) { Ok(self.file) } else { Err(io::Error::from_raw_os_error(libc::EBADF)) }
     }
 
     pub fn callee(&self, py: Python<'_>) -> Option<(Py<PyAny>, Py<PyAny>)> {
@@ -316,7 +312,7 @@ impl DatagramTransport {
                 let State { machine, source, peers, arrivals, .. } = state;
                 let drained = source.as_ref().map_or((0, false, None), |source| {
                     source.drain(BATCH, unasked, |fd| {
-                        let (n, address) = sys::recv_from(fd, scratch)?;
+                        let (n, address) = sys::recv_from(fd, scratch.as_mut_slice().into())?;
                         let known = peers.shown(address_bytes(&address)).map(|shown| shown.clone_ref(py));
                         let data = PyBytes::new(py, &scratch[..n]).unbind();
                         match known {

@@ -543,9 +543,9 @@ impl LoopCore {
     /// not waiting: an upper bound for the callback that runs now. Counts since the loop was made: `turns`, `callbacks`
     /// begun (I/O events included), `looks` at I/O without waiting, `parks`. Lengths: `ready` queue, `timers` set,
     /// `spare_handles`. `next_deadline`: seconds on the clock of `loop.time()`. `endpoints`: a list of dicts, each with
-    /// `fd` and `kind` ("tcp", "unix", "udp", "pipe", "listener", "watcher"); of a watcher whether it has a `reader` and
-    /// a `writer`, of the others `since` (seconds, monotonic clock) and what went through: `messages_in` (reads,
-    /// datagrams, accepted connections), `bytes_in`, `messages_out` (sends), `bytes_out`.
+    /// `fd` and `kind` ("tcp", "unix", "stream" of others, "udp", "pipe", "listener", "watcher"); of a watcher whether it
+    /// has a `reader` and a `writer`, of the others `since` (seconds, monotonic clock) and what went through:
+    /// `messages_in` (reads, datagrams, accepted connections), `bytes_in`, `messages_out` (sends), `bytes_out`.
     fn stats<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
         stats::show(slf)
     }

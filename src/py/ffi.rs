@@ -9,7 +9,9 @@ use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
 use pyo3::types::{PyBytes, PyString, PyTuple, PyType};
-use pyo3::{Borrowed, Py, PyAny, PyClass, PyClassInitializer, Python, ffi};
+use pyo3::{Borrowed, Py, PyAny, PyClass, PyClassInitializer, Python, ffi, intern};
+
+use crate::io::sys::{BorrowedRawFd, RawBuf};
 
 /// A copy of the current context.
 ///
@@ -53,19 +55,19 @@ pub fn unless_ended<R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Runs `f` inside `context` (an exact `contextvars.Context`). Entering and leaving costs 5 ns, `Context.run` 27.
-///
 /// Whether this thread holds the GIL. `PyGILState_Check` says so of every thread once there was a second interpreter
 /// (`Python/pystate.c`, `check_enabled`).
 fn has_gil() -> bool {
-    // SAFETY: both may be called by any thread, with the GIL or without. The states are compared, not looked at. Before CPython
-    // 3.12 the current one is that of whichever thread has the GIL; since then it is this thread's, or null.
+    // SAFETY: both may be called by any thread, with the GIL or without. The states are compared, not looked at. Before
+    // CPython 3.12 the current one is that of whichever thread has the GIL; since then it is this thread's, or null.
     unsafe {
         let current = ffi::compat::PyThreadState_GetUnchecked();
         !current.is_null() && current == ffi::PyGILState_GetThisThreadState()
     }
 }
 
+/// Runs `f` inside `context` (an exact `contextvars.Context`). Entering and leaving costs 5 ns, `Context.run` 27.
+///
 /// # Errors
 /// `RuntimeError` when the context is entered already, `TypeError` when it is none; `f` then did not run.
 #[inline]
@@ -230,8 +232,8 @@ pub trait FastMethod {
     const NAME: &'static CStr;
     const DOC: &'static CStr;
 
-    /// True while this thread runs a turn of the loop behind `self`, which a method of PyO3's has begun: then PyO3 knows that
-    /// this thread has the GIL. Of other threads it knows nothing, whether or not the loop runs.
+    /// True while this thread runs a turn of the loop behind `self`, which a method of PyO3's has begun: then PyO3
+    /// knows that this thread has the GIL. Of other threads it knows nothing, whether or not the loop runs.
     fn runs_here(slf: &Bound<'_, Self::Class>) -> bool;
 
     /// Called with `self`, the positional arguments and the values of the keyword arguments behind them, and the names
@@ -350,6 +352,17 @@ pub fn adopt_methods(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) -> PyR
     Ok(())
 }
 
+/// The file that an object says is its own; [`BorrowedRawFd::NONE`] if it is closed.
+///
+/// # Errors
+/// What its `fileno()` raises, or `TypeError`.
+pub fn file_of(object: &Bound<'_, PyAny>) -> PyResult<BorrowedRawFd> {
+    let raw = object.call_method0(intern!(object.py(), "fileno"))?.extract()?;
+    // SAFETY: its owner has the file now. What keeps the number asks again before each use (`live_fd`, `owns_fd`),
+    // unless it owns the object and nobody else has it.
+    Ok(unsafe { BorrowedRawFd::new(raw) })
+}
+
 /// A writable, contiguous buffer that a protocol lends for one read.
 pub struct Lent {
     view: Box<ffi::Py_buffer>,
@@ -378,25 +391,19 @@ impl Lent {
         Ok(Self { view })
     }
 
-    pub fn len(&self) -> usize {
-        usize::try_from(self.view.len).unwrap_or(0)
-    }
-
-    /// Lends the memory to `f`, which fills it from the kernel.
-    pub fn fill<R>(&mut self, _py: Python<'_>, f: impl FnOnce(&mut [u8]) -> R) -> R {
-        if self.len() == 0 {
-            return f(&mut []);
-        }
-        // SAFETY: the exporter guarantees `len` writable bytes at `buf` while the view is held. Other views may exist,
-        // but nobody reads or writes through them meanwhile, as that takes the GIL.
-        f(unsafe { std::slice::from_raw_parts_mut(self.view.buf.cast(), self.len()) })
+    /// The memory, for the kernel to fill. Others may have views of it, and use them meanwhile, with the GIL or
+    /// without.
+    pub fn memory(&mut self) -> RawBuf<'_> {
+        let len = usize::try_from(self.view.len).unwrap_or(0);
+        // SAFETY: the exporter guarantees `len` writable bytes at `buf` while the view is held.
+        unsafe { RawBuf::new(self.view.buf.cast(), len) }
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        // SAFETY: the view was filled by `PyObject_GetBuffer` and is released once; callers hold the GIL, as they were
-        // given the object with it and do not detach while they have the buffer.
+        // SAFETY: the view was filled by `PyObject_GetBuffer` and is released once. This thread holds the GIL: it did
+        // in `of`, a `Lent` is not `Send`, and who has one does not detach.
         unsafe { ffi::PyBuffer_Release(&raw mut *self.view) };
     }
 }

@@ -26,7 +26,6 @@ use super::tables::Entry;
 use crate::core::accept::{Accept, AcceptError, AcceptStep, RETRY_DELAY};
 use crate::io::endpoint;
 use crate::io::source::{self, Source};
-use crate::io::sys::BorrowedRawFd;
 use crate::log_debug;
 
 #[derive(Debug)]
@@ -67,8 +66,8 @@ impl Listener {
     ) -> PyResult<()> {
         let py = owner.py();
         owner.get().check_open()?;
-        let raw: i32 = sock.call_method0(intern!(py, "fileno"))?.extract()?;
-        let fd = u32::try_from(raw).map_err(|_| io_error(py, &io::Error::from_raw_os_error(libc::EBADF)))?;
+        let file = ffi::file_of(sock)?;
+        let fd = file.number().map_err(|error| io_error(py, &error))?;
         let int = |name| -> PyResult<i32> { sock.getattr(name)?.extract() };
         let kind = (int("family")?, int("type")? | libc::SOCK_NONBLOCK, int("proto")?);
         let context = context.map_or_else(|| ffi::copy_context(py), Ok)?;
@@ -86,7 +85,7 @@ impl Listener {
         let this = Self { owner: owner.clone().unbind(), slot, fd, kind, counters, state: GilCell::new(state) };
         let listener = Py::new(py, this)?;
         let registered = owner.get().io.with(py, |io| match &io.reactor {
-            Some(reactor) => reactor.register(BorrowedRawFd(raw), slot, true),
+            Some(reactor) => reactor.register(file, slot, true),
             None => Err(io::ErrorKind::NotConnected.into()),
         });
         let source = match registered {

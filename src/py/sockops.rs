@@ -28,7 +28,7 @@ use crate::core::by_fd::ByFd;
 use crate::core::interest::{Dir, Keep, WaitKey};
 use crate::core::sockop::{Next, SockOp};
 use crate::io::endpoint;
-use crate::io::sys::{self, BorrowedRawFd};
+use crate::io::sys::{self, BorrowedRawFd, RawBuf};
 
 /// Which operation.
 #[derive(Debug)]
@@ -101,8 +101,7 @@ impl Owners {
 
     /// The number names the file whose registration it is.
     pub fn is_same_file(&self, fd: u32) -> bool {
-        let file = i32::try_from(fd).map(BorrowedRawFd);
-        file.ok().and_then(sys::inode).is_some_and(|inode| self.inode(fd) == Some(inode))
+        i32::try_from(fd).ok().and_then(sys::inode).is_some_and(|inode| self.inode(fd) == Some(inode))
     }
 }
 
@@ -185,10 +184,9 @@ impl SockOperation {
             self.check(owner, sock)?;
         }
         let plain = is_plain(sock)?;
-        let number = || sock.call_method0(intern!(py, "fileno"))?.extract::<i32>();
         // One that is asked by its methods is asked for its number only where it has to wait, as in asyncio.
-        let known = if plain { Some(number()?) } else { None };
-        let raw = || known.map_or_else(number, Ok);
+        let known = if plain { Some(ffi::file_of(sock)?) } else { None };
+        let file = || known.map_or_else(|| ffi::file_of(sock), Ok);
         let mut next = self
             .state
             .with(py, |state| state.machine.poll())
@@ -197,8 +195,7 @@ impl SockOperation {
             next = match next {
                 Next::Finish => return Err(PyStopIteration::new_err((py.None(),))),
                 Next::Wait(dir) => {
-                    let fd =
-                        u32::try_from(raw()?).map_err(|_| io_error(py, &io::Error::from_raw_os_error(libc::EBADF)))?;
+                    let fd = file()?.number().map_err(|error| io_error(py, &error))?;
                     return self.wait(owner, sock, fd, dir);
                 }
                 Next::Try => match self.attempt(owner, sock, known)? {
@@ -253,10 +250,14 @@ impl SockOperation {
         Ok(())
     }
 
-    /// `plain`: the number of a socket that need not be asked by its methods.
-    fn attempt(&self, owner: &Bound<'_, LoopCore>, sock: &Bound<'_, PyAny>, plain: Option<i32>) -> PyResult<Attempt> {
+    /// `plain`: the file of a socket that need not be asked by its methods.
+    fn attempt(
+        &self,
+        owner: &Bound<'_, LoopCore>,
+        sock: &Bound<'_, PyAny>,
+        plain: Option<BorrowedRawFd>,
+    ) -> PyResult<Attempt> {
         let py = sock.py();
-        let plain = plain.map(BorrowedRawFd);
         let (data, moved) =
             self.state.with(py, |state| (state.data.as_ref().map(|data| data.clone_ref(py)), state.machine.moved()));
         if let Some(data) = data {
@@ -285,9 +286,9 @@ impl SockOperation {
             (Request::Into(buf), None) => {
                 return Self::unless_blocked(py, sock.call_method1(intern!(py, "recv_into"), (buf,)));
             }
-            (Request::Connected, None) => BorrowedRawFd(sock.call_method0(intern!(py, "fileno"))?.extract()?),
+            (Request::Connected, None) => ffi::file_of(sock)?,
             // These ask by method anyway.
-            (Request::Method(..) | Request::Accept, None) => BorrowedRawFd(-1),
+            (Request::Method(..) | Request::Accept, None) => BorrowedRawFd::NONE,
         };
         match call {
             Request::Recv(size) => {
@@ -303,7 +304,7 @@ impl SockOperation {
                     if scratch.is_empty() {
                         scratch.resize(SCRATCH, 0);
                     }
-                    recv(fd, &mut scratch[..n]).map(|got| got.map(|got| PyBytes::new(py, &scratch[..got])))
+                    recv(fd, (&mut scratch[..n]).into()).map(|got| got.map(|got| PyBytes::new(py, &scratch[..got])))
                 });
                 let Some(bytes) = received.map_err(|error| io_error(py, &error))? else {
                     return Ok(Attempt::Blocked);
@@ -312,7 +313,7 @@ impl SockOperation {
             }
             Request::Into(buf) => {
                 let mut lent = Lent::of(buf.bind(py))?;
-                let got = lent.fill(py, |buf| recv(fd, buf)).map_err(|error| io_error(py, &error))?;
+                let got = recv(fd, lent.memory()).map_err(|error| io_error(py, &error))?;
                 let Some(got) = got else { return Ok(Attempt::Blocked) };
                 Ok(Attempt::Done(got.into_pyobject(py)?.into_any().unbind()))
             }
@@ -368,8 +369,7 @@ impl SockOperation {
         owner.get().check_open()?;
         super::watch::check_no_transport(owner, fd, sock)?;
         let future = LoopCore::create_future(owner)?;
-        let file = i32::try_from(fd).map(BorrowedRawFd);
-        let inode = file.ok().and_then(sys::inode);
+        let inode = i32::try_from(fd).ok().and_then(sys::inode);
         let known = owner.get().io.with(py, |io| io.owners.owns(py, fd, sock) && io.owners.inode(fd) == inode);
         // Made before the borrow: a weak reference is an object of Python's.
         let new_owner =
@@ -428,7 +428,7 @@ impl SockOperation {
 }
 
 /// `None`: it would block.
-fn recv(fd: BorrowedRawFd, buf: &mut [u8]) -> io::Result<Option<usize>> {
+fn recv(fd: BorrowedRawFd, buf: RawBuf<'_>) -> io::Result<Option<usize>> {
     if buf.is_empty() {
         return Ok(Some(0));
     }

@@ -20,7 +20,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use super::event_loop::LoopCore;
-use crate::core::stream::Policy;
 use crate::core::time::Time;
 use crate::io::sys::{monotonic_coarse_nanos, monotonic_nanos};
 
@@ -46,6 +45,8 @@ impl Counter {
 pub enum Kind {
     Tcp,
     Unix,
+    /// A stream socket of another protocol: MPTCP, SCTP, vsock, ...
+    Stream,
     Udp,
     Pipe,
     Listener,
@@ -56,19 +57,10 @@ impl Kind {
         match self {
             Self::Tcp => "tcp",
             Self::Unix => "unix",
+            Self::Stream => "stream",
             Self::Udp => "udp",
             Self::Pipe => "pipe",
             Self::Listener => "listener",
-        }
-    }
-}
-
-impl From<Policy> for Kind {
-    fn from(policy: Policy) -> Self {
-        match policy {
-            Policy { writable: false, .. } | Policy { readable: false, .. } => Self::Pipe,
-            Policy::TCP => Self::Tcp,
-            _ => Self::Unix,
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::core::flow::DEFAULT_HIGH;
 use crate::core::stream::{Admit, Stream, WriteError};
 use crate::io::endpoint::{self, Kind};
 use crate::io::source::Source;
+use crate::io::sys::BorrowedRawFd;
 
 /// What a transport is made of.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub struct StreamTransport {
     pub owner: Py<LoopCore>,
     pub slot: u32,
     pub fd: u32,
+    /// The same, for calls on it.
+    pub file: BorrowedRawFd,
     pub kind: Kind,
     pub counters: Arc<Counters>,
     pub state: GilCell<State>,

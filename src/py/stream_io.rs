@@ -24,7 +24,7 @@ use crate::core::fault::Fault;
 use crate::core::stream::Step;
 use crate::io::endpoint::{self, Kind};
 use crate::io::source::{self, Received, Source};
-use crate::io::sys::BorrowedRawFd;
+use crate::io::sys::{BorrowedRawFd, RawBuf};
 use crate::log_debug;
 
 /// What a call of a protocol needs.
@@ -53,7 +53,7 @@ impl State {
     }
 
     /// Reads into `buf` what is there.
-    fn receive(&self, kind: Kind, fd: BorrowedRawFd, buf: &mut [u8]) -> io::Result<Received> {
+    fn receive(&self, kind: Kind, fd: BorrowedRawFd, buf: RawBuf<'_>) -> io::Result<Received> {
         match &self.source {
             Some(source) => source.recv(kind, buf, self.machine.policy().short_read_drains),
             None if kind == Kind::Device => Ok(match endpoint::read(kind, fd, buf)? {
@@ -80,10 +80,7 @@ impl StreamTransport {
     /// # Errors
     /// `EBADF` when the socket was closed under the transport.
     pub fn live_fd(&self, py: Python<'_>) -> io::Result<BorrowedRawFd> {
-        match i32::try_from(self.fd) {
-            Ok(fd) if self.owns_fd(py) => Ok(BorrowedRawFd(fd)),
-            _ => Err(io::Error::from_raw_os_error(libc::EBADF)),
-        }
+        if self.owns_fd(py) { Ok(self.file) } else { Err(io::Error::from_raw_os_error(libc::EBADF)) }
     }
 
     fn callee(&self, py: Python<'_>) -> Option<Callee> {
@@ -174,7 +171,7 @@ impl StreamTransport {
             if scratch.is_empty() {
                 scratch.resize(SCRATCH, 0);
             }
-            let received = this.state.with(py, |state| state.receive(this.kind, fd, scratch));
+            let received = this.state.with(py, |state| state.receive(this.kind, fd, scratch.as_mut_slice().into()));
             received.map(|received| match received {
                 // Copying what is there into a `bytes` of its size costs 28 ns per KiB; a `bytes` of the size of the
                 // buffer, to be shrunk, would cost 13 microseconds of page faults.
@@ -211,7 +208,7 @@ impl StreamTransport {
         if scratch.is_empty() {
             scratch.resize(SCRATCH, 0);
         }
-        let received = this.state.with(py, |state| state.receive(this.kind, fd, &mut scratch));
+        let received = this.state.with(py, |state| state.receive(this.kind, fd, scratch.as_mut_slice().into()));
         let called = match received {
             Ok(Received::Data { n, more }) => {
                 this.counters.received(n);
@@ -256,7 +253,7 @@ impl StreamTransport {
         if !this.state.with(py, |state| state.machine.wants_read()) {
             return Ok(());
         }
-        let received = lent.fill(py, |buffer| this.state.with(py, |state| state.receive(this.kind, fd, buffer)));
+        let received = this.state.with(py, |state| state.receive(this.kind, fd, lent.memory()));
         drop(lent);
         match received {
             Ok(Received::Data { n, more }) => {

@@ -3,7 +3,6 @@
 //! The file stays the caller's until the transport is registered. From then on it is closed with the transport.
 
 use std::io;
-use std::os::fd::AsRawFd;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -16,7 +15,7 @@ use super::ffi;
 use super::pipe::{ReadPipeTransport, WritePipeTransport};
 use super::protocol::Protocol;
 use super::slots::Endpoint;
-use super::stats::Counters;
+use super::stats::{self, Counters};
 use super::stream::{State, StreamTransport, address_or_none, transport_socket};
 use super::tables::Entry;
 use crate::core::stream::{Policy, Stream};
@@ -36,24 +35,24 @@ pub struct Parts<'a, 'py> {
 }
 
 impl<'py> Parts<'_, 'py> {
-    /// Checks the parts; the file's bound `fileno`, its number, and a dict of extra information to add to.
-    fn check(&self, owner: &Bound<'py, LoopCore>) -> PyResult<(Bound<'py, PyAny>, i32, Bound<'py, PyDict>)> {
+    /// Checks the parts; the file, its bound `fileno`, and a dict of extra information to add to.
+    fn check(&self, owner: &Bound<'py, LoopCore>) -> PyResult<(BorrowedRawFd, Bound<'py, PyAny>, Bound<'py, PyDict>)> {
         let py = owner.py();
         owner.get().check_open()?;
         let fileno = self.file.getattr(intern!(py, "fileno"))?;
-        let raw: i32 = fileno.call0()?.extract()?;
+        let file = ffi::file_of(self.file)?;
         // A protocol without it is refused here, before anything is scheduled.
         self.protocol.getattr(intern!(py, "connection_made"))?;
         let extra = match self.extra {
             Some(extra) => extra.copy()?,
             None => PyDict::new(py),
         };
-        Ok((fileno, raw, extra))
+        Ok((file, fileno, extra))
     }
 }
 
-fn number(py: Python<'_>, raw: i32) -> PyResult<u32> {
-    u32::try_from(raw).map_err(|_| io_error(py, &io::Error::from_raw_os_error(libc::EBADF)))
+fn number(py: Python<'_>, file: BorrowedRawFd) -> PyResult<u32> {
+    file.number().map_err(|error| io_error(py, &error))
 }
 
 impl StreamTransport {
@@ -68,20 +67,23 @@ impl StreamTransport {
         private: bool,
     ) -> PyResult<Py<Self>> {
         let (py, sock) = (owner.py(), parts.file);
-        let (fileno, raw, extra) = parts.check(owner)?;
-        super::watch::check_no_transport(owner, number(py, raw)?, sock)?;
+        let (file, fileno, extra) = parts.check(owner)?;
+        super::watch::check_no_transport(owner, number(py, file)?, sock)?;
         extra.set_item(intern!(py, "socket"), transport_socket(sock)?)?;
         extra.set_item(intern!(py, "sockname"), address_or_none(sock, "getsockname")?)?;
         if !extra.contains(intern!(py, "peername"))? {
             extra.set_item(intern!(py, "peername"), address_or_none(sock, "getpeername")?)?;
         }
-        let fd = BorrowedRawFd(raw);
-        let policy = if endpoint::short_read_drains(fd) { Policy::TCP } else { Policy::SOCKET };
+        let (policy, shown) = match endpoint::Protocol::of(file) {
+            endpoint::Protocol::Tcp => (Policy::TCP, stats::Kind::Tcp),
+            endpoint::Protocol::Unix => (Policy::SOCKET, stats::Kind::Unix),
+            endpoint::Protocol::Other => (Policy::SOCKET, stats::Kind::Stream),
+        };
         if policy == Policy::TCP {
-            endpoint::set_nodelay(fd);
+            endpoint::set_nodelay(file);
         }
         let fileno = (!private).then_some(fileno);
-        let stream = Self::register(owner, parts, fd, (policy, Kind::Socket), fileno, extra)?;
+        let stream = Self::register(owner, parts, file, (policy, Kind::Socket, shown), fileno, extra)?;
         if let Some(server) = server {
             // A server that its own protocol factory closed takes no more transports.
             if let Err(error) = owner.call_method1(intern!(py, "_server_attach"), (server, &stream)) {
@@ -107,9 +109,9 @@ impl StreamTransport {
         kind: Kind,
     ) -> PyResult<Py<Self>> {
         let py = owner.py();
-        let (fileno, raw, extra) = parts.check(owner)?;
+        let (file, fileno, extra) = parts.check(owner)?;
         extra.set_item(intern!(py, "pipe"), parts.file)?;
-        let stream = Self::register(owner, parts, BorrowedRawFd(raw), (policy, kind), Some(fileno), extra)?;
+        let stream = Self::register(owner, parts, file, (policy, kind, stats::Kind::Pipe), Some(fileno), extra)?;
         owner.get().push(py, Entry::Made(stream.clone_ref(py)));
         Ok(stream)
     }
@@ -118,13 +120,13 @@ impl StreamTransport {
     fn register(
         owner: &Bound<'_, LoopCore>,
         parts: Parts<'_, '_>,
-        raw: BorrowedRawFd,
-        (policy, kind): (Policy, Kind),
+        file: BorrowedRawFd,
+        (policy, kind, shown): (Policy, Kind, stats::Kind),
         fileno: Option<Bound<'_, PyAny>>,
         extra: Bound<'_, PyDict>,
     ) -> PyResult<Py<Self>> {
         let py = owner.py();
-        let fd = number(py, raw.0)?;
+        let fd = number(py, file)?;
         let protocol = Protocol::new(parts.protocol)?;
         let context = match parts.context {
             Some(context) => context.clone().unbind(),
@@ -137,10 +139,11 @@ impl StreamTransport {
                 Some(reactor) => reactor.register(fd, slot, !policy.writable),
                 None => Err(io::ErrorKind::NotConnected.into()),
             };
-            let registered = match register(raw) {
+            let registered = match register(file) {
                 // An epoll takes a file once by each descriptor.
-                Err(error) if error.raw_os_error() == Some(libc::EEXIST) && is_pipe => endpoint::duplicate(raw)
-                    .and_then(|second| Ok((register(BorrowedRawFd(second.as_raw_fd()))?, Some(second)))),
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) && is_pipe => {
+                    endpoint::duplicate(file).and_then(|(second, number)| Ok((register(number)?, Some(second))))
+                }
                 result => result.map(|source| (source, None)),
             };
             (slot, registered)
@@ -170,8 +173,8 @@ impl StreamTransport {
             read_queued: false,
             failpoint: false,
         });
-        let counters = Counters::new(fd, policy.into());
-        let stream = Self { owner: owner.clone().unbind(), slot, fd, kind, counters, state };
+        let counters = Counters::new(fd, shown);
+        let stream = Self { owner: owner.clone().unbind(), slot, fd, file, kind, counters, state };
         let stream = match policy {
             Policy { writable: false, .. } => {
                 let class = PyClassInitializer::from(stream).add_subclass(ReadPipeTransport);
