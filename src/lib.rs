@@ -17,3 +17,9 @@ mod py;
 #[cfg(feature = "sim")]
 #[forbid(unsafe_code)]
 pub mod sim;
+
+// By itself in its model: Tokio does not build with loom's cfg.
+#[cfg(all(test, loom))]
+#[allow(dead_code)]
+#[path = "io/wake.rs"]
+mod wake;

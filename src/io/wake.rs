@@ -6,15 +6,29 @@
 //!
 //! A wake-up is never lost. A waker sets `woken`, then has Tokio poll the parked future again. If that poll is the
 //! future's first, it finds `woken`: Tokio's own flag, which it took to make the poll, was set behind it. If it comes
-//! later, the future is done.
+//! later, the future is done. `model` tries it in each order that there is.
+
+#[cfg(all(test, loom))]
+#[path = "wake/model.rs"]
+mod model;
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+#[cfg(not(all(test, loom)))]
+use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, Ordering},
+};
 use std::task::{Context, Poll, Wake, Waker};
 
+#[cfg(all(test, loom))]
+use loom::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, Ordering},
+};
+
 /// What the loop's thread shares with wakers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Shared {
     /// Tokens of the sources that became ready, in the order in which the kernel reported them.
     ready: Mutex<Vec<u32>>,
@@ -24,6 +38,18 @@ pub struct Shared {
     rooted: AtomicBool,
     parked: AtomicBool,
     woken: AtomicBool,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            ready: Mutex::default(),
+            root: Mutex::default(),
+            rooted: AtomicBool::new(false),
+            parked: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
+        }
+    }
 }
 
 impl Shared {
