@@ -321,23 +321,29 @@ def test_the_factory_is_called_once_for_each_connection(loop, run):
     assert len({id(protocol) for protocol in made}) == len(made) == 3
 
 
+class Seeing(Echo):
+    """Calls `see` in each callback."""
+
+    def __init__(self, see):
+        self.see = see
+
+    def connection_made(self, transport):
+        self.see()
+        super().connection_made(transport)
+
+    def data_received(self, data):
+        self.see()
+        super().data_received(data)
+
+
 @clause("tcp.server.context")
 def test_accepted_connections_run_in_the_context_of_create_server(loop, run):
     variable = contextvars.ContextVar("variable", default="unset")
     seen = []
 
-    class Seeing(Echo):
-        def connection_made(self, transport):
-            seen.append(variable.get())
-            super().connection_made(transport)
-
-        def data_received(self, data):
-            seen.append(variable.get())
-            super().data_received(data)
-
     def factory():
         seen.append(variable.get())
-        return Seeing()
+        return Seeing(lambda: seen.append(variable.get()))
 
     async def main():
         variable.set("server")
@@ -355,18 +361,9 @@ def test_what_the_factory_sets_is_seen_by_the_callbacks_of_its_connection_only(l
     variable = contextvars.ContextVar("variable", default=0)
     seen = []
 
-    class Seeing(Echo):
-        def connection_made(self, transport):
-            seen.append(variable.get())
-            super().connection_made(transport)
-
-        def data_received(self, data):
-            seen.append(variable.get())
-            super().data_received(data)
-
     def factory():
         variable.set(variable.get() + 1)
-        return Seeing()
+        return Seeing(lambda: seen.append(variable.get()))
 
     async def main():
         server = await loop.create_server(factory, LOCALHOST, 0)

@@ -253,14 +253,21 @@ def test_the_buffer_is_asked_for_when_there_is_data(loop, run):
     assert asked <= 2 * updated + 2
 
 
+@contextlib.asynccontextmanager
+async def given_an_empty_buffer(loop):
+    """A protocol, after a byte came for which it had an empty buffer, and had two seconds to be lost."""
+    protocol = Buffered(loop)
+    async with connected(loop, protocol, ssl_shutdown_timeout=0.1) as (_, peer):
+        protocol.hooks["get_buffer"] = lambda _: bytearray()
+        await aside(peers_end, lambda: peer.send(b"x"))
+        await asyncio.wait([protocol.lost], timeout=2)
+        yield protocol
+
+
 @clause("tls.buffered.empty-ends")
 def test_an_empty_buffer_ends_the_connection(loop, run, errors):
     async def main():
-        protocol = Buffered(loop)
-        async with connected(loop, protocol, ssl_shutdown_timeout=0.1) as (_, peer):
-            protocol.hooks["get_buffer"] = lambda _: bytearray()
-            await aside(peers_end, lambda: peer.send(b"x"))
-            await asyncio.wait([protocol.lost], timeout=2)
+        async with given_an_empty_buffer(loop) as protocol:
             return told(protocol)
 
     calls = run(main())
@@ -272,11 +279,7 @@ def test_an_empty_buffer_ends_the_connection(loop, run, errors):
 @clause("tls.buffered.empty-is-an-error")
 def test_an_empty_buffer_is_reported_as_an_error(loop, run, errors):
     async def main():
-        protocol = Buffered(loop)
-        async with connected(loop, protocol, ssl_shutdown_timeout=0.1) as (_, peer):
-            protocol.hooks["get_buffer"] = lambda _: bytearray()
-            await aside(peers_end, lambda: peer.send(b"x"))
-            await asyncio.wait([protocol.lost], timeout=2)
+        async with given_an_empty_buffer(loop) as protocol:
             assert protocol.lost.done()
             return protocol.lost.result(), errors.take()
 

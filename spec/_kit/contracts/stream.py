@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 import pytest
 
 from .. import clause
+from .recording import Recording
 
 T = TypeVar("T")
 
@@ -147,6 +148,13 @@ async def turns(count: int = 5) -> None:
     """Let the loop make `count` iterations, so that what could happen at once has happened."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def close_and_drain(transport: asyncio.Transport, protocol: Recording, peer: Peer) -> tuple[bytes, Any]:
+    """Close a transport: all that its peer gets, and what `connection_lost()` is called with."""
+    transport.close()
+    got = await aside(drain, peer)
+    return got, await protocol.lost
 
 
 def close_with_a_transport_open(loop: asyncio.AbstractEventLoop, fd: int) -> None:

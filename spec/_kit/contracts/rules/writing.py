@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from ..recording import Recorder, pattern, pieces
-from ..stream import MORE_THAN_THE_KERNEL_TAKES, aside, drain, rule, turns
+from ..stream import MORE_THAN_THE_KERNEL_TAKES, aside, close_and_drain, drain, rule, turns
 
 
 @rule("write.whole-in-order", needs="write")
@@ -18,9 +18,7 @@ def one_write_reaches_the_peer_whole(stream, loop, run, size):
         protocol = Recorder(loop)
         transport, peer = await stream(protocol)
         transport.write(pattern(size))
-        transport.close()
-        got = await aside(drain, peer)
-        await protocol.lost
+        got, _ = await close_and_drain(transport, protocol, peer)
         return got
 
     assert run(main()) == pattern(size)
@@ -36,9 +34,7 @@ def write_takes_bytes_bytearray_and_memoryview(stream, loop, run, kind, size):
         protocol = Recorder(loop)
         transport, peer = await stream(protocol)
         transport.write(kind(pattern(size)))
-        transport.close()
-        got = await aside(drain, peer)
-        await protocol.lost
+        got, _ = await close_and_drain(transport, protocol, peer)
         return got
 
     assert run(main()) == pattern(size)
@@ -53,9 +49,7 @@ def write_of_another_type_raises_type_error_and_sends_nothing(stream, loop, run,
         with pytest.raises(TypeError):
             transport.write(data)
         transport.write(b"after")
-        transport.close()
-        got = await aside(drain, peer)
-        return got, await protocol.lost
+        return await close_and_drain(transport, protocol, peer)
 
     assert run(main()) == (b"after", None)
 
@@ -71,9 +65,7 @@ def writing_nothing_does_nothing(stream, loop, run, empty):
         transport.write(b"a")
         transport.write(empty)
         transport.write(b"b")
-        transport.close()
-        got = await aside(drain, peer)
-        return size, got, await protocol.lost
+        return size, *await close_and_drain(transport, protocol, peer)
 
     assert run(main()) == (0, b"ab", None)
 
@@ -87,9 +79,7 @@ def many_writes_of_one_tick_arrive_whole_and_in_order(stream, loop, run):
         transport, peer = await stream(protocol)
         for piece in pieces(blob, 997):
             transport.write(piece)
-        transport.close()
-        got = await aside(drain, peer)
-        await protocol.lost
+        got, _ = await close_and_drain(transport, protocol, peer)
         return got
 
     assert run(main()) == blob
@@ -107,9 +97,7 @@ def thousands_of_small_writes_behind_a_stalled_peer_all_arrive(stream, loop, run
         transport.write(blob)
         for piece in pieces(small, 3):
             transport.write(piece)
-        transport.close()
-        got = await aside(drain, peer)
-        await protocol.lost
+        got, _ = await close_and_drain(transport, protocol, peer)
         return got
 
     assert run(main()) == blob + small
@@ -142,9 +130,7 @@ def a_buffer_changed_after_write_is_sent_as_it_was_or_as_it_is(stream, loop, run
         transport.write(buffer)
         buffer[:] = b"b" * size
         transport.write(b"end")
-        transport.close()
-        got = await aside(drain, peer)
-        return got, await protocol.lost
+        return await close_and_drain(transport, protocol, peer)
 
     got, reason = run(main())
     assert reason is None
@@ -169,9 +155,7 @@ def a_buffer_may_be_reused_as_soon_as_write_has_returned(stream, loop, run):
         transport.write(buffer)
         buffer[:] = b"b" * size
         buffer.clear()  # BufferError if the transport still holds a view of it
-        transport.close()
-        got = await aside(drain, peer)
-        await protocol.lost
+        got, _ = await close_and_drain(transport, protocol, peer)
         return got
 
     assert run(main()) == b"a" * size
@@ -191,9 +175,7 @@ def a_non_contiguous_view_is_sent_as_its_bytes_or_refused(stream, loop, run, err
         except (BufferError, TypeError, ValueError):
             refused = True
         transport.write(b"after")
-        transport.close()
-        got = await aside(drain, peer)
-        return refused, got, await protocol.lost
+        return refused, *await close_and_drain(transport, protocol, peer)
 
     refused, got, reason = run(main())
     if refused:
@@ -217,9 +199,7 @@ def a_view_of_items_wider_than_a_byte_is_sent_whole(stream, loop, run, items):
         protocol = Recorder(loop)
         transport, peer = await stream(protocol)
         transport.write(view)
-        transport.close()
-        got = await aside(drain, peer)
-        await protocol.lost
+        got, _ = await close_and_drain(transport, protocol, peer)
         return got
 
     assert run(main()) == view.tobytes()
@@ -260,9 +240,7 @@ def writelines_sends_each_element_in_order(stream, loop, run, make):
         transport.write(b"zero ")
         transport.writelines(make(parts))
         transport.write(b"four")
-        transport.close()
-        got = await aside(drain, peer)
-        await protocol.lost
+        got, _ = await close_and_drain(transport, protocol, peer)
         return got
 
     assert run(main()) == b"zero " + b"".join(parts) + b"four"
@@ -279,9 +257,7 @@ def writelines_behind_queued_data_keeps_the_order(stream, loop, run):
         transport.write(blob)
         transport.writelines(list(pieces(small, 5)))
         transport.write(b"end")
-        transport.close()
-        got = await aside(drain, peer)
-        await protocol.lost
+        got, _ = await close_and_drain(transport, protocol, peer)
         return got
 
     assert run(main()) == blob + small + b"end"
@@ -295,9 +271,7 @@ def writelines_of_nothing_does_nothing(stream, loop, run):
         transport.writelines([])
         transport.writelines(())
         transport.write(b"x")
-        transport.close()
-        got = await aside(drain, peer)
-        return got, await protocol.lost
+        return await close_and_drain(transport, protocol, peer)
 
     assert run(main()) == (b"x", None)
 
@@ -309,9 +283,7 @@ def empty_elements_of_writelines_are_nothing(stream, loop, run, parts):
         protocol = Recorder(loop)
         transport, peer = await stream(protocol)
         transport.writelines(parts)
-        transport.close()
-        got = await aside(drain, peer)
-        return got, await protocol.lost
+        return await close_and_drain(transport, protocol, peer)
 
     assert run(main()) == (b"".join(parts), None)
 
@@ -329,9 +301,7 @@ def writelines_of_another_type_raises_type_error_and_sends_nothing(stream, loop,
         else:
             raised = False
         transport.write(b"after")
-        transport.close()
-        got = await aside(drain, peer)
-        await protocol.lost
+        got, _ = await close_and_drain(transport, protocol, peer)
         return raised, got
 
     raised, got = run(main())
@@ -463,9 +433,7 @@ def close_after_write_eof_still_flushes(stream, loop, run):
         transport, peer = await stream(protocol)
         transport.write(blob)
         transport.write_eof()
-        transport.close()
-        got = await aside(drain, peer)
-        return got, await protocol.lost
+        return await close_and_drain(transport, protocol, peer)
 
     got, reason = run(main())
     assert got == blob
