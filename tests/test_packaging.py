@@ -180,7 +180,7 @@ def test_a_typed_program_passes_mypy(tmp_path: Path):
 def test_importing_warns_of_nothing(run_python: RunPython):
     result = run_python("-W", "error", "-c", "import tokioloop; print(sorted(tokioloop.__all__))")
     assert result.stderr == ""
-    names = ["TokioLoop", "__version__", "dump", "new_coalescing_event_loop", "new_event_loop", "run"]
+    names = ["TokioLoop", "Watch", "__version__", "dump", "new_coalescing_event_loop", "new_event_loop", "run", "watch"]
     assert result.stdout == f"{names}\n"
 
 

@@ -13,12 +13,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .diagnostics import dump
 from .loop import TokioLoop
+from .watchdog import Watch, watch
 
 if TYPE_CHECKING:
     from .policy import EventLoopPolicy as EventLoopPolicy
 
 __version__ = "0.1.0"
-__all__ = ["TokioLoop", "__version__", "dump", "new_coalescing_event_loop", "new_event_loop", "run"]
+__all__ = [
+    "TokioLoop",
+    "Watch",
+    "__version__",
+    "dump",
+    "new_coalescing_event_loop",
+    "new_event_loop",
+    "run",
+    "watch",
+]
 
 _T = TypeVar("_T")
 

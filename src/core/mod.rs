@@ -37,6 +37,7 @@ pub mod by_fd;
 pub mod datagram;
 pub mod fault;
 pub mod flow;
+pub mod hang;
 pub mod interest;
 pub mod outbox;
 pub mod ready;

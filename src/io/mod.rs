@@ -6,8 +6,12 @@
 //! - [`datagram`]: those of a datagram endpoint, and addresses.
 //! - [`wake`]: how another thread, or a source, wakes a parked loop.
 //! - [`log`]: what `RUST_LOG` shows.
-//! - [`sys`]: the only unsafe code of this layer.
+//! - [`counters`]: what loops count, and their live endpoints, for any thread to read.
+//! - [`watchdog`], [`stacks`]: the thread that reports a loop which is busy for long, and how it gets at the stacks.
+//! - [`sys`]: system calls. The unsafe code of this layer is there and in [`stacks`].
 
+#[deny(unsafe_code)]
+pub mod counters;
 #[deny(unsafe_code)]
 pub mod datagram;
 #[deny(unsafe_code)]
@@ -18,6 +22,9 @@ pub mod log;
 pub mod reactor;
 #[deny(unsafe_code)]
 pub mod source;
+pub mod stacks;
 pub mod sys;
 #[deny(unsafe_code)]
 pub mod wake;
+#[deny(unsafe_code)]
+pub mod watchdog;

@@ -1,4 +1,4 @@
-//! System calls. The only unsafe code of this layer.
+//! System calls. With `stacks`, the only unsafe code of this layer.
 //!
 //! Contract: a [`BorrowedRawFd`] is a number, not an owner: Python's socket owns the file. Every function here may be
 //! called with a number that is closed (the answer is `EBADF`); that it is not *another* file by then is what whoever

@@ -23,7 +23,7 @@ use super::patched::Patches;
 use super::pipe;
 use super::slots::Slots;
 use super::sockops::{Kind, SockOperation};
-use super::stats::{self, Stats};
+use super::stats::{self, Listed, Stats};
 use super::stream::StreamTransport;
 use super::stream_make::Parts;
 use super::tables::{self, Entry, Io, Sched};
@@ -33,8 +33,8 @@ use super::watch;
 use crate::core::interest::Dir;
 use crate::core::time::Time;
 use crate::core::timers::TimerKey;
+pub use crate::io::counters::now;
 use crate::io::reactor::Reactor;
-use crate::io::sys::monotonic_nanos;
 
 /// One read takes this much at most: asyncio's `max_size`.
 pub const SCRATCH: usize = 256 * 1024;
@@ -48,7 +48,7 @@ pub struct LoopCore {
     stopping: AtomicBool,
     /// The number of the running turn; 0 while the loop does not run.
     turn: AtomicU64,
-    pub stats: Stats,
+    pub stats: Listed,
     /// What programs have changed of the loop.
     pub patches: Patches,
     pub thread_id: GilCell<Option<Py<PyAny>>>,
@@ -133,11 +133,6 @@ impl LoopCore {
     }
 }
 
-/// Now, on the clock of `loop.time()`.
-pub fn now() -> Time {
-    Time::from_nanos(monotonic_nanos())
-}
-
 #[pymethods]
 impl LoopCore {
     #[new]
@@ -147,7 +142,7 @@ impl LoopCore {
         let py = cls.py();
         let coalesce = Coalesce::from_environment()?;
         let reactor = Reactor::new().map_err(|error| io_error(py, &error))?;
-        let stats = Stats::default();
+        let stats = Stats::listed();
         let slots = Slots::new(Arc::clone(&stats.endpoints));
         Ok(Self {
             closed: AtomicBool::new(false),
@@ -294,6 +289,7 @@ impl LoopCore {
 
     #[setter(_thread_id)]
     fn set_thread_id(&self, py: Python<'_>, id: Option<Py<PyAny>>) {
+        self.stats.set_thread(id.as_ref().and_then(|id| id.extract(py).ok()).unwrap_or(0));
         drop(self.thread_id.replace(py, id));
     }
 

@@ -75,6 +75,8 @@ mod tls_lower;
 mod waiter;
 #[deny(unsafe_code)]
 mod watch;
+#[deny(unsafe_code)]
+mod watchdog;
 
 use pyo3::prelude::*;
 
@@ -111,6 +113,8 @@ mod _tokioloop {
     use super::timer::TimerHandle;
     #[pymodule_export]
     use super::tls::{TlsProtocol, TlsTransport};
+    #[pymodule_export]
+    use super::watchdog::Watchdog;
 
     /// Makes the methods of `LoopCore` the class's own: CPython calls those faster than inherited ones.
     #[pyfunction]

@@ -45,6 +45,9 @@ pub fn run(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
     let parker = parker_of(slf)?;
     let outer = this.turn();
+    if outer.is_none() {
+        this.stats.run_begins(slf.as_ptr().addr());
+    }
     let mut patched = this.patches.look(slf)?;
     let many = outer.is_none() && this.patches.many.load(Ordering::Relaxed);
     let result = loop {
@@ -63,6 +66,7 @@ pub fn run(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
     };
     this.end_turns(outer);
     if outer.is_none() {
+        this.stats.run_ended();
         // What stays queued is the garbage collector's business again.
         this.sched.with(py, |sched| {
             for entry in sched.ready.iter() {
@@ -209,8 +213,11 @@ fn wait_for_io(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, wait: Wait, mome
         }
         parker.shared.park_begins();
         this.stats.park_begins();
-        let parked = py.detach(|| catch_unwind(AssertUnwindSafe(|| parker.park())));
-        this.stats.park_ended();
+        let parked = py.detach(|| {
+            let parked = catch_unwind(AssertUnwindSafe(|| parker.park()));
+            this.stats.park_ended();
+            parked
+        });
         parker.shared.park_ended();
         parked.map_err(|_| PyRuntimeError::new_err(PANIC))?;
     } else {
