@@ -143,7 +143,7 @@ impl<W> Entry<W> {
     /// the file that was registered.
     fn settle_anew(&mut self) -> Change {
         match self.settle() {
-            Change::Keep if self.kernel != Registration::Absent => Change::Modify(self.kernel),
+            Change::Keep => Change::Modify(self.kernel),
             change => change,
         }
     }
@@ -405,5 +405,22 @@ impl<W> Interest<W> {
             self.fds.remove(fd);
             self.entries -= 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_watched_is_told_by_direction_and_waiters_are_not() {
+        let mut interest = Interest::default();
+        let _ = interest.set_watcher(3, Dir::Read, ());
+        let _ = interest.set_watcher(5, Dir::Write, ());
+        let _ = interest.set_watcher(8, Dir::Read, ());
+        let _ = interest.set_watcher(8, Dir::Write, ());
+        let _ = interest.attach(9);
+        let _ = interest.wait(9, Dir::Read, ());
+        assert_eq!(interest.watched().collect::<Vec<_>>(), [(3, true, false), (5, false, true), (8, true, true)]);
     }
 }
