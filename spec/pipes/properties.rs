@@ -35,7 +35,7 @@ proptest! {
         prop_assert_eq!(events.iter().filter(|event| matches!(event, Event::Lost(_))).count(), 1);
         for event in events {
             match event {
-                Event::Data(_) | Event::Eof | Event::EofUntold => prop_assert!(kind.readable),
+                Event::Buffer | Event::Data(_) | Event::Eof | Event::EofUntold => prop_assert!(kind.readable),
                 Event::Sent(..) | Event::Queued(_) | Event::Pause | Event::Resume => prop_assert!(kind.writable),
                 Event::Shutdown => prop_assert!(false, "a pipe has no half to shut down"),
                 Event::Dropped(_) | Event::Refused(_) | Event::Drained | Event::Lost(_) => {}

@@ -76,6 +76,7 @@ proptest! {
         for event in run(&ops) {
             match event {
                 Event::Data(n) => prop_assert!(n > 0 && !ended && !lost),
+                Event::Buffer => prop_assert!(!ended && !lost),
                 Event::Pause => prop_assert!(!std::mem::replace(&mut paused, true) && !lost),
                 Event::Resume => prop_assert!(std::mem::replace(&mut paused, false) && !lost),
                 Event::Eof => prop_assert!(!std::mem::replace(&mut ended, true) && !lost),
@@ -93,7 +94,8 @@ proptest! {
         let mut ops = vec![Op::KeepOpen(keep_open), Op::PeerEnd];
         ops.extend(std::iter::repeat_n(Op::React(Reaction::Exit), exits));
         ops.extend(if paused { vec![Op::PauseReading, Op::Turn, Op::ResumeReading] } else { Vec::new() });
-        ops.extend([Op::Turn, Op::Turn, Op::Close]);
+        ops.extend(std::iter::repeat_n(Op::Turn, exits + 1));
+        ops.push(Op::Close);
         let events = run(&ops);
         let told = events.iter().filter(|event| matches!(event, Event::EofUntold)).count();
         prop_assert_eq!(told, exits);

@@ -35,6 +35,7 @@ macro_rules! step_flags {
 pub mod accept;
 pub mod by_fd;
 pub mod datagram;
+pub mod drive;
 pub mod fault;
 pub mod flow;
 pub mod hang;

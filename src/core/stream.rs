@@ -3,9 +3,9 @@
 //! ```text
 //!              open()            handle_end()
 //!   Connecting ------> Open ---------------------> Open, read side ended
-//!                       | close(), fail(), abort()   |
+//!                       | close(), fail()            |
 //!                       v                            v
-//!                     Closing --(outbox empty)--> Lost --(connection_lost ran)--> Finished
+//!                     Closing --(outbox empty)---> Lost
 //! ```
 //!
 //! Rules (CPython `selector_events._SelectorSocketTransport`, and the asyncio documentation of transports):
@@ -62,6 +62,15 @@ impl Policy {
     pub const WRITE_PIPE: Self = Self { readable: false, half_close: false, hangup_closes: true, ..Self::SOCKET };
     /// The same of a character device, which is not watched for its far end.
     pub const WRITE_DEVICE: Self = Self { hangup_closes: false, ..Self::WRITE_PIPE };
+
+    /// Whether a read that took `n` bytes, with room for more than that, has emptied the kernel's buffer: the next one would
+    /// only say `EAGAIN` (306 ns). Not so once the peer `closed`: read on to the end; nor once it sent `urgent` data: a read
+    /// ends short where that was.
+    #[inline]
+    #[must_use]
+    pub fn is_drained(self, n: usize, room: usize, closed: bool, urgent: impl FnOnce() -> bool) -> bool {
+        self.short_read_drains && n < room && !closed && !urgent()
+    }
 
     /// Whether an error of the kernel goes without a report: always on sockets and writing ends; on reading ends only
     /// `EIO`, which is how a terminal ends.
@@ -153,7 +162,8 @@ pub struct Stream<C> {
     /// `write_eof` came while the socket was lent: it waits for the end of that.
     eof_held: bool,
     lost: bool,
-    finished: bool,
+    /// A read waits in the ready queue.
+    read_queued: bool,
     fault: Fault,
     writes_after_lost: u32,
 }
@@ -177,7 +187,7 @@ impl<C: AsRef<[u8]>> Stream<C> {
             drain_awaited: false,
             eof_held: false,
             lost: false,
-            finished: false,
+            read_queued: false,
             fault: Fault::Closed,
             writes_after_lost: 0,
         }
@@ -281,6 +291,18 @@ impl<C: AsRef<[u8]>> Stream<C> {
         Step::WATCH_READ.when(self.wants_read()) | Step::WATCH_HANGUP.when(self.policy.hangup_closes && !self.lost)
     }
 
+    /// An event of reading came: true when something is to be read.
+    pub fn begin_read(&mut self) -> bool {
+        self.read_queued = false;
+        self.wants_read()
+    }
+
+    /// There may be more to read: true when a read is to be queued for the next turn. Once, however often a protocol pauses
+    /// and resumes meanwhile: each read asks for the next, so two would stay two.
+    pub fn poll_read_on(&mut self) -> bool {
+        self.wants_read() && !std::mem::replace(&mut self.read_queued, true)
+    }
+
     /// The peer ended its half.
     pub fn handle_end(&mut self) -> Step {
         if !self.wants_read() {
@@ -346,11 +368,6 @@ impl<C: AsRef<[u8]>> Stream<C> {
         self.discarded.extend(chunks);
         self.shut |= self.eof_asked;
         Step::DISCARD | if self.closing { self.lose(Fault::Closed) } else { Step::NONE }
-    }
-
-    /// `connection_lost` ran: nothing is left of the connection.
-    pub fn handle_lost(&mut self) {
-        self.finished = true;
     }
 
     // ---- the caller wants

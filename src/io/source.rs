@@ -16,6 +16,8 @@ use tokio::io::unix::AsyncFd;
 use super::endpoint::{self, Kind};
 use super::sys::{self, BorrowedRawFd, RawBuf};
 use super::wake::{Shared, TokenWaker};
+use crate::core::drive::stream::Received;
+use crate::core::stream::Policy;
 
 /// The token of a source's direction: the slot, and the direction in the lowest bit.
 #[must_use]
@@ -37,17 +39,6 @@ pub struct Source {
     read_waker: Waker,
     write_waker: Waker,
     born: u32,
-}
-
-/// What a read from a source found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// So many bytes; `more`: there may be more, so read again next turn without waiting for an edge.
-    Data { n: usize, more: bool },
-    /// The peer ended its half.
-    End,
-    /// Nothing there; the waker is armed.
-    Nothing,
 }
 
 impl Source {
@@ -142,13 +133,11 @@ impl Source {
         false
     }
 
-    /// Reads into `buf`, if the source is readable. `short_drains`: a read that does not fill `buf` has emptied the
-    /// kernel's buffer, so the next call would only say `EAGAIN` (306 ns). Not so once the peer closed: read on to the end;
-    /// nor once it sent urgent data: a read ends short where that was.
+    /// Reads into `buf`, if the source is readable. A read after which nothing can be there, by the `policy`, arms the waker.
     ///
     /// # Errors
     /// The errno of `recv(2)` or `read(2)`.
-    pub fn recv(&self, kind: Kind, buf: RawBuf<'_>, short_drains: bool) -> io::Result<Received> {
+    pub fn recv(&self, kind: Kind, buf: RawBuf<'_>, policy: Policy) -> io::Result<Received> {
         let mut cx = Context::from_waker(&self.read_waker);
         loop {
             let Poll::Ready(ready) = self.afd.poll_read_ready(&mut cx) else { return Ok(Received::Nothing) };
@@ -156,7 +145,7 @@ impl Source {
             match endpoint::read(kind, self.fd(), buf) {
                 Ok(0) if !buf.is_empty() => return Ok(Received::End),
                 Ok(n) => {
-                    if !short_drains || n == buf.len() || guard.ready().is_read_closed() || self.had_urgent() {
+                    if !policy.is_drained(n, buf.len(), guard.ready().is_read_closed(), || self.had_urgent()) {
                         return Ok(Received::Data { n, more: true });
                     }
                     guard.clear_ready();

@@ -20,6 +20,7 @@ use super::event_loop::LoopCore;
 use super::ffi;
 use super::slots::Endpoint;
 use super::stream::StreamTransport;
+use crate::core::drive::stream;
 
 const VARIABLE: &str = "TOKIOLOOP_COALESCE";
 
@@ -172,12 +173,11 @@ impl Coalesce {
 
 /// What is corked, of a transport: its machine, state and context have the same names in both classes.
 macro_rules! corked {
-    ($class:ident) => {
+    ($class:ident, $uncork:expr, $forget:expr) => {
         impl $class {
             /// What is corked leaves now.
             pub fn uncork(slf: &Bound<'_, Self>) -> PyResult<()> {
-                let step = slf.get().state.with(slf.py(), |state| state.machine.uncork());
-                Self::run_step(slf, step)
+                $uncork(slf)
             }
 
             /// What is corked leaves, as the loop wants it. `enter`: no callback is running, so the context can be entered.
@@ -193,12 +193,17 @@ macro_rules! corked {
 
             /// In the child of a fork: what is corked is the parent's to send.
             pub fn forget_corked(slf: &Bound<'_, Self>) -> PyResult<()> {
-                let step = slf.get().state.with(slf.py(), |state| state.machine.handle_forked());
-                Self::run_step(slf, step)
+                $forget(slf)
             }
         }
     };
 }
 
-corked!(StreamTransport);
-corked!(DatagramTransport);
+corked!(StreamTransport, |slf: &Bound<'_, Self>| stream::uncork(&mut &*slf), |slf: &Bound<'_, Self>| {
+    stream::handle_forked(&mut &*slf)
+});
+corked!(
+    DatagramTransport,
+    |slf: &Bound<'_, Self>| Self::run_step(slf, slf.get().state.with(slf.py(), |state| state.machine.uncork())),
+    |slf: &Bound<'_, Self>| Self::run_step(slf, slf.get().state.with(slf.py(), |state| state.machine.handle_forked()))
+);

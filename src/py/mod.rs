@@ -52,6 +52,8 @@ mod stats;
 #[deny(unsafe_code)]
 mod stream;
 #[deny(unsafe_code)]
+mod stream_host;
+#[deny(unsafe_code)]
 mod stream_io;
 #[deny(unsafe_code)]
 mod stream_make;

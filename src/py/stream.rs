@@ -22,10 +22,10 @@ use super::marks;
 use super::patched;
 use super::protocol::Protocol;
 use super::stats::Counters;
-use crate::core::fault::Fault;
+use crate::core::drive::stream as drive;
 use crate::core::flow::DEFAULT_HIGH;
-use crate::core::stream::{Admit, Stream, WriteError};
-use crate::io::endpoint::{self, Kind};
+use crate::core::stream::{Stream, WriteError};
+use crate::io::endpoint::Kind;
 use crate::io::source::Source;
 use crate::io::sys::BorrowedRawFd;
 
@@ -50,8 +50,6 @@ pub struct State {
     pub context: Option<Py<PyAny>>,
     /// The exception for `connection_lost`.
     pub error: Option<Py<PyBaseException>>,
-    /// A read waits in the ready queue.
-    pub read_queued: bool,
     pub failpoint: bool,
 }
 
@@ -100,7 +98,7 @@ pub fn panic_next_event(transport: &Bound<'_, PyAny>) -> PyResult<()> {
     Ok(())
 }
 
-fn write_error(error: WriteError, method: &str) -> PyErr {
+pub fn write_error(error: WriteError, method: &str) -> PyErr {
     PyRuntimeError::new_err(match error {
         WriteError::AfterEof => format!("Cannot call {method}() after write_eof()"),
         WriteError::DrainAwaited => "unable to write; sendfile is in progress".to_owned(),
@@ -127,10 +125,6 @@ impl StreamTransport {
         !(policy.readable && policy.writable)
     }
 
-    fn warn_lost_write(&self, py: Python<'_>) -> PyResult<()> {
-        self.owner.bind(py).call_method1(intern!(py, "_warn_lost_write"), (self.is_pipe(py),)).map(drop)
-    }
-
     /// Runs a method's body; a panic in it is reported and closes the connection.
     pub fn guard(slf: &Bound<'_, Self>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
         catch_unwind(AssertUnwindSafe(body))
@@ -139,42 +133,7 @@ impl StreamTransport {
 
     /// `write`, without its guard.
     pub fn write_now(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (py, this) = (slf.py(), slf.get());
-        let bytes = chunk::bytes_of(data)?;
-        let slice = bytes.as_bytes();
-        let coalesce = this.owner.get().coalesce.wants_now();
-        let admitted = this.state.with(py, |state| {
-            if slice.is_empty() {
-                state.machine.check_write().map(|()| None)
-            } else {
-                state.machine.admit(coalesce).map(Some)
-            }
-        });
-        let step = match admitted.map_err(|error| write_error(error, "write"))? {
-            None => return Ok(()),
-            Some(Admit::Send) => match this.live_fd(py).and_then(|fd| endpoint::write(this.kind, fd, slice)) {
-                Ok(sent) => {
-                    this.counters.sent_some(sent);
-                    if sent == slice.len() {
-                        return Ok(());
-                    }
-                    this.state.with(py, |state| state.machine.enqueue_rest(Chunk::from(bytes), sent))
-                }
-                Err(error) => return Self::fatal_io(slf, &error, "write"),
-            },
-            Some(Admit::Queue) => this.state.with(py, |state| state.machine.enqueue([Chunk::from(bytes)], coalesce)),
-            Some(Admit::Drop { warn }) => {
-                return if warn { this.warn_lost_write(py) } else { Ok(()) };
-            }
-        };
-        Self::run_step(slf, step)
-    }
-
-    fn abort_now(slf: &Bound<'_, Self>, fault: Fault) -> PyResult<()> {
-        // What is coalesced was written before.
-        Self::uncork(slf)?;
-        let step = slf.get().state.with(slf.py(), |state| state.machine.fail(fault));
-        Self::run_step(slf, step)
+        drive::write(&mut &*slf, chunk::bytes_of(data)?)
     }
 }
 
@@ -359,26 +318,21 @@ impl StreamTransport {
 
     /// Goes on calling `data_received`.
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let step = slf.get().state.with(slf.py(), |state| state.machine.resume_reading());
-        Self::guard(slf, || Self::run_step(slf, step))
+        Self::guard(slf, || drive::resume_reading(&mut &*slf))
     }
 
     /// Closes the transport; what is buffered is sent first, and `connection_lost(None)` follows.
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.close>
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || {
-            Self::uncork(slf)?;
-            let step = slf.get().state.with(slf.py(), |state| state.machine.close());
-            Self::run_step(slf, step)
-        })
+        Self::guard(slf, || drive::close(&mut &*slf))
     }
 
     /// Closes the transport at once; what is buffered is lost, and `connection_lost(None)` follows.
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.abort>
     fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || Self::abort_now(slf, Fault::Closed))
+        Self::guard(slf, || drive::abort(&mut &*slf))
     }
 
     /// As `abort`, with an exception for `connection_lost`: the hook of `asyncio.sslproto`.
@@ -402,32 +356,14 @@ impl StreamTransport {
         if chunks.iter().all(|bytes| bytes.as_bytes().is_empty()) {
             return Ok(());
         }
-        Self::guard(slf, || {
-            let coalesce = this.owner.get().coalesce.wants_now();
-            let admit = this.state.with(py, |state| state.machine.admit(coalesce));
-            match admit.map_err(|error| write_error(error, "writelines"))? {
-                Admit::Drop { warn: true } => this.warn_lost_write(py),
-                Admit::Drop { warn: false } => Ok(()),
-                Admit::Send | Admit::Queue => {
-                    let step = this.state.with(py, |state| {
-                        let chunks = chunks.into_iter().map(Chunk::from);
-                        state.machine.enqueue(chunks, coalesce)
-                    });
-                    Self::run_step(slf, step)
-                }
-            }
-        })
+        Self::guard(slf, || drive::write_lines(&mut &*slf, chunks))
     }
 
     /// Closes the writing half once what is buffered is sent.
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.write_eof>
     fn write_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || {
-            Self::uncork(slf)?;
-            let step = slf.get().state.with(slf.py(), |state| state.machine.write_eof());
-            Self::run_step(slf, step)
-        })
+        Self::guard(slf, || drive::write_eof(&mut &*slf))
     }
 
     fn can_write_eof(&self, py: Python<'_>) -> bool {
@@ -458,11 +394,7 @@ impl StreamTransport {
     ) -> PyResult<()> {
         let py = slf.py();
         let (high, low) = marks::marks(py, high, low, DEFAULT_HIGH)?;
-        // What is coalesced does not count.
-        Self::guard(slf, || Self::uncork(slf))?;
-        let step = slf.get().state.with(py, |state| state.machine.set_limits(Some(high), Some(low)));
-        let step = step.map_err(marks::refused)?;
-        Self::guard(slf, || Self::run_step(slf, step))
+        Self::guard(slf, || drive::set_limits(&mut &*slf, Some(high), Some(low))?.map_err(marks::refused))
     }
 
     // ---- what the loop calls, as callbacks for who has its queue in hand
@@ -502,10 +434,10 @@ impl StreamTransport {
 
     /// The transport may write again, and does what `write_eof` asked for meanwhile.
     fn _reset_empty_waiter(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let (step, waiter) =
-            slf.get().state.with(slf.py(), |state| (state.machine.end_drain_wait(), state.drain_waiter.take()));
+        let waiter = slf.get().state.with(slf.py(), |state| state.drain_waiter.take());
+        let result = Self::guard(slf, || drive::end_drain_wait(&mut &*slf));
         drop(waiter);
-        Self::guard(slf, || Self::run_step(slf, step))
+        result
     }
 
     /// Bytes that `loop.sendfile` sent itself belong to what the transport sent: see `loop.stats()`.
@@ -519,11 +451,10 @@ impl StreamTransport {
         let (py, this) = (slf.py(), slf.get());
         let future = LoopCore::create_future(this.owner.bind(py))?;
         let waiter = future.clone().unbind();
-        let (old, step) =
-            this.state.with(py, |state| (state.drain_waiter.replace(waiter), state.machine.handle_blocked()));
+        let old = this.state.with(py, |state| state.drain_waiter.replace(waiter));
+        let result = Self::guard(slf, || drive::handle_blocked(&mut &*slf));
         drop(old);
-        Self::guard(slf, || Self::run_step(slf, step))?;
-        Ok(future)
+        result.map(|()| future)
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {

@@ -170,7 +170,6 @@ impl StreamTransport {
             drain_waiter: None,
             context: Some(context),
             error: None,
-            read_queued: false,
             failpoint: false,
         });
         let counters = Counters::new(fd, shown);

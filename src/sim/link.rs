@@ -7,6 +7,7 @@
 //! Errors as on Linux: after a reset the received data is still read, then comes ECONNRESET once, then the end; the first
 //! send fails with ECONNRESET if nobody was told yet, any other with EPIPE.
 
+use super::source::Edge;
 use super::{pattern, patterned};
 
 /// ECONNRESET of Linux; in a simulation only its identity matters.
@@ -45,6 +46,10 @@ pub struct Link {
     reset: bool,
     reset_told: bool,
     closed: bool,
+    /// A send was refused, or cut short, since room was told of.
+    blocked: bool,
+    /// Something happened that the next `epoll_wait(2)` tells of.
+    edge: bool,
 }
 
 impl Default for Link {
@@ -61,6 +66,9 @@ impl Default for Link {
             reset: false,
             reset_told: false,
             closed: false,
+            blocked: false,
+            // Registering a file tells of what is ready.
+            edge: true,
         }
     }
 }
@@ -113,10 +121,15 @@ impl Link {
         }
         let room = self.free().min(self.per_call);
         let mut sent = 0;
-        for &byte in slices.flatten().take(room) {
+        let mut bytes = slices.flatten();
+        for &byte in bytes.by_ref().take(room) {
             assert_eq!(byte, pattern(self.accepted), "byte {} was lost, repeated or moved", self.accepted);
             self.accepted += 1;
             sent += 1;
+        }
+        if bytes.next().is_some() {
+            self.blocked = true;
+            self.tell_of_room();
         }
         Ok(sent)
     }
@@ -165,28 +178,33 @@ impl Link {
     pub fn bound(&mut self, capacity: usize, per_call: usize) {
         self.capacity = capacity.max(1);
         self.per_call = per_call.max(1);
+        self.tell_of_room();
     }
 
     /// The peer sends `len` bytes, unless it ended.
     pub fn peer_send(&mut self, len: u64) {
         if !self.peer_ended && !self.reset {
             self.offered += len;
+            self.edge |= len > 0;
         }
     }
 
     /// The peer ends its half.
     pub fn peer_end(&mut self) {
         self.peer_ended = true;
+        self.edge = true;
     }
 
     /// The peer resets the connection.
     pub fn peer_reset(&mut self) {
         self.reset = true;
+        self.edge = true;
     }
 
     /// The peer reads at most `max` bytes.
     pub fn peer_read(&mut self, max: u64) {
         self.taken = self.accepted.min(self.taken.saturating_add(max));
+        self.tell_of_room();
     }
 
     /// Bytes that the peer sent and nobody has read.
@@ -199,6 +217,33 @@ impl Link {
     #[must_use]
     pub fn is_reset(&self) -> bool {
         self.reset
+    }
+
+    // ---- the kernel's readiness
+
+    /// Whether the next look finds something.
+    #[must_use]
+    pub fn has_edge(&self) -> bool {
+        self.edge
+    }
+
+    /// What a look finds, edge-triggered: all that is ready, if something happened since the last one.
+    pub fn take_edge(&mut self) -> Option<Edge> {
+        let ready = Edge {
+            read: self.is_readable(),
+            write: self.is_writable(),
+            read_closed: self.peer_ended || self.reset,
+            write_closed: self.reset,
+        };
+        // As `tcp_poll` of Linux: who asks while there is no room is told of it.
+        self.blocked |= !ready.write;
+        std::mem::take(&mut self.edge).then_some(ready)
+    }
+
+    fn tell_of_room(&mut self) {
+        if self.free() > 0 {
+            self.edge |= std::mem::take(&mut self.blocked);
+        }
     }
 
     fn free(&self) -> usize {

@@ -20,6 +20,7 @@ pub mod datagram;
 pub mod interest;
 pub mod kernel;
 pub mod link;
+pub mod source;
 pub mod stream;
 pub mod tls;
 pub mod turn;

@@ -1,7 +1,8 @@
 //! A stream transport between a scripted user and a simulated link.
 //!
-//! The driver does what the layers above `core::stream` do with each `Step`, in the order of its flags, and calls the
-//! user's protocol, whose callbacks take the next queued [`Reaction`]: writes, closes and aborts from within any callback.
+//! The transport is `core::drive::stream` over `core::stream`, as it ships; the simulation is its [`host`]: the kernel, with
+//! edge-triggered readiness, the loop's queue and the user's protocol, whose callbacks take the next queued [`Reaction`]:
+//! writes, closes and aborts from within any callback.
 //!
 //! Invariants:
 //! - what the link receives is what was written, in order; a close without a fault delivers all of it, anything else a
@@ -10,33 +11,43 @@
 //!   called from within a method of the transport;
 //! - `pause` and `resume` alternate; a stream that is not paused buffers at most its high mark;
 //! - no data while reading is paused, after the end, or after `close`;
+//! - what arrives at a stream that reads is delivered, and the end behind it; it reads once for an event;
+//! - a stream that reads has an event armed or queued that tells of more, and so has one that waits for writability;
 //! - whatever is buffered has somebody who will send it: a wait for writability, or the cork where writes are coalesced;
 //! - what is not coalesced is offered to the link before `write` returns, unless something waits for writability;
 //! - the child of a fork sends nothing that its parent has corked;
 //! - the writing half is shut down once, after the last byte;
 //! - a reading end is lost with the end of its input, a writing end with its reader; neither has a half that stays;
-//! - the fault that `lost` sees is the first one.
+//! - the fault that `lost` sees is the first one;
+//! - what user code raises is reported once, or handed up where it ends the run of the loop;
+//! - no system call is made on a file that was closed under the transport.
 
+mod host;
 mod ops;
 mod user;
 
 use std::collections::VecDeque;
 
-use super::link::{Link, Received};
+use super::link::Link;
 use super::patterned;
+use super::source::Source;
 pub use ops::{Event, Op, Reaction};
 
+use crate::core::drive::{Dir, stream as drive};
 use crate::core::fault::Fault;
-use crate::core::stream::{Admit, Policy, Step, Stream, WriteError};
+use crate::core::ready::Ready;
+use crate::core::stream::{Policy, Stream, WriteError};
 
 /// Bytes that one read takes.
 const READ_MAX: usize = 4096;
-/// Reads per look.
-const READS_MAX: usize = 4;
 /// Chunks that one send takes.
 pub const SLICES_MAX: usize = 3;
 /// Stands for an errno that the user's `abort` has not.
 const OTHER_ERRNO: i32 = 5;
+/// EBADF of Linux.
+const EBADF: i32 = 9;
+/// Turns in which everything must come to rest.
+const TURNS_MAX: u32 = 1 << 17;
 
 /// Carries out `ops` on a TCP stream that is open.
 ///
@@ -54,8 +65,7 @@ pub fn run(ops: &[Op]) -> Vec<Event> {
 #[must_use]
 pub fn run_as(policy: Policy, ops: &[Op]) -> Vec<Event> {
     let mut sim = Sim::new(policy);
-    let step = sim.stream.handle_open();
-    sim.carry_out(step);
+    sim.handle(drive::handle_made);
     for &op in ops {
         sim.apply(op);
         sim.check();
@@ -64,12 +74,35 @@ pub fn run_as(policy: Policy, ops: &[Op]) -> Vec<Event> {
     sim.events
 }
 
+/// What is on its way up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Raised {
+    Os(i32),
+    /// An exception of a callback.
+    User,
+    /// An exception that ends the run of the loop.
+    Exit,
+    Refused(WriteError),
+}
+
+type Run = Result<(), Raised>;
+
+/// An entry of the loop's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    /// An event of the kernel, or what the driver queued in its place.
+    Io(Dir),
+    Lost,
+}
+
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "a model is plain facts")]
 struct Sim {
     policy: Policy,
     stream: Stream<Vec<u8>>,
     link: Link,
+    source: Source,
+    ready: Ready<Entry>,
     running: bool,
     coalesces: bool,
     /// How often the stream is on the list of the corked.
@@ -78,12 +111,19 @@ struct Sim {
     losing: bool,
     reactions: VecDeque<Reaction>,
     keep_open: bool,
+    /// The protocol lends its own buffers.
+    buffered: bool,
+    /// The user closed the file under the transport.
+    file_closed: bool,
+    kept: Option<Raised>,
     /// Depth of calls into user code.
     depth: u32,
 
     /// The model.
     written: u64,
     received: u64,
+    /// An event of reading is handled, and nothing was read.
+    may_read: bool,
     paused: bool,
     reading_paused: bool,
     limits_moved: bool,
@@ -96,6 +136,10 @@ struct Sim {
     drain_awaited: bool,
     eof_held: bool,
     dropped: u32,
+    warned: u32,
+    /// Exceptions that were not reported yet, and those that ended the run of the loop.
+    unreported: u32,
+    exits: u32,
     lost: bool,
     events: Vec<Event>,
 }
@@ -106,15 +150,21 @@ impl Sim {
             policy,
             stream: Stream::new(policy),
             link: Link::default(),
+            source: Source::default(),
+            ready: Ready::new(),
             running: true,
             coalesces: false,
             corked: 0,
             losing: false,
             reactions: VecDeque::new(),
             keep_open: true,
+            buffered: false,
+            file_closed: false,
+            kept: None,
             depth: 0,
             written: 0,
             received: 0,
+            may_read: false,
             paused: false,
             reading_paused: false,
             limits_moved: false,
@@ -126,6 +176,9 @@ impl Sim {
             drain_awaited: false,
             eof_held: false,
             dropped: 0,
+            warned: 0,
+            unreported: 0,
+            exits: 0,
             lost: false,
             events: Vec::new(),
         }
@@ -133,33 +186,39 @@ impl Sim {
 
     fn apply(&mut self, op: Op) {
         match op {
-            Op::Write(len) => self.write(len),
-            Op::WriteLines(lens) => self.write_lines(lens),
+            Op::Write(len) => self.handle(|sim| sim.write(len)),
+            Op::WriteLines(lens) => self.handle(|sim| sim.write_lines(lens)),
             Op::Size => {
-                self.uncork();
+                self.handle(drive::uncork);
                 let blocked = self.stream.buffered() > 0;
                 assert!(!blocked || self.stream.is_watching_write(), "kept back what could be sent");
             }
-            Op::WriteEof => self.write_eof(),
-            Op::Close => self.close(),
-            Op::Abort => self.abort(),
-            Op::Fail => self.fail(Fault::Os(OTHER_ERRNO)),
+            Op::WriteEof => self.handle(Self::write_eof),
+            Op::Close => self.handle(Self::close),
+            Op::Abort => self.handle(Self::abort),
+            Op::Fail => self.handle(|sim| {
+                let error = sim.break_off(Raised::Os(OTHER_ERRNO));
+                drive::fail(sim, error)
+            }),
             Op::PauseReading => self.pause_reading(),
-            Op::ResumeReading => self.resume_reading(),
-            Op::SetLimits { high, low } => self.set_limits(high, low),
+            Op::ResumeReading => self.handle(Self::resume_reading),
+            Op::SetLimits { high, low } => self.handle(|sim| sim.set_limits(high, low)),
             Op::DrainWait(true) => {
-                self.uncork();
+                self.handle(drive::uncork);
                 let empty = self.stream.begin_drain_wait();
                 assert_eq!(empty, self.stream.buffered() == 0);
                 self.drain_awaited = true;
             }
             Op::DrainWait(false) => {
-                let step = self.stream.end_drain_wait();
-                self.drain_awaited = false;
-                self.eof_held = false;
-                self.carry_out(step);
+                (self.drain_awaited, self.eof_held) = (false, false);
+                self.handle(|sim| {
+                    let result = drive::end_drain_wait(sim);
+                    sim.excuse_shutdown(result)
+                });
             }
             Op::KeepOpen(keep_open) => self.keep_open = keep_open,
+            Op::Buffered(buffered) => self.buffered = buffered,
+            Op::CloseFile => self.file_closed = true,
             Op::React(reaction) => self.reactions.push_back(reaction),
             Op::PeerSend(len) => self.link.peer_send(len.into()),
             Op::PeerRead(len) => self.link.peer_read(len.into()),
@@ -174,7 +233,7 @@ impl Sim {
             Op::Coalesce(coalesces) => {
                 self.coalesces = coalesces;
                 if !coalesces {
-                    self.uncork();
+                    self.handle(drive::uncork);
                 }
             }
             Op::Fork => self.fork(),
@@ -185,11 +244,13 @@ impl Sim {
     fn finish(&mut self) {
         self.reactions.clear();
         self.link.bound(usize::MAX, usize::MAX);
+        self.handle(Self::resume_reading);
         self.settle();
         if !self.stream.is_lost() {
             assert_eq!((self.stream.buffered(), self.paused), (0, false), "the peer reads, and yet nothing moves");
+            assert!(!self.stream.wants_read() || !self.link.is_readable(), "arrived, and never delivered");
         }
-        self.close();
+        self.handle(Self::close);
         self.settle();
         assert!(self.lost && self.link.is_closed(), "closed, but never lost");
         for op in [Op::Write(1), Op::WriteEof, Op::Close, Op::Abort, Op::PauseReading, Op::ResumeReading, Op::Turn] {
@@ -201,14 +262,22 @@ impl Sim {
     }
 
     fn settle(&mut self) {
-        for _ in 0..4 {
+        for _ in 0..TURNS_MAX {
+            let before = self.events.len();
             self.run_turn();
             self.link.peer_read(u64::MAX);
             self.check();
+            if self.events.len() == before && self.ready.is_empty() && !self.link.has_edge() {
+                return;
+            }
         }
+        unreachable!("the loop does not come to rest");
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
+        let discarded = self.stream.take_discarded();
+        assert!(discarded.is_empty(), "chunks that nobody drops");
+        assert_eq!(self.unreported, 0, "an exception that nobody hears of");
         let stream = &self.stream;
         let buffered = stream.buffered();
         assert_eq!((stream.is_closing(), stream.eof_asked()), (self.closed, self.eof_written));
@@ -230,137 +299,57 @@ impl Sim {
             assert!(!flushed || (self.running && self.coalesces), "kept back what nobody wants coalesced");
         } else {
             assert!(!self.closed, "closed with nothing to send, and not lost");
-            assert_eq!(self.link.is_shut(), self.eof_written && !self.eof_held);
+            assert!(self.file_closed || self.link.is_shut() == (self.eof_written && !self.eof_held));
         }
+        let queued = |dir| self.ready.iter().any(|&entry| entry == Entry::Io(dir));
+        assert!(
+            !stream.wants_read() || self.source.is_read_armed() || queued(Dir::Read),
+            "reads, and hears of nothing"
+        );
+        let waits = stream.is_watching_write();
+        assert!(!waits || self.source.is_write_armed() || queued(Dir::Write), "waits for room, and hears of none");
     }
 
     // ---- the loop
 
+    /// Runs what is called from outside of any callback.
+    fn handle(&mut self, call: impl FnOnce(&mut Self) -> Run) {
+        let exits = self.exits;
+        match call(self) {
+            Ok(()) => assert_eq!(self.exits, exits, "an exit that nobody hears of"),
+            Err(raised) => assert!(raised == Raised::Exit && self.exits > exits, "{raised:?} was handed up"),
+        }
+    }
+
     fn run_turn(&mut self) {
         self.end_turn();
         self.running = true;
-        if std::mem::take(&mut self.losing) {
-            self.connection_lost();
+        if let Some(edge) = self.link.take_edge() {
+            let (read, write) = self.source.handle_edge(edge);
+            for (woken, dir) in [(read, Dir::Read), (write, Dir::Write)] {
+                if woken {
+                    self.ready.push(Entry::Io(dir));
+                }
+            }
         }
-        self.read_ready();
-        if self.policy.hangup_closes && self.link.is_reset() {
-            self.hang_up();
-        }
-        if self.stream.is_watching_write() && !self.link.is_closed() && self.link.is_writable() {
-            let step = self.stream.handle_writable();
-            self.carry_out(step);
+        let turn = self.ready.begin();
+        while let Some(entry) = self.ready.pop(turn) {
+            match entry {
+                // Nothing is left in the table.
+                _ if self.lost => {}
+                Entry::Io(dir) => {
+                    self.may_read = dir == Dir::Read;
+                    self.handle(if self.may_read { drive::handle_readable } else { drive::handle_writable });
+                }
+                Entry::Lost => self.handle(drive::handle_lost),
+            }
         }
     }
 
     fn end_turn(&mut self) {
         for _ in 0..std::mem::take(&mut self.corked) {
-            self.uncork();
+            self.handle(drive::uncork);
         }
-    }
-
-    fn read_ready(&mut self) {
-        for _ in 0..READS_MAX {
-            if !self.stream.wants_read() || !self.link.is_readable() {
-                return;
-            }
-            match self.link.recv(READ_MAX) {
-                Ok(Received::Data(bytes)) => self.data_received(&bytes),
-                Ok(Received::End) => {
-                    if self.policy.end_closes {
-                        (self.closed, self.fault) = (true, Some(Fault::Closed));
-                    }
-                    let step = self.stream.handle_end();
-                    self.carry_out(step);
-                }
-                Ok(Received::Nothing) => return,
-                Err(errno) => self.fail(Fault::Os(errno)),
-            }
-        }
-    }
-
-    /// The peer of a stream that is only written is found to be gone.
-    fn hang_up(&mut self) {
-        self.uncork();
-        if !self.stream.is_lost() {
-            self.broken = self.stream.buffered() > 0;
-            self.fault = Some(if self.broken { Fault::Os(super::link::EPIPE) } else { Fault::Closed });
-            self.closed = true;
-        }
-        let step = self.stream.handle_hangup();
-        self.carry_out(step);
-        assert!(self.stream.is_lost());
-    }
-
-    /// Does what a step asks for, in the order of its flags.
-    fn carry_out(&mut self, step: Step) {
-        if step.has(Step::SEND) {
-            self.flush();
-        }
-        if step.has(Step::CORK) {
-            assert!(self.running && self.coalesces, "corked with no turn that will end");
-            self.corked += 1;
-        }
-        if step.has(Step::WATCH_WRITE) {
-            assert!(self.stream.is_watching_write());
-        }
-        if step.has(Step::PAUSE) {
-            self.pause_writing();
-        }
-        if step.has(Step::RESUME) {
-            self.resume_writing();
-        }
-        if step.has(Step::EOF) {
-            self.eof_received();
-        }
-        if step.has(Step::DRAINED) {
-            assert!(self.drain_awaited && self.stream.buffered() == 0);
-            self.events.push(Event::Drained);
-        }
-        if step.has(Step::SHUTDOWN) {
-            assert!(self.eof_written && !self.link.is_shut(), "the writing half is shut down once");
-            assert_eq!(self.link.accepted(), self.written, "shut down before the last byte");
-            self.link.shutdown();
-            self.events.push(Event::Shutdown);
-        }
-        if step.has(Step::DISCARD) {
-            assert!(!self.stream.take_discarded().is_empty());
-        }
-        if step.has(Step::LOSE) {
-            assert!(!self.losing && !self.lost, "lost twice");
-            self.losing = true;
-        }
-    }
-
-    /// Sends what is queued, as far as the link takes it.
-    fn flush(&mut self) {
-        let mut more = true;
-        // A callback may have flushed what was left, too.
-        while more && self.stream.buffered() > 0 {
-            let offered = self.stream.unsent().take(SLICES_MAX).map(<[u8]>::len).sum();
-            let sent = match self.link.send(self.stream.unsent().take(SLICES_MAX)) {
-                Ok(sent) => sent,
-                Err(errno) => return self.fail(Fault::Os(errno)),
-            };
-            self.events.push(Event::Sent(sent, offered));
-            let resume = self.stream.handle_sent(sent);
-            if sent < offered {
-                let watch = self.stream.handle_blocked() | self.stream.poll_grown();
-                self.carry_out(resume);
-                self.carry_out(watch);
-                break;
-            }
-            // Asked before the user runs: who writes then sees to it.
-            more = self.stream.buffered() > 0;
-            self.carry_out(resume);
-        }
-        let step = self.stream.poll_settled();
-        self.carry_out(step);
-    }
-
-    /// What was written in this turn leaves early.
-    fn uncork(&mut self) {
-        let step = self.stream.uncork();
-        self.carry_out(step);
     }
 
     /// The process goes on as the child of a fork whose parent could not send what is corked: another thread runs the loop.
@@ -372,168 +361,147 @@ impl Sim {
                 self.link.shutdown();
             }
         }
-        let step = self.stream.handle_forked();
-        self.carry_out(step);
+        self.handle(drive::handle_forked);
     }
 
     // ---- the user calls the transport
 
-    fn write(&mut self, len: u32) {
+    fn write(&mut self, len: u32) -> Run {
         if len == 0 || !self.policy.writable {
-            return;
+            return Ok(());
         }
-        let coalesce = self.running && self.coalesces;
-        let admitted = match self.stream.admit(coalesce) {
-            Ok(admitted) => admitted,
-            Err(error) => return self.handle_refused(error),
-        };
-        assert!(!self.eof_written && !self.drain_awaited, "a write that must be refused was admitted");
-        assert!(
-            matches!(admitted, Admit::Drop { .. }) || !self.stream.is_lost(),
-            "a write after the loss was admitted"
-        );
-        assert!(
-            matches!(admitted, Admit::Drop { .. }) || !self.closed || self.policy.half_close,
-            "a write after the end was admitted"
-        );
         let bytes = patterned(self.written, len as usize);
-        match admitted {
-            Admit::Send => {
-                self.written += u64::from(len);
-                assert!(!coalesce && self.stream.buffered() == 0, "sent past the queue");
-                match self.link.send(std::iter::once(bytes.as_slice())) {
-                    Ok(sent) => {
-                        self.events.push(Event::Sent(sent, bytes.len()));
-                        if sent < bytes.len() {
-                            let step = self.stream.enqueue_rest(bytes, sent);
-                            self.carry_out(step);
-                        }
-                    }
-                    Err(errno) => self.fail(Fault::Os(errno)),
-                }
-            }
-            Admit::Queue => {
-                self.written += u64::from(len);
-                self.events.push(Event::Queued(len));
-                let step = self.stream.enqueue([bytes], coalesce);
-                self.carry_out(step);
-            }
-            Admit::Drop { warn } => self.handle_dropped(warn),
-        }
+        let waits = self.coalesces_now() || self.stream.buffered() > 0;
+        self.written_by(len.into(), waits.then_some(len), |sim| drive::write(sim, bytes))
     }
 
-    fn write_lines(&mut self, lens: [u8; 3]) {
+    fn write_lines(&mut self, lens: [u8; 3]) -> Run {
         let mut from = self.written;
         let chunks = lens.map(|len| {
             let chunk = patterned(from, len.into());
             from += u64::from(len);
             chunk
         });
-        if from == self.written || !self.policy.writable {
-            return;
+        let len = from - self.written;
+        if len == 0 || !self.policy.writable {
+            return Ok(());
         }
-        let coalesce = self.running && self.coalesces;
-        match self.stream.admit(coalesce) {
-            Ok(Admit::Send | Admit::Queue) => {
-                self.written = from;
-                let step = self.stream.enqueue(chunks, coalesce);
-                self.carry_out(step);
-            }
-            Ok(Admit::Drop { warn }) => self.handle_dropped(warn),
-            Err(error) => self.handle_refused(error),
+        self.written_by(len, None, |sim| drive::write_lines(sim, chunks))
+    }
+
+    /// Writes `len` bytes, which are taken, refused or dropped as the model has it.
+    fn written_by(&mut self, len: u64, queued: Option<u32>, call: impl FnOnce(&mut Self) -> Run) -> Run {
+        let stream = &self.stream;
+        let refusal = if stream.eof_asked() {
+            Some(WriteError::AfterEof)
+        } else {
+            self.drain_awaited.then_some(WriteError::DrainAwaited)
+        };
+        if let Some(error) = refusal {
+            self.events.push(Event::Refused(error));
+            assert_eq!(call(self), Err(Raised::Refused(error)), "a write that must be refused was admitted");
+            return Ok(());
         }
+        if stream.is_lost() || (stream.is_closing() && !self.policy.half_close) {
+            let warned = self.warned;
+            assert_eq!(call(self), Ok(()));
+            self.dropped += 1;
+            let warn = self.warned > warned;
+            assert_eq!(warn, self.dropped >= 5, "asyncio warns from the fifth write on");
+            self.events.push(Event::Dropped(warn));
+            return Ok(());
+        }
+        self.written += len;
+        if let Some(len) = queued {
+            self.events.push(Event::Queued(len));
+        }
+        call(self)
     }
 
-    fn handle_dropped(&mut self, warn: bool) {
-        assert!(self.stream.is_lost() || (self.closed && !self.policy.half_close));
-        self.dropped += 1;
-        assert_eq!(warn, self.dropped >= 5, "asyncio warns from the fifth write on");
-        self.events.push(Event::Dropped(warn));
-    }
-
-    fn handle_refused(&mut self, error: WriteError) {
-        let expected = if self.eof_written { WriteError::AfterEof } else { WriteError::DrainAwaited };
-        assert_eq!((error, self.eof_written || self.drain_awaited), (expected, true));
-        assert_eq!(self.stream.check_write(), Err(error));
-        self.events.push(Event::Refused(error));
-    }
-
-    fn abort(&mut self) {
-        self.uncork();
-        self.fail(Fault::Closed);
-    }
-
-    fn write_eof(&mut self) {
-        self.uncork();
+    fn write_eof(&mut self) -> Run {
         if !self.policy.half_close {
-            if self.policy.writable {
-                self.close_by(Stream::write_eof);
-            }
-            return;
+            return if self.policy.writable { self.close_by(drive::write_eof) } else { Ok(()) };
         }
-        if !self.closed && !self.eof_written {
-            self.eof_written = true;
-            self.eof_held = self.drain_awaited;
+        let (closing, was) = (self.stream.is_closing(), self.eof_written);
+        let result = drive::write_eof(self);
+        let result = self.excuse_shutdown(result);
+        if result.is_ok() && !closing && !was && !self.eof_written {
+            // A callback of what was coalesced may have closed the stream before.
+            assert!(self.stream.eof_asked() || self.stream.is_closing());
+            self.eof_written = self.stream.eof_asked();
+            self.eof_held = self.eof_written && self.drain_awaited;
         }
-        let step = self.stream.write_eof();
-        self.carry_out(step);
-        assert_eq!(self.stream.eof_asked(), self.eof_written);
+        result
     }
 
-    fn close(&mut self) {
-        self.uncork();
-        self.close_by(Stream::close);
+    /// The shutdown of a file that was closed under the transport fails.
+    fn excuse_shutdown(&self, result: Run) -> Run {
+        if self.file_closed && result == Err(Raised::Os(EBADF)) { Ok(()) } else { result }
     }
 
-    fn close_by(&mut self, method: fn(&mut Stream<Vec<u8>>) -> Step) {
+    fn close(&mut self) -> Run {
+        self.close_by(drive::close)
+    }
+
+    fn abort(&mut self) -> Run {
+        let was = (self.closed, self.broken, self.fault);
+        if !self.stream.is_lost() {
+            (self.broken, self.fault) = (true, Some(Fault::Closed));
+        }
+        self.closed = true;
+        let result = drive::abort(self);
+        if !self.stream.is_closing() {
+            // An exit broke it off.
+            assert_eq!(result, Err(Raised::Exit));
+            (self.closed, self.broken, self.fault) = was;
+        }
+        result
+    }
+
+    fn close_by(&mut self, method: fn(&mut Self) -> Run) -> Run {
+        let was = (self.closed, self.fault);
         if !self.closed {
             self.fault = Some(Fault::Closed);
         }
         self.closed = true;
-        let step = method(&mut self.stream);
-        self.carry_out(step);
-        assert!(self.stream.is_closing());
+        let result = method(self);
+        if !self.stream.is_closing() {
+            // An exit broke it off.
+            assert_eq!(result, Err(Raised::Exit));
+            (self.closed, self.fault) = was;
+        }
+        result
     }
 
-    fn fail(&mut self, fault: Fault) {
+    /// What is raised is the end of the connection.
+    fn break_off(&mut self, raised: Raised) -> Raised {
         if !self.stream.is_lost() {
-            self.fault = Some(fault);
+            self.fault = Some(<Self as drive::Host>::fault(&raised));
             self.broken = true;
         }
         self.closed = true;
-        let step = self.stream.fail(fault);
-        self.carry_out(step);
-        assert!(self.stream.is_lost() && self.stream.buffered() == 0);
+        raised
     }
 
     fn pause_reading(&mut self) {
+        let closing = self.stream.is_closing();
         let paused = self.stream.pause_reading();
-        assert_eq!(paused, !self.reading_paused && !self.closed);
+        assert_eq!(paused, !self.reading_paused && !closing);
         self.reading_paused |= paused;
     }
 
-    fn resume_reading(&mut self) {
-        let step = self.stream.resume_reading();
-        let resumed = self.reading_paused && !self.closed;
-        self.reading_paused &= !resumed;
-        assert_eq!(step.has(Step::WATCH_READ), resumed && !self.ended && self.policy.readable);
-        self.carry_out(step);
+    fn resume_reading(&mut self) -> Run {
+        self.reading_paused &= self.stream.is_closing();
+        drive::resume_reading(self)
     }
 
-    fn set_limits(&mut self, high: u8, low: u8) {
-        self.uncork();
+    fn set_limits(&mut self, high: u8, low: u8) -> Run {
         let given = |mark: u8| (mark > 0).then_some(usize::from(mark) * 128);
         let before = self.stream.limits();
-        match self.stream.set_limits(given(high), given(low)) {
-            Ok(step) => {
-                self.limits_moved = true;
-                let (low, high) = self.stream.limits();
-                assert!(low <= high);
-                self.carry_out(step);
-            }
-            Err(error) => {
-                assert!(error.low > error.high && self.stream.limits() == before);
-            }
+        self.limits_moved = true;
+        if let Err(error) = drive::set_limits(self, given(high), given(low))? {
+            assert!(error.low > error.high && self.stream.limits() == before);
         }
+        Ok(())
     }
 }

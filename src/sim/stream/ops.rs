@@ -63,6 +63,10 @@ pub enum Op {
     DrainWait(bool),
     /// What `eof_received` answers.
     KeepOpen(bool),
+    /// The protocol lends its own buffers from now on, or no longer.
+    Buffered(bool),
+    /// The user closes the file under the transport.
+    CloseFile,
     /// Queues a reaction for the next callback.
     React(Reaction),
     PeerSend(u32),
@@ -105,8 +109,10 @@ impl Decode for Op {
             7 => Self::Close,
             8 if a.is_multiple_of(4) => Self::Abort,
             9 if a.is_multiple_of(4) => Self::Fail,
+            9 if a == 1 => Self::CloseFile,
             8..=10 => Self::PauseReading,
             11 | 12 => Self::ResumeReading,
+            13 if a.is_multiple_of(8) => Self::Buffered(low.is_multiple_of(2)),
             13 => Self::SetLimits { high: low, low: high },
             14 => Self::DrainWait(a.is_multiple_of(2)),
             15 => Self::KeepOpen(a.is_multiple_of(2)),
@@ -136,6 +142,7 @@ pub enum Event {
     /// A write was refused.
     Refused(WriteError),
     /// Callbacks of the protocol.
+    Buffer,
     Data(usize),
     Pause,
     Resume,
