@@ -26,7 +26,11 @@
 //! - As with `core::stream`, a method returns a [`Step`] that the caller carries out after its borrow ended, and
 //!   `Step::LOSE` comes exactly once.
 
+mod errors;
+
 use std::collections::VecDeque;
+
+pub use errors::Errors;
 
 use super::fault::Fault;
 use super::flow::{Flow, LimitsError};
@@ -94,6 +98,19 @@ pub enum Admit {
     Drop { warn: bool },
 }
 
+/// What an event of reading is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    Nothing,
+    /// What was received before waits to be delivered.
+    Deliver,
+    /// Ask the kernel: with `force` whatever is known of the socket's readiness, with `errored` for an error.
+    Receive {
+        force: bool,
+        errored: bool,
+    },
+}
+
 /// Who will send what is queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Drive {
@@ -129,6 +146,11 @@ pub struct Datagram<R, P> {
     watching_write: bool,
     /// How many more datagrams the flush under way may send.
     flush_left: Option<usize>,
+    errors: Errors,
+    /// A read waits in the ready queue.
+    read_queued: bool,
+    /// The next read asks the kernel, whatever is known of the socket's readiness.
+    force_recv: bool,
     opened: bool,
     paused: bool,
     closing: bool,
@@ -151,6 +173,9 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
             drive: Drive::Idle,
             watching_write: false,
             flush_left: None,
+            errors: Errors::default(),
+            read_queued: false,
+            force_recv: false,
             opened: false,
             paused: false,
             closing: false,
@@ -202,6 +227,17 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
         self.inbox.iter()
     }
 
+    /// Something is to be delivered or asked for, whatever the kernel says.
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        self.force_recv || self.has_undelivered()
+    }
+
+    #[must_use]
+    pub fn errors(&self) -> Errors {
+        self.errors
+    }
+
     /// What is queued counts this much, bytes.
     #[must_use]
     pub fn buffered(&self) -> usize {
@@ -246,6 +282,40 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
     pub fn handle_open(&mut self) -> Step {
         self.opened = true;
         Step::WATCH_READ.when(self.wants_read())
+    }
+
+    /// An event of reading came.
+    pub fn begin_read(&mut self) -> Read {
+        self.read_queued = false;
+        if !self.wants_read() {
+            Read::Nothing
+        } else if self.has_undelivered() {
+            Read::Deliver
+        } else {
+            let errored = self.errors.begin_read();
+            Read::Receive { force: std::mem::take(&mut self.force_recv) || errored, errored }
+        }
+    }
+
+    /// The kernel had something to say. True when the socket is to be registered anew, for errors and reading.
+    pub fn handle_found(&mut self) -> bool {
+        self.errors.handle_found()
+    }
+
+    /// A read has asked for an error. True when the socket is to be registered anew, for errors and reading.
+    pub fn handle_asked(&mut self, found: bool) -> bool {
+        self.errors.handle_asked(found)
+    }
+
+    /// The socket was registered anew; `for_write`: for writability, too.
+    pub fn handle_registered(&mut self, for_write: bool) {
+        self.errors.for_write = for_write;
+    }
+
+    /// An event of writing came; `None` when it is an error's, and the next read asks for that.
+    pub fn handle_write_event(&mut self) -> Option<Step> {
+        let step = self.handle_writable();
+        (!step.is_none() || !self.errors.handle_write_event()).then_some(step)
     }
 
     /// A batch came in; [`Datagram::poll_deliver`] hands it out.
@@ -296,6 +366,17 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
     }
 
     // ---- what now
+
+    /// There may be more to read: true when a read is to be queued for the next turn. Once, however often it is asked for.
+    pub fn poll_read_on(&mut self) -> bool {
+        self.wants_read() && !std::mem::replace(&mut self.read_queued, true)
+    }
+
+    /// The socket is registered for writability, too: it tells of room.
+    #[must_use]
+    pub fn is_registered_for_write(&self) -> bool {
+        self.errors.for_write
+    }
 
     /// The next datagram for the protocol, as long as it wants any.
     pub fn poll_deliver(&mut self) -> Option<R> {
@@ -443,6 +524,8 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
     pub fn pause_reading(&mut self) -> bool {
         let was = self.is_reading();
         self.paused |= was;
+        // An event that came meanwhile is not repeated.
+        self.force_recv |= was;
         was
     }
 

@@ -20,7 +20,7 @@ use super::event_loop::LoopCore;
 use super::ffi;
 use super::slots::Endpoint;
 use super::stream::StreamTransport;
-use crate::core::drive::stream;
+use crate::core::drive::{datagram, stream};
 
 const VARIABLE: &str = "TOKIOLOOP_COALESCE";
 
@@ -202,8 +202,6 @@ macro_rules! corked {
 corked!(StreamTransport, |slf: &Bound<'_, Self>| stream::uncork(&mut &*slf), |slf: &Bound<'_, Self>| {
     stream::handle_forked(&mut &*slf)
 });
-corked!(
-    DatagramTransport,
-    |slf: &Bound<'_, Self>| Self::run_step(slf, slf.get().state.with(slf.py(), |state| state.machine.uncork())),
-    |slf: &Bound<'_, Self>| Self::run_step(slf, slf.get().state.with(slf.py(), |state| state.machine.handle_forked()))
-);
+corked!(DatagramTransport, |slf: &Bound<'_, Self>| datagram::uncork(&mut &*slf), |slf: &Bound<'_, Self>| {
+    datagram::handle_forked(&mut &*slf)
+});

@@ -17,11 +17,13 @@ use socket2::SockAddr;
 use super::address::{self, Peers};
 use super::cell::GilCell;
 use super::chunk::{self, Chunk};
+use super::datagram_send::Message;
 use super::event_loop::LoopCore;
 use super::ffi::{self, FastMethod};
 use super::marks;
 use super::stats::Counters;
-use crate::core::datagram::{Admit, Datagram};
+use crate::core::datagram::Datagram;
+use crate::core::drive::datagram as drive;
 use crate::core::fault::Fault;
 use crate::core::flow::DEFAULT_HIGH;
 use crate::io::datagram::Family;
@@ -86,16 +88,6 @@ pub struct State {
     pub peers: Peers,
     /// What a batch brings, from a sender who is new on: on its way to the machine.
     pub arrivals: Vec<Arrival>,
-    /// Registered for writability, too.
-    pub watches_write: bool,
-    /// A read waits in the ready queue.
-    pub read_queued: bool,
-    /// The next read asks the kernel, whatever is known of the socket's readiness.
-    pub unasked: bool,
-    /// The kernel said that there is an error.
-    pub errored: bool,
-    /// How often in a row the kernel said so and there was none to be had.
-    pub fruitless: u8,
     pub failpoint: bool,
 }
 
@@ -145,7 +137,7 @@ impl DatagramTransport {
         Ok(Some(fixed))
     }
 
-    fn destination<'py>(&self, address: Option<Bound<'py, PyAny>>, data: &Bound<'py, PyBytes>) -> Destination {
+    pub fn destination<'py>(&self, address: Option<Bound<'py, PyAny>>, data: &Bound<'py, PyBytes>) -> Destination {
         let py = data.py();
         if self.connected || (self.paired && address.is_none()) {
             return Destination::Peer;
@@ -170,40 +162,13 @@ impl DatagramTransport {
         data: &Bound<'py, PyAny>,
         address: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<()> {
-        let (py, this) = (slf.py(), slf.get());
+        let py = slf.py();
         let bytes = chunk::bytes_of_datagram(data)?;
         if bytes.as_bytes().is_empty() && !sends_empty(py) {
             return Ok(());
         }
-        let address = this.addressee(py, address.filter(|address| !address.is_none()))?;
-        let coalesce = this.owner.get().coalesce.wants_now();
-        let step = match this.state.with(py, |state| state.machine.admit(coalesce)) {
-            Admit::Send => {
-                let tried = this.send_known(py, address.as_ref(), bytes.as_bytes());
-                if matches!(tried, Some(Ok(true))) {
-                    this.counters.sent(bytes.as_bytes().len());
-                    return Ok(());
-                }
-                let to = this.destination(address, &bytes);
-                if Self::send_direct(slf, &bytes, &to, tried)? {
-                    return Ok(());
-                }
-                let packet = Packet { data: Chunk::from(bytes), to };
-                this.state.with(py, |state| state.machine.enqueue_blocked(packet))
-            }
-            Admit::Queue => {
-                let to = this.destination(address, &bytes);
-                let packet = Packet { data: Chunk::from(bytes), to };
-                this.state.with(py, |state| state.machine.enqueue(packet, coalesce))
-            }
-            Admit::Drop { warn } => {
-                if warn {
-                    this.owner.bind(py).call_method1(intern!(py, "_warn_lost_write"), (false,))?;
-                }
-                return Ok(());
-            }
-        };
-        Self::run_step(slf, step)
+        let address = slf.get().addressee(py, address.filter(|address| !address.is_none()))?;
+        drive::send(&mut &*slf, Message { bytes, address, to: None })
     }
 }
 
@@ -379,37 +344,26 @@ impl DatagramTransport {
 
     /// Stops calling `datagram_received`.
     fn pause_reading(&self, py: Python<'_>) {
-        // Whatever the kernel says meanwhile, it is asked afterwards.
-        self.state.with(py, |state| state.unasked |= state.machine.pause_reading());
+        self.state.with(py, |state| state.machine.pause_reading());
     }
 
     /// Goes on calling `datagram_received`.
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let step = slf.get().state.with(slf.py(), |state| state.machine.resume_reading());
-        Self::guard(slf, || Self::run_step(slf, step))
+        Self::guard(slf, || drive::resume_reading(&mut &*slf))
     }
 
     /// Closes the transport; what is queued is sent first, and `connection_lost(None)` follows.
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.close>
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || {
-            Self::uncork(slf)?;
-            let step = slf.get().state.with(slf.py(), |state| state.machine.close());
-            Self::run_step(slf, step)
-        })
+        Self::guard(slf, || drive::close(&mut &*slf))
     }
 
     /// Closes the transport at once; what is queued is lost, and `connection_lost(None)` follows.
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.DatagramTransport.abort>
     fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || {
-            // What is coalesced was sent before.
-            Self::uncork(slf)?;
-            let step = slf.get().state.with(slf.py(), |state| state.machine.fail(Fault::Closed));
-            Self::run_step(slf, step)
-        })
+        Self::guard(slf, || drive::abort(&mut &*slf))
     }
 
     /// Bytes that are queued; since Python 3.13 with 8 more for each datagram, as asyncio counts them.
@@ -434,10 +388,7 @@ impl DatagramTransport {
         low: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let (high, low) = marks::marks(slf.py(), high, low, DEFAULT_HIGH)?;
-        Self::guard(slf, || Self::uncork(slf))?;
-        let step = slf.get().state.with(slf.py(), |state| state.machine.set_limits(Some(high), Some(low)));
-        let step = step.map_err(marks::refused)?;
-        Self::guard(slf, || Self::run_step(slf, step))
+        Self::guard(slf, || drive::set_limits(&mut &*slf, Some(high), Some(low))?.map_err(marks::refused))
     }
 
     // ---- what the loop calls, as callbacks for who has its queue in hand

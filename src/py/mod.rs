@@ -17,6 +17,8 @@ mod coalesce;
 #[deny(unsafe_code)]
 mod datagram;
 #[deny(unsafe_code)]
+mod datagram_host;
+#[deny(unsafe_code)]
 mod datagram_io;
 #[deny(unsafe_code)]
 mod datagram_send;

@@ -1,7 +1,8 @@
 //! A datagram endpoint between a scripted user and a simulated socket.
 //!
-//! The driver does what the layers above `core::datagram` do with each `Step`, and calls the user's protocol, whose
-//! callbacks take the next queued [`Reaction`]: sends, closes and pauses from within any callback.
+//! The transport is `core::drive::datagram` over `core::datagram`, as it ships; the simulation is its [`host`]: the kernel,
+//! with edge-triggered readiness, the loop's queue and the user's protocol, whose callbacks take the next queued
+//! [`Reaction`]: sends, closes and pauses from within any callback.
 //!
 //! The socket holds a bounded number of datagrams. It refuses some for good, each time they are offered, as a datagram
 //! that is too long is refused; and it tells once of what an earlier one met (ECONNREFUSED), to whatever call comes next.
@@ -11,28 +12,37 @@
 //! Invariants:
 //! - each datagram that was admitted is sent once, refused once, or discarded by `abort`, a fault or the loss, in the
 //!   order of the sends; a close without a fault discards none;
-//! - what arrives is delivered in order, without a gap, one batch per turn at most, and nothing while the user paused,
+//! - what arrives is delivered in order, without a gap, one batch per event at most, and nothing while the user paused,
 //!   nor after `close`;
-//! - the protocol sees each error once, and nothing after `lost` returned, which is never called from within a method;
+//! - the protocol sees each error once, without a send or a receive that asks for it, and nothing after `lost` returned,
+//!   which is never called from within a method;
+//! - what ends the run of the loop is handed up, and delays what follows it at most;
 //! - `pause` and `resume` alternate; an endpoint that is not paused queues at most its high mark;
 //! - whatever is queued has somebody who will send it: a wait for writability, the next turn, or the cork where sends are
 //!   coalesced; what is not coalesced is offered to the kernel before `sendto` returns, unless something waits;
 //! - the child of a fork sends nothing that its parent has corked;
-//! - no flush sends more than its share, none runs inside another.
+//! - an endpoint that reads has an event armed or queued that tells of more, and so has one that waits for writability;
+//! - no flush sends more than its share.
 
+mod host;
 mod ops;
 
 use std::collections::{BTreeSet, VecDeque};
 
 pub use ops::{Event, Op, Reaction};
 
-use crate::core::datagram::{Admit, BATCH, Datagram, FLUSH_MAX, Policy, Step};
+use super::source::{Edge, Source};
+use crate::core::datagram::{BATCH, Datagram, FLUSH_MAX, Policy};
+use crate::core::drive::{Dir, datagram as drive};
 use crate::core::fault::Fault;
+use crate::core::ready::Ready;
 
 /// EMSGSIZE of Linux; in a simulation only its identity matters.
 pub const EMSGSIZE: i32 = 90;
 /// ECONNREFUSED of Linux.
 pub const ECONNREFUSED: i32 = 111;
+/// Turns in which everything must come to rest.
+const TURNS_MAX: u32 = 1 << 17;
 
 /// A datagram and its place among all that the user sent.
 #[derive(Debug)]
@@ -58,6 +68,12 @@ struct Socket {
     arrived: u64,
     received: u64,
     closed: bool,
+    /// A send found no room since room was told of.
+    blocked: bool,
+    /// Something happened that the next `epoll_wait(2)` tells of.
+    edge: bool,
+    /// Room is told of, too.
+    tells_of_room: bool,
 }
 
 impl Socket {
@@ -73,6 +89,7 @@ impl Socket {
                 return if sent > 0 { Ok(sent) } else { Err(EMSGSIZE) };
             }
             if self.held == self.capacity {
+                self.blocked = true;
                 break;
             }
             self.held += 1;
@@ -81,9 +98,59 @@ impl Socket {
         Ok(sent)
     }
 
-    fn is_writable(&self) -> bool {
-        self.held < self.capacity || self.icmp
+    /// The next datagram that arrived.
+    fn receive(&mut self) -> Result<Option<u64>, i32> {
+        assert!(!self.closed, "read from a closed socket");
+        if std::mem::take(&mut self.icmp) {
+            return Err(ECONNREFUSED);
+        }
+        let number = self.received;
+        self.received += u64::from(number < self.arrived);
+        Ok((number < self.arrived).then_some(number))
     }
+
+    /// What a look finds, edge-triggered. An error alone is the end of writing to Tokio.
+    fn take_edge(&mut self) -> Option<Edge> {
+        let room = self.held < self.capacity;
+        let (read, write) = (self.arrived > self.received, self.tells_of_room && room);
+        self.blocked |= !room;
+        let edge = Edge { read, write, read_closed: false, write_closed: self.icmp && (write || !read) };
+        std::mem::take(&mut self.edge).then_some(edge)
+    }
+
+    fn arrive(&mut self, count: u8) {
+        self.arrived += u64::from(count);
+        self.edge |= count > 0;
+    }
+
+    fn drain(&mut self, count: usize) {
+        self.held = self.held.saturating_sub(count);
+        self.tell_of_room();
+    }
+
+    fn tell_of_room(&mut self) {
+        if self.held < self.capacity {
+            self.edge |= std::mem::take(&mut self.blocked) && self.tells_of_room;
+        }
+    }
+}
+
+/// What is on its way up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Raised {
+    Os(i32),
+    /// An exception that ends the run of the loop.
+    Exit,
+}
+
+type Run = Result<(), Raised>;
+
+/// An entry of the loop's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    /// An event of the kernel, or what the driver queued in its place.
+    Io(Dir),
+    Lost,
 }
 
 /// Carries out `ops` on an endpoint that is open.
@@ -97,8 +164,7 @@ pub fn run(ops: &[Op]) -> Vec<Event> {
         _ => Policy { header: 8, batches: true, fixed: false },
     };
     let mut sim = Sim::new(policy);
-    let step = sim.endpoint.handle_open();
-    sim.carry_out(step);
+    sim.handle(drive::handle_made);
     for &op in ops {
         sim.apply(op);
         sim.check();
@@ -113,24 +179,29 @@ struct Sim {
     policy: Policy,
     endpoint: Datagram<u64, Packet>,
     socket: Socket,
+    source: Source,
+    ready: Ready<Entry>,
     running: bool,
     coalesces: bool,
+    forked: bool,
     /// How often the endpoint is on the list of the corked.
     corked: u32,
-    /// Another flush is due in the next turn.
-    again: bool,
     /// `connection_lost` is scheduled.
     losing: bool,
     reactions: VecDeque<Reaction>,
-    /// Depth of calls into user code, and of flushes.
+    kept: Option<Raised>,
+    /// Depth of calls into user code.
     depth: u32,
-    flushing: bool,
+    /// Datagrams that were offered from the queue since the loop called, unless user code ran.
+    tried: Option<usize>,
+    exits: u32,
 
     /// The model.
     sent: u64,
     /// What was admitted and is neither sent nor refused: number and length.
     queue: VecDeque<(u64, usize)>,
     delivered: u64,
+    events_in_turn: usize,
     delivered_in_turn: usize,
     paused: bool,
     reading_paused: bool,
@@ -140,6 +211,7 @@ struct Sim {
     broken: bool,
     fault: Option<Fault>,
     late: u32,
+    warned: u32,
     lost: bool,
     events: Vec<Event>,
 }
@@ -154,22 +226,31 @@ impl Sim {
             arrived: 0,
             received: 0,
             closed: false,
+            blocked: false,
+            // Registering a file tells of what is ready.
+            edge: true,
+            tells_of_room: false,
         };
         Self {
             policy,
             endpoint: Datagram::new(policy),
             socket,
+            source: Source::default(),
+            ready: Ready::new(),
             running: true,
             coalesces: false,
+            forked: false,
             corked: 0,
-            again: false,
             losing: false,
             reactions: VecDeque::new(),
             depth: 0,
-            flushing: false,
+            tried: Some(0),
+            exits: 0,
+            kept: None,
             sent: 0,
             queue: VecDeque::new(),
             delivered: 0,
+            events_in_turn: 0,
             delivered_in_turn: 0,
             paused: false,
             reading_paused: false,
@@ -178,6 +259,7 @@ impl Sim {
             broken: false,
             fault: None,
             late: 0,
+            warned: 0,
             lost: false,
             events: Vec::new(),
         }
@@ -186,27 +268,36 @@ impl Sim {
     fn apply(&mut self, op: Op) {
         match op {
             Op::Connect { .. } => {}
-            Op::Send(len) => self.send(len),
-            Op::Burst(count) => (0..count).for_each(|len| self.send(len.into())),
+            Op::Send(len) => self.handle(|sim| sim.send(len)),
+            Op::Burst(count) => (0..count).for_each(|len| self.handle(|sim| sim.send(len.into()))),
             Op::Size => {
-                self.uncork();
+                self.handle(drive::uncork);
                 // A callback of the flush may have sent, and corked, more.
                 let waits = self.endpoint.unsent().count() > 0 && !self.endpoint.is_corked();
-                assert!(!waits || self.endpoint.is_watching_write() || self.again, "kept back what could be sent");
+                assert!(!waits || self.is_awaited(), "kept back what could be sent");
             }
-            Op::Close => self.close(),
-            Op::Abort => self.abort(),
-            Op::Fail => self.fail(Fault::Os(EMSGSIZE)),
+            Op::Close => self.handle(Self::close),
+            Op::Abort => self.handle(Self::abort),
+            Op::Fail => self.handle(|sim| {
+                let error = sim.break_off(Raised::Os(EMSGSIZE));
+                drive::fail(sim, error)
+            }),
             Op::PauseReading => self.pause_reading(),
-            Op::ResumeReading => self.resume_reading(),
-            Op::SetLimits { high, low } => self.set_limits(high, low),
+            Op::ResumeReading => self.handle(Self::resume_reading),
+            Op::SetLimits { high, low } => self.handle(|sim| sim.set_limits(high, low)),
             Op::React(reaction) => self.reactions.push_back(reaction),
-            Op::Arrive(count) => self.socket.arrived += u64::from(count),
-            Op::Drain(count) => self.socket.held = self.socket.held.saturating_sub(count.into()),
+            Op::Arrive(count) => self.socket.arrive(count),
+            Op::Drain(count) => self.socket.drain(count.into()),
             Op::Refuse(ahead) => drop(self.socket.refused.insert(self.sent + u64::from(ahead))),
-            // Only who sends to one address is told.
-            Op::Icmp => self.socket.icmp |= self.policy.fixed,
-            Op::Bound(capacity) => self.socket.capacity = usize::from(capacity).max(self.socket.held).max(1),
+            Op::Icmp => {
+                // Only who sends to one address is told.
+                self.socket.icmp |= self.policy.fixed;
+                self.socket.edge |= self.policy.fixed;
+            }
+            Op::Bound(capacity) => {
+                self.socket.capacity = usize::from(capacity).max(self.socket.held).max(1);
+                self.socket.tell_of_room();
+            }
             Op::Turn => self.run_turn(),
             Op::Stop => {
                 self.end_turn();
@@ -215,7 +306,7 @@ impl Sim {
             Op::Coalesce(coalesces) => {
                 self.coalesces = coalesces;
                 if !coalesces {
-                    self.uncork();
+                    self.handle(drive::uncork);
                 }
             }
             Op::Fork => {
@@ -225,8 +316,8 @@ impl Sim {
                         self.broken = true;
                     }
                 }
-                let step = self.endpoint.handle_forked();
-                self.carry_out(step);
+                self.forked = true;
+                self.handle(drive::handle_forked);
             }
         }
     }
@@ -234,13 +325,14 @@ impl Sim {
     /// The kernel takes all there is, the user ends what it left open: whatever is owed must come.
     fn finish(&mut self) {
         self.reactions.clear();
-        self.resume_reading();
+        self.handle(Self::resume_reading);
         self.settle();
         if !self.endpoint.is_lost() {
             assert_eq!((self.queue.len(), self.paused), (0, false), "the kernel takes all, and yet nothing moves");
             assert_eq!(self.delivered, self.socket.arrived, "arrived, and never delivered");
+            assert!(!self.socket.icmp || !self.endpoint.errors().are_trusted(), "an error that nobody was told of");
         }
-        self.close();
+        self.handle(Self::close);
         self.settle();
         assert!(self.lost && self.socket.closed, "closed, but never lost");
         for op in [Op::Send(1), Op::Close, Op::Abort, Op::PauseReading, Op::ResumeReading, Op::Turn] {
@@ -252,18 +344,22 @@ impl Sim {
     }
 
     fn settle(&mut self) {
-        while !self.lost {
-            let before = (self.delivered, self.queue.len(), self.losing, self.socket.icmp);
-            self.socket.held = 0;
+        for _ in 0..TURNS_MAX {
+            let before = self.events.len();
+            self.socket.drain(usize::MAX);
             self.run_turn();
             self.check();
-            if before == (self.delivered, self.queue.len(), self.losing, self.socket.icmp) {
+            if self.events.len() == before && self.ready.is_empty() && !self.socket.edge {
                 return;
             }
         }
+        unreachable!("the loop does not come to rest");
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
+        let dropped = self.endpoint.take_dropped();
+        // What was sent is dropped with the flush, what was received and is of no use with the step that says so.
+        assert!(dropped.received.is_empty() && dropped.sent.is_empty(), "datagrams that nobody drops");
         let endpoint = &self.endpoint;
         assert_eq!(endpoint.is_closing(), self.closed);
         assert_eq!(endpoint.is_reading(), !self.closed && !self.reading_paused);
@@ -283,280 +379,154 @@ impl Sim {
         assert!(!self.paused || self.limits_moved || buffered > low, "{buffered} queued and not resumed at {low}");
         if queued.is_empty() {
             assert!(!self.closed, "closed with nothing to send, and not lost");
-            assert!(!endpoint.is_watching_write(), "waits for writability with nothing to send");
+            // The child of a fork leaves its parent's registration alone until the next flush.
+            assert!(self.forked || !endpoint.is_watching_write(), "waits for writability with nothing to send");
+            assert!(self.forked || !self.socket.tells_of_room, "hears of room with nothing to send");
         } else {
             let corked = self.corked > 0 && endpoint.is_corked();
-            assert!(corked || self.again || endpoint.is_watching_write(), "nobody will send what is queued");
+            assert!(corked || self.is_awaited(), "nobody will send what is queued");
             assert!(!corked || (self.running && self.coalesces), "kept back what nobody wants coalesced");
         }
+        let hears = self.source.is_read_armed() || self.is_queued(Dir::Read);
+        assert!(!endpoint.wants_read() || hears, "reads, and hears of nothing");
+    }
+
+    fn is_queued(&self, dir: Dir) -> bool {
+        self.ready.iter().any(|&entry| entry == Entry::Io(dir))
+    }
+
+    /// The next turn, or room in the kernel, has what is queued sent.
+    fn is_awaited(&self) -> bool {
+        let told = self.socket.tells_of_room && self.source.is_write_armed();
+        self.is_queued(Dir::Write) || (self.endpoint.is_watching_write() && told)
     }
 
     // ---- the loop
 
+    /// Runs what is called from outside of any callback.
+    fn handle(&mut self, call: impl FnOnce(&mut Self) -> Run) {
+        let exits = self.exits;
+        self.tried = Some(0);
+        match call(self) {
+            Ok(()) => assert_eq!(self.exits, exits, "an exit that nobody hears of"),
+            Err(raised) => assert!(raised == Raised::Exit && self.exits > exits, "{raised:?} was handed up"),
+        }
+    }
+
     fn run_turn(&mut self) {
         self.end_turn();
         self.running = true;
-        self.delivered_in_turn = 0;
-        if std::mem::take(&mut self.losing) {
-            self.connection_lost();
+        (self.events_in_turn, self.delivered_in_turn) = (0, 0);
+        if let Some(edge) = self.socket.take_edge() {
+            let (read, write) = self.source.handle_edge(edge);
+            for (woken, dir) in [(read, Dir::Read), (write, Dir::Write)] {
+                if woken {
+                    self.ready.push(Entry::Io(dir));
+                }
+            }
         }
-        self.read_ready();
-        let again = std::mem::take(&mut self.again);
-        if again || (self.endpoint.is_watching_write() && !self.socket.closed && self.socket.is_writable()) {
-            let step = self.endpoint.handle_writable();
-            self.carry_out(step);
+        let turn = self.ready.begin();
+        while let Some(entry) = self.ready.pop(turn) {
+            match entry {
+                // Nothing is left in the table.
+                _ if self.lost => {}
+                Entry::Io(dir) => {
+                    self.events_in_turn += 1;
+                    self.handle(if dir == Dir::Read { drive::handle_readable } else { drive::handle_writable });
+                }
+                Entry::Lost => self.handle(drive::handle_lost),
+            }
         }
     }
 
     fn end_turn(&mut self) {
         for _ in 0..std::mem::take(&mut self.corked) {
-            self.uncork();
+            self.handle(drive::uncork);
         }
-    }
-
-    fn read_ready(&mut self) {
-        if !self.endpoint.wants_read() {
-            return;
-        }
-        if !self.endpoint.has_undelivered() {
-            assert!(!self.socket.closed, "read from a closed socket");
-            if std::mem::take(&mut self.socket.icmp) {
-                self.error_received(ECONNREFUSED);
-                return;
-            }
-            let batch = (self.socket.arrived - self.socket.received).min(BATCH as u64);
-            let first = self.socket.received;
-            self.socket.received += batch;
-            self.endpoint.handle_received(first..first + batch);
-        }
-        while let Some(number) = self.endpoint.poll_deliver() {
-            assert!(!self.closed && !self.reading_paused && !self.lost, "delivered what nobody wants");
-            assert_eq!(number, self.delivered, "delivered out of order");
-            self.delivered += 1;
-            self.delivered_in_turn += 1;
-            assert!(self.delivered_in_turn <= BATCH, "more than a batch in one turn");
-            self.events.push(Event::Datagram(number));
-            if self.react() {
-                return;
-            }
-        }
-    }
-
-    /// Does what a step asks for, in the order of its flags.
-    fn carry_out(&mut self, step: Step) {
-        if step.has(Step::SEND) {
-            self.flush();
-        }
-        if step.has(Step::CORK) {
-            assert!(self.running && self.coalesces && self.policy.batches, "corked with no turn that will end");
-            self.corked += 1;
-        }
-        assert!(!step.has(Step::WATCH_WRITE) || self.endpoint.is_watching_write());
-        if step.has(Step::AGAIN) {
-            self.again = true;
-        }
-        if step.has(Step::PAUSE) {
-            self.pause_writing();
-        }
-        if step.has(Step::RESUME) {
-            self.resume_writing();
-        }
-        if step.has(Step::DISCARD) {
-            // Empty at times: a callback of this step may have sent and discarded, too.
-            drop(self.endpoint.take_dropped());
-        }
-        if step.has(Step::LOSE) {
-            assert!(!self.losing && !self.lost, "lost twice");
-            self.losing = true;
-        }
-    }
-
-    /// Sends what is queued, as far as the kernel takes it.
-    fn flush(&mut self) {
-        if !self.endpoint.begin_flush() {
-            return;
-        }
-        assert!(!std::mem::replace(&mut self.flushing, true), "a flush inside a flush");
-        let mut tried = 0;
-        loop {
-            let batch = self.endpoint.poll_flush();
-            if batch == 0 {
-                break;
-            }
-            match self.socket.send(self.endpoint.unsent().take(batch)) {
-                Ok(0) => self.endpoint.handle_blocked(),
-                Ok(sent) => {
-                    self.events.push(Event::Sent(sent, batch));
-                    self.queue.drain(..sent);
-                    tried += sent;
-                    self.endpoint.handle_sent(sent);
-                }
-                Err(errno) => {
-                    self.queue.pop_front();
-                    tried += 1;
-                    self.endpoint.handle_refused();
-                    self.error_received(errno);
-                }
-            }
-        }
-        assert!(tried <= FLUSH_MAX, "a flush of {tried}");
-        self.flushing = false;
-        let step = self.endpoint.end_flush();
-        self.carry_out(step);
-        let settled = self.endpoint.poll_settled();
-        if settled.has(Step::LOSE) {
-            self.fault.get_or_insert(Fault::Closed);
-        }
-        self.carry_out(settled);
-    }
-
-    /// What was sent in this turn leaves early.
-    fn uncork(&mut self) {
-        let step = self.endpoint.uncork();
-        self.carry_out(step);
     }
 
     // ---- the user calls the transport
 
-    fn send(&mut self, len: u32) {
-        let coalesce = self.running && self.coalesces;
+    fn send(&mut self, len: u32) -> Run {
+        if self.endpoint.is_lost() && (self.policy.fixed || self.lost) {
+            let warned = self.warned;
+            self.late += 1;
+            let packet = Packet { number: u64::MAX, bytes: Vec::new() };
+            assert_eq!(drive::send(self, packet), Ok(()));
+            let warn = self.warned > warned;
+            assert_eq!(warn, self.late >= 5, "asyncio warns from the fifth send on");
+            self.events.push(Event::Dropped(warn));
+            return Ok(());
+        }
         let packet = Packet { number: self.sent, bytes: vec![0; len as usize] };
-        match self.endpoint.admit(coalesce) {
-            Admit::Send => {
-                self.sent += 1;
-                assert!(self.queue.is_empty(), "sent past the queue");
-                assert!(!coalesce || !self.policy.batches || self.endpoint.is_lost(), "sent what was to be coalesced");
-                match self.socket.send(std::iter::once(&packet)) {
-                    Ok(0) => self.enqueue(packet, Datagram::enqueue_blocked),
-                    Ok(sent) => self.events.push(Event::Sent(sent, 1)),
-                    Err(errno) => {
-                        self.error_received(errno);
-                    }
-                }
-            }
-            Admit::Queue => {
-                assert!(!self.endpoint.is_lost(), "a send after the loss was queued");
-                self.sent += 1;
-                self.events.push(Event::Queued(len));
-                self.enqueue(packet, |endpoint, packet| endpoint.enqueue(packet, coalesce));
-            }
-            Admit::Drop { warn } => {
-                assert!(self.lost || (self.losing && self.policy.fixed));
-                self.late += 1;
-                assert_eq!(warn, self.late >= 5, "asyncio warns from the fifth send on");
-                self.events.push(Event::Dropped(warn));
-            }
+        self.sent += 1;
+        let coalesces = self.coalesces_now() && self.policy.batches && !self.endpoint.is_lost();
+        if coalesces || !self.queue.is_empty() {
+            assert!(!self.endpoint.is_lost(), "a send after the loss was queued");
+            self.events.push(Event::Queued(len));
         }
+        drive::send(self, packet)
     }
 
-    fn enqueue(&mut self, packet: Packet, method: impl FnOnce(&mut Datagram<u64, Packet>, Packet) -> Step) {
-        if !self.endpoint.is_lost() {
-            self.queue.push_back((packet.number, packet.bytes.len()));
-        }
-        let step = method(&mut self.endpoint, packet);
-        self.carry_out(step);
-    }
-
-    fn close(&mut self) {
-        self.uncork();
+    fn close(&mut self) -> Run {
+        let was = (self.closed, self.fault);
         if !self.closed {
-            self.closed = true;
-            self.fault.get_or_insert(Fault::Closed);
+            self.fault = Some(Fault::Closed);
         }
-        let step = self.endpoint.close();
-        self.carry_out(step);
+        self.closed = true;
+        let result = drive::close(self);
+        if !self.endpoint.is_closing() {
+            // An exit broke it off.
+            assert_eq!(result, Err(Raised::Exit));
+            (self.closed, self.fault) = was;
+        }
+        result
     }
 
-    fn abort(&mut self) {
-        self.uncork();
-        self.fail(Fault::Closed);
+    fn abort(&mut self) -> Run {
+        let was = (self.closed, self.broken, self.fault);
+        if !self.endpoint.is_lost() {
+            (self.broken, self.fault) = (true, Some(Fault::Closed));
+        }
+        self.closed = true;
+        let result = drive::abort(self);
+        if self.endpoint.is_lost() {
+            self.queue.clear();
+        } else {
+            // An exit broke it off.
+            assert_eq!(result, Err(Raised::Exit));
+            (self.closed, self.broken, self.fault) = was;
+        }
+        result
     }
 
-    fn fail(&mut self, fault: Fault) {
+    /// What is raised is the end of the endpoint.
+    fn break_off(&mut self, raised: Raised) -> Raised {
         if !self.endpoint.is_lost() {
             self.closed = true;
             self.broken = true;
-            self.fault = Some(fault);
+            self.fault = Some(<Self as drive::Host>::fault(&raised));
             self.queue.clear();
         }
-        let step = self.endpoint.fail(fault);
-        self.carry_out(step);
+        raised
     }
 
     fn pause_reading(&mut self) {
+        let closing = self.endpoint.is_closing();
         let was = self.endpoint.pause_reading();
-        assert_eq!(was, !self.closed && !self.reading_paused);
+        assert_eq!(was, !closing && !self.reading_paused);
         self.reading_paused |= was;
     }
 
-    fn resume_reading(&mut self) {
-        self.reading_paused &= self.closed;
-        let step = self.endpoint.resume_reading();
-        self.carry_out(step);
+    fn resume_reading(&mut self) -> Run {
+        self.reading_paused &= self.endpoint.is_closing();
+        drive::resume_reading(self)
     }
 
-    fn set_limits(&mut self, high: u8, low: u8) {
-        self.uncork();
+    fn set_limits(&mut self, high: u8, low: u8) -> Run {
         let mark = |mark: u8| (mark > 0).then_some(usize::from(mark) * 8);
-        if let Ok(step) = self.endpoint.set_limits(mark(high), mark(low)) {
-            self.limits_moved = true;
-            self.carry_out(step);
-        }
-    }
-
-    // ---- the protocol
-
-    /// True when the callback raised what ends the run of the loop.
-    fn error_received(&mut self, errno: i32) -> bool {
-        assert!(!self.socket.closed, "an error after the loss");
-        self.events.push(Event::Error(errno));
-        self.react()
-    }
-
-    fn pause_writing(&mut self) {
-        assert!(!self.lost && !self.losing, "paused after the loss");
-        assert!(!std::mem::replace(&mut self.paused, true), "paused twice");
-        self.limits_moved = false;
-        self.events.push(Event::Pause);
-        self.react();
-    }
-
-    fn resume_writing(&mut self) {
-        assert!(!self.lost && !self.losing, "resumed after the loss");
-        assert!(std::mem::replace(&mut self.paused, false), "resumed without a pause");
-        self.events.push(Event::Resume);
-        self.react();
-    }
-
-    fn connection_lost(&mut self) {
-        assert_eq!(self.depth, 0, "lost from within a callback");
-        assert!(!std::mem::replace(&mut self.lost, true), "lost twice");
-        assert_eq!(Some(self.endpoint.fault()), self.fault, "the first fault counts");
-        assert!(self.broken || self.queue.is_empty(), "closed before the last datagram was sent");
-        // Who has no fixed address may send as long as the socket is open: the last time from within this callback.
-        self.react();
-        self.events.push(Event::Lost(self.endpoint.fault()));
-        self.socket.closed = true;
-        self.endpoint.handle_lost();
-    }
-
-    /// User code runs; true when it raised what ends the run of the loop.
-    fn react(&mut self) -> bool {
-        let reaction = self.reactions.pop_front().unwrap_or(Reaction::Nothing);
-        self.depth += 1;
-        match reaction {
-            Reaction::Nothing | Reaction::Interrupt => {}
-            Reaction::Send(len) => self.send(len),
-            Reaction::SendTwice(len) => {
-                self.send(len);
-                self.send(len);
-            }
-            Reaction::Close => self.close(),
-            Reaction::Abort => self.abort(),
-            Reaction::PauseReading => self.pause_reading(),
-            Reaction::ResumeReading => self.resume_reading(),
-        }
-        self.depth -= 1;
-        reaction == Reaction::Interrupt
+        self.limits_moved = true;
+        let _contradict = drive::set_limits(self, mark(high), mark(low))?;
+        Ok(())
     }
 }

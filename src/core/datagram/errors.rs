@@ -1,0 +1,56 @@
+//! What the kernel says of errors on a datagram socket, and how far its word is taken.
+//!
+//! ```text
+//!             an event of writing, without a wait for room
+//!   trusted -----------------------------------------------> noted --(the next read asks)--> registered anew, trusted
+//!      ^                                                       |
+//!      |  the kernel had something to say                      | FRUITLESS_MAX times in a row there was nothing to be had
+//!      '----------------------- distrusted <-------------------'
+//! ```
+//!
+//! `EPOLLERR` alone is the end of writing to who watches the socket, so it is said once per registration, and the socket is
+//! registered anew after each. Somebody else may take the errors, or nobody ever does (`IP_RECVERR`): asking would not end.
+
+/// After so many errors in a row that were none, the kernel's word for errors is not taken any more.
+const FRUITLESS_MAX: u8 = 8;
+
+/// What is known of a socket's errors.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Errors {
+    /// The socket is registered for writability, too: an event of writing need not be an error's.
+    pub(super) for_write: bool,
+    /// The kernel said that there is an error.
+    noted: bool,
+    /// How often in a row the kernel said so and there was none to be had.
+    fruitless: u8,
+}
+
+impl Errors {
+    /// The kernel's word for errors is taken.
+    #[must_use]
+    pub fn are_trusted(&self) -> bool {
+        self.fruitless < FRUITLESS_MAX
+    }
+
+    /// An event of writing that nobody waits for: true when it is an error's.
+    pub(super) fn handle_write_event(&mut self) -> bool {
+        self.noted |= !self.for_write;
+        !self.for_write
+    }
+
+    /// A read is about to ask the kernel: true when it asks for an error.
+    pub(super) fn begin_read(&mut self) -> bool {
+        std::mem::take(&mut self.noted)
+    }
+
+    /// The kernel had something to say: its word counts again. True when the socket is to be registered anew.
+    pub(super) fn handle_found(&mut self) -> bool {
+        std::mem::take(&mut self.fruitless) >= FRUITLESS_MAX && !self.for_write
+    }
+
+    /// A read has asked for an error; `found`: the kernel had something to say. True when the socket is to be registered anew.
+    pub(super) fn handle_asked(&mut self, found: bool) -> bool {
+        self.fruitless = if found { 0 } else { self.fruitless.saturating_add(1) };
+        self.are_trusted() && !self.for_write
+    }
+}
