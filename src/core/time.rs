@@ -130,6 +130,12 @@ mod tests {
     }
 
     #[test]
+    fn seconds_go_in_and_come_out() {
+        assert_eq!(Time::from_nanos(1_500_000_000), Time::from_secs(1.5));
+        assert_eq!(Time::from_secs(Time::at(3).secs()), Time::from_nanos(3_000_000_000));
+    }
+
+    #[test]
     fn a_deadline_is_due_at_its_instant_and_not_one_step_before() {
         let deadline = Time::from_nanos(1_234_567_890_123);
         assert!(deadline.is_due(deadline));
