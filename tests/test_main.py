@@ -309,9 +309,14 @@ def test_wrong_usage_says_what_is_wrong_and_exits_2(run_python: RunPython, argum
         (["nope.py"], "can't open file '{here}/nope.py': [Errno 2] No such file or directory", 2),
         (["empty"], "can't find '__main__' module in 'empty'", 1),
         (["-m", "nope"], "No module named nope", 1),
-        (["-m", "nope.part"], "No module named nope.part", 1),
-        (["-m", ".part"], "relative module names are not supported", 1),
-        (["-m", "sys"], "no code object available for sys", 1),
+        (
+            ["-m", "nope.part"],
+            "Error while finding module specification for 'nope.part' (ModuleNotFoundError: No module named 'nope')",
+            1,
+        ),
+        (["-m", "empty"], "No module named empty.__main__; 'empty' is a package and cannot be directly executed", 1),
+        (["-m", ".part"], "Relative module names not supported", 1),
+        (["-m", "sys"], "No code object available for sys", 1),
         (
             ["-m", "package"],
             "No module named package.__main__; 'package' is a package and cannot be directly executed",
@@ -327,7 +332,10 @@ def test_a_program_that_is_not_there_is_one_line_and_pythons_exit_status(
     result = run_python("-m", "tokioloop", *arguments)
     assert (result.returncode, result.stdout) == (status, "")
     assert result.stderr == f"python -m tokioloop: {message.format(here=tmp_path)}\n"
-    assert run_python(*arguments).returncode == status
+    pythons = run_python(*arguments)
+    assert pythons.returncode == status
+    if arguments[0] == "-m":
+        assert pythons.stderr == f"{sys.executable}: {message}\n"
 
 
 def test_a_script_that_cannot_be_opened_says_why(run_python: RunPython, tmp_path: Path):

@@ -134,6 +134,7 @@ NEEDED = {
     "asyncio.sslproto:_SSLProtocolTransport._test__append_write_backlog": "CPython's own tests call it",
     "asyncio.sslproto:SSLProtocol._app_protocol": "the protocol of a TLS connection",
     "asyncio.sslproto:SSLProtocol._transport": "the stream below a TLS connection",
+    "runpy:_get_module_details": "finds the code of `python -m tokioloop -m MODULE`, as `python -m MODULE` does",
     "ssl:SSLObject._sslobj": "the core of an SSL object, which is called without the layer in Python",
     "asyncio.transports:_FlowControlMixin": "the class of transports that loop.sendfile takes",
     "asyncio.transports:_FlowControlMixin._protocol_paused": "loop.sendfile asks whether to wait",

@@ -8,11 +8,11 @@ own `__main__`, its own tracebacks and exit status.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import io
 import os
 import pkgutil
 import platform
+import runpy
 import sys
 import types
 import warnings
@@ -89,9 +89,11 @@ def _script(path: str) -> Program:
     importer = pkgutil.get_importer(full)
     if importer is not None:
         spec = importer.find_spec("__main__")
-        if spec is None:
+        get_code = getattr(spec and spec.loader, "get_code", None)
+        code = get_code and get_code("__main__")
+        if spec is None or code is None:
             _fail(f"can't find '__main__' module in {path!r}", 1)
-        return _from_spec(spec, argv0=path, path0=full)
+        return Program(code, argv0=path, path0=full, names=_names_of(spec))
     try:
         with io.open_code(full) as file:
             source = file.read()
@@ -104,44 +106,25 @@ def _script(path: str) -> Program:
 
 def _module(name: str) -> Program:
     """A module, or the `__main__` of a package, as `python -m NAME` takes it."""
-    if name.startswith("."):
-        _fail("relative module names are not supported", 1)
-    spec = _find(name)
-    if spec is None:
-        _fail(f"No module named {name}", 1)
-    if spec.submodule_search_locations is not None:
-        spec = _find(f"{name}.__main__")
-        if spec is None:
-            _fail(f"No module named {name}.__main__; {name!r} is a package and cannot be directly executed", 1)
-    return _from_spec(spec, argv0=spec.origin or name, path0=None)
-
-
-def _find(name: str) -> ModuleSpec | None:
     try:
-        return importlib.util.find_spec(name)
-    except ModuleNotFoundError as error:
-        # A parent of the module; what a parent itself fails to import is the program's error.
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            return None
-        raise
-    except ValueError as error:
-        # No module can have the name, or what sys.modules has under it has no spec.
-        _fail(f"{name!r}: {error}", 1)
+        _, spec, code = runpy._get_module_details(name, _NoModuleError)  # type: ignore[attr-defined]
+    except _NoModuleError as error:
+        _fail(str(error), 1)
+    return Program(code, argv0=spec.origin or name, path0=None, names=_names_of(spec))
 
 
-def _from_spec(spec: ModuleSpec, *, argv0: str, path0: str | None) -> Program:
-    get_code = getattr(spec.loader, "get_code", None)
-    code = None if get_code is None else get_code(spec.name)
-    if code is None:
-        _fail(f"no code object available for {spec.name}", 1)
-    names = {
+class _NoModuleError(Exception):
+    """There is no such module to be run: what `runpy` raises, and no error of the module or its package."""
+
+
+def _names_of(spec: ModuleSpec) -> dict[str, Any]:
+    return {
         "__file__": spec.origin,
         "__cached__": spec.cached,
         "__loader__": spec.loader,
         "__package__": spec.parent,
         "__spec__": spec,
     }
-    return Program(code, argv0, path0, names)
 
 
 def _run(
