@@ -1,7 +1,8 @@
-//! When a loop that is busy is to be reported: once it has been for longer than a limit, and again each time that this has
-//! doubled, so that a loop that hangs for good is seen to, and fills no disk.
+//! When a loop that is busy is to be reported: once it has been for longer than a limit, and again each time that this
+//! has doubled, so that a loop that hangs for good is seen to, and fills no disk.
 //!
-//! A loop is busy *since* a moment, which moves with each look at I/O; as long as it does not, it is one and the same hang.
+//! A loop is busy *since* a moment, which moves with each look at I/O; as long as it does not, it is one and the same
+//! hang.
 
 use super::time::Time;
 
@@ -27,8 +28,8 @@ impl Hang {
     /// A loop of which nothing is known.
     pub const UNNOTICED: Self = Self { since: Time::NEVER, limit: f64::INFINITY };
 
-    /// The loop was looked at: it has been busy since then, if it is. Tells whether to report it, and after how many seconds
-    /// it has to be looked at again. `busy` is the first limit, in seconds.
+    /// The loop was looked at: it has been busy since then, if it is. Tells whether to report it, and after how many
+    /// seconds it has to be looked at again. `busy` is the first limit, in seconds.
     pub fn poll(&mut self, since: Option<Time>, now: Time, busy: f64) -> (bool, f64) {
         let Some(since) = since else {
             *self = Self::UNNOTICED;

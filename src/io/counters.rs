@@ -7,9 +7,9 @@
 //!   necessarily at the same moment.
 //! - The table of endpoints is written when one is registered and deregistered, never per event. Readers take no lock:
 //!   not against the loop, which may hang, nor against each other. Nor does the table of loops have one.
-//! - The clock is not read per callback: that would cost a quarter of a callback. The loop notes a coarse time at each look
-//!   and after a park. So how long a loop has been busy is an upper bound for its current callback, good to the callbacks
-//!   that ran in this turn before it, which are counted.
+//! - The clock is not read per callback: that would cost a quarter of a callback. The loop notes a coarse time at each
+//!   look and after a park. So how long a loop has been busy is an upper bound for its current callback, good to the
+//!   callbacks that ran in this turn before it, which are counted.
 //! - The end of a park is noted before the thread takes the GIL, so a loop that waits for it is busy.
 
 use std::fmt;
@@ -240,8 +240,8 @@ impl Stats {
         (parked, Time::from_secs(f64::from_bits(self.noted.load(Ordering::Relaxed))))
     }
 
-    /// Since when the loop has been busy, if it is. To be asked after the clock was read: what the loop notes in between is
-    /// later, and nobody takes a loop for busy that was waiting.
+    /// Since when the loop has been busy, if it is. To be asked after the clock was read: what the loop notes in
+    /// between is later, and nobody takes a loop for busy that was waiting.
     #[must_use]
     pub fn busy_since(&self) -> Option<Time> {
         // A loop that was running when its process forked runs in the parent.

@@ -3,9 +3,9 @@
 //! The variable is read once. `RUST_LOG=debug`, `trace`, `tokioloop=debug` (and lists of such) switch the messages on;
 //! everything else leaves them off, and then a message costs one load and a branch.
 //!
-//! Messages do not go to Python's `logging` (the crates `log` and `pyo3-log`): there one costs 9.0 microseconds, here 0.9 (to a
-//! file, CPython 3.13), and its handlers are the user's code, which would run in the middle of a step, where a program has
-//! none of its own run, and write to connections themselves.
+//! Messages do not go to Python's `logging` (the crates `log` and `pyo3-log`): there one costs 9.0 microseconds, here
+//! 0.9 (to a file, CPython 3.13), and its handlers are the user's code, which would run in the middle of a step, where
+//! a program has none of its own run, and write to connections themselves.
 
 use std::io::Write;
 use std::sync::OnceLock;

@@ -1,19 +1,19 @@
-//! A report with the stacks of all Python threads, written without the GIL and without a risk for this process. A fence:
-//! holds unsafe code.
+//! A report with the stacks of all Python threads, written without the GIL and without a risk for this process. A
+//! fence: holds unsafe code.
 //!
-//! CPython's `faulthandler` walks the frames of threads while these run, and in this process that ends in a crash: 8 of 9
-//! programs that called functions while its watchdog wrote a thousand times a second were dead within 5 s (CPython 3.11
-//! to 3.13). So a child process writes. `clone(2)` copies memory as it is at one moment, and of all threads only the one
-//! that called it goes on in the child: nothing changes while it is read. What was being changed at that moment can crash
-//! the child; then another one is made.
+//! CPython's `faulthandler` walks the frames of threads while these run, and in this process that ends in a crash: 8 of
+//! 9 programs that called functions while its watchdog wrote a thousand times a second were dead within 5 s (CPython
+//! 3.11 to 3.13). So a child process writes. `clone(2)` copies memory as it is at one moment, and of all threads only
+//! the one that called it goes on in the child: nothing changes while it is read. What was being changed at that moment
+//! can crash the child; then another one is made.
 //!
 //! Contract:
-//! - `faulthandler.register` has set the handler of an [`Output`]'s signal before it is written to; the child raises the
-//!   signal in itself, and what the handler writes is the report's second half. Where nobody registered one, the handler is
-//!   one that does nothing, so the signal ends no process, whatever becomes of the interpreter.
-//! - The child is made without hooks (`pthread_atfork`, `os.register_at_fork`), and nobody is told when it ends: no SIGCHLD,
-//!   and no `wait()` of the program finds it. It calls nothing that allocates or locks. All signals are blocked in it but
-//!   that one and the alarm that ends it, so none is delivered twice; it leaves no core file.
+//! - `faulthandler.register` has set the handler of an [`Output`]'s signal before it is written to; the child raises
+//!   the signal in itself, and what the handler writes is the report's second half. Where nobody registered one, the
+//!   handler is one that does nothing, so the signal ends no process, whatever becomes of the interpreter.
+//! - The child is made without hooks (`pthread_atfork`, `os.register_at_fork`), and nobody is told when it ends: no
+//!   SIGCHLD, and no `wait()` of the program finds it. It calls nothing that allocates or locks. All signals are
+//!   blocked in it but that one and the alarm that ends it, so none is delivered twice; it leaves no core file.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -71,8 +71,9 @@ impl Output {
         let mut text = report.to_owned();
         let mut reason = String::new();
         for _ in 0..ATTEMPTS {
-            // SAFETY: as `fork(2)`: the child goes on in a copy of this memory, with a copy of this stack. All arguments
-            // are zeros, whatever their order is on this architecture: no flags, no signal at the end, the stack as it is.
+            // SAFETY: as `fork(2)`: the child goes on in a copy of this memory, with a copy of this stack. All
+            // arguments are zeros, whatever their order is on this architecture: no flags, no signal at the end, the
+            // stack as it is.
             let child = unsafe { libc::syscall(libc::SYS_clone, ZERO, ZERO, ZERO, ZERO, ZERO) };
             match libc::pid_t::try_from(child) {
                 Ok(0) => self.write_and_exit(text.as_bytes()),
@@ -97,9 +98,9 @@ impl Output {
     fn write_and_exit(&self, text: &[u8]) -> ! {
         const ZERO: c_ulong = 0;
         let wanted = signals(&[self.signal, libc::SIGALRM], false);
-        // SAFETY: system calls with numbers, or with a live set. The handler of the alarm is the kernel's, which ends the
-        // process; the signal's is `faulthandler`'s, which is made to be called whatever a process is in, or does nothing.
-        // `_exit` runs no hooks.
+        // SAFETY: system calls with numbers, or with a live set. The handler of the alarm is the kernel's, which ends
+        // the process; the signal's is `faulthandler`'s, which is made to be called whatever a process is in, or does
+        // nothing. `_exit` runs no hooks.
         unsafe {
             libc::prctl(libc::PR_SET_DUMPABLE, ZERO, ZERO, ZERO, ZERO);
             libc::signal(libc::SIGALRM, libc::SIG_DFL);
@@ -125,14 +126,14 @@ impl Drop for Output {
 /// Parts this thread, which then may write, from what the process shares: see [`Output::write`].
 ///
 /// All signals are blocked, so that it is other threads that get those of the process. And the table of descriptors is
-/// copied, with that of the output alone: the kernel counts the users of a table, and for a single one leaves out two atomic
-/// operations with each system call on a descriptor. A second thread that shares the table costs a loop of one thread 5 % of
-/// an echo and 10 % of a callback, this one nothing and 2 %. Before Linux 5.9 it shares it.
+/// copied, with that of the output alone: the kernel counts the users of a table, and for a single one leaves out two
+/// atomic operations with each system call on a descriptor. A second thread that shares the table costs a loop of one
+/// thread 5 % of an echo and 10 % of a callback, this one nothing and 2 %. Before Linux 5.9 it shares it.
 pub fn part(output: &Output) {
     let all = signals(&[], true);
     let kept = output.file.as_raw_fd().cast_unsigned();
-    // SAFETY: a live set; the old one is not asked for. The descriptors that are closed are this thread's copies. It uses none
-    // but the one that is kept: it owns no file, as it runs nothing but `watchdog`.
+    // SAFETY: a live set; the old one is not asked for. The descriptors that are closed are this thread's copies. It
+    // uses none but the one that is kept: it owns no file, as it runs nothing but `watchdog`.
     unsafe {
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut());
         if close_range(0, kept - 1, CLOSE_RANGE_UNSHARE) {
@@ -228,8 +229,8 @@ fn handler(signal: c_int) -> Option<usize> {
 }
 
 fn set_handler(signal: c_int, handler: usize) -> io::Result<()> {
-    // SAFETY: an action of zeros is one without flags, mask and restorer; the handler is the kernel's, or a function that
-    // does nothing. The old one is not asked for.
+    // SAFETY: an action of zeros is one without flags, mask and restorer; the handler is the kernel's, or a function
+    // that does nothing. The old one is not asked for.
     let failed = unsafe {
         let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
         action.sa_sigaction = handler;

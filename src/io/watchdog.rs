@@ -1,9 +1,9 @@
-//! A thread that reports loops which are busy for long. It is no thread of Python's and never takes the GIL, so it goes on
-//! whatever holds that; it reads what `counters` has, and what is to be reported is `core::hang`'s decision.
+//! A thread that reports loops which are busy for long. It is no thread of Python's and never takes the GIL, so it goes
+//! on whatever holds that; it reads what `counters` has, and what is to be reported is `core::hang`'s decision.
 //!
 //! Contract: a fork copies no thread, and what this one has locked or is reading would stay so in the child. So
-//! [`Watchdog::stop`] is called before a fork, and [`Watchdog::start`] behind it, in both processes. In the child of a fork
-//! that nobody told of, the thread is taken for gone.
+//! [`Watchdog::stop`] is called before a fork, and [`Watchdog::start`] behind it, in both processes. In the child of a
+//! fork that nobody told of, the thread is taken for gone.
 
 use std::collections::HashMap;
 use std::io;
