@@ -295,6 +295,30 @@ def test_a_program_that_calls_functions_all_the_time_survives_its_reports() -> N
     assert len(REPORT.findall(done.stderr)) >= 20 and "in callback" in done.stderr, done.stderr[-4000:]
 
 
+def test_a_child_that_crashes_crashes_alone_and_is_made_again(reports) -> None:
+    source = """
+        import ctypes, faulthandler, sys, tokioloop
+        from tests import support
+        def hang():
+            with open(sys.argv[1]) as told:
+                assert support.wait_until(lambda: told.seek(0) == 0 and "no stacks" in told.read())
+        faulthandler.enable()
+        loop = tokioloop.new_event_loop()
+        loop.call_soon(hang)
+        loop.call_soon(loop.stop)
+        with open(sys.argv[1], "w") as file, tokioloop.watch(0.1, file) as watch:
+            number, _ = watch._watchdog.stacks()
+            # A handler at an address where no code is.
+            ctypes.CDLL(None).signal(number, ctypes.c_void_p(8))
+            loop.run_forever()
+        loop.close()
+        with open(sys.argv[1]) as told:
+            print(told.read())
+    """
+    told = support.check(source, str(reports.path))
+    assert told.count(" once more:\n") >= 2 and "  no stacks: they were being changed (signal 11)\n" in told
+
+
 def test_signals_that_others_use_are_left_to_them(reports) -> None:
     taken = range(signal.SIGRTMAX - 3, signal.SIGRTMAX + 1)
     told: list[int] = []
