@@ -44,7 +44,7 @@ def dump(file: TextIO | None = None) -> None:
         signal.signal(signal.SIGUSR1, lambda *_: tokioloop.dump())
 
     Python code runs only while the callback that hangs lets it: one inside C code that keeps the GIL does not, and then
-    `faulthandler` is what helps. Raises what writing to `file` raises.
+    `watch()` tells of it. Raises what writing to `file` raises.
     """
     out = sys.stderr if file is None else file
     if out is None:
