@@ -415,12 +415,11 @@ mod tests {
     #[test]
     fn what_is_watched_is_told_by_direction_and_waiters_are_not() {
         let mut interest = Interest::default();
-        let _ = interest.set_watcher(3, Dir::Read, ());
-        let _ = interest.set_watcher(5, Dir::Write, ());
-        let _ = interest.set_watcher(8, Dir::Read, ());
-        let _ = interest.set_watcher(8, Dir::Write, ());
-        let _ = interest.attach(9);
-        let _ = interest.wait(9, Dir::Read, ());
+        for (fd, dir) in [(3, Dir::Read), (5, Dir::Write), (8, Dir::Read), (8, Dir::Write)] {
+            assert_eq!(interest.set_watcher(fd, dir, ()).1, None);
+        }
+        assert_ne!(interest.attach(9), Change::Keep);
+        assert_eq!(interest.wait(9, Dir::Read, ()).0, Change::Keep);
         assert_eq!(interest.watched().collect::<Vec<_>>(), [(3, true, false), (5, false, true), (8, true, true)]);
     }
 }
