@@ -38,23 +38,6 @@ pub struct TimerKey {
     generation: u32,
 }
 
-impl TimerKey {
-    /// The key as one integer.
-    #[inline]
-    #[must_use]
-    pub const fn to_bits(self) -> u64 {
-        (self.generation as u64) << 32 | self.slot as u64
-    }
-
-    /// The inverse of [`TimerKey::to_bits`]. Any integer is a key; one that was never given out names no timer.
-    #[inline]
-    #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "the low half is the slot")]
-    pub const fn from_bits(bits: u64) -> Self {
-        Self { slot: bits as u32, generation: (bits >> 32) as u32 }
-    }
-}
-
 /// One timer in the heap. 24 bytes.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -411,7 +394,7 @@ mod tests {
         let later = timers.insert(at(1.0), "b");
         assert_eq!(later.slot, key.slot);
         assert_eq!(timers.cancel(key), None);
-        assert_eq!(timers.cancel(TimerKey::from_bits(later.to_bits())), Some("b"));
+        assert_eq!(timers.cancel(later), Some("b"));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use step::{Admit, Step, Told};
 
 use super::flow::{Flow, LimitsError};
 use super::outbox::Outbox;
-use super::records::RECORD_MAX;
+use super::records::{RECORD_MAX, Records};
 use super::stream::WRITES_BEFORE_WARNING;
 
 /// Asyncio's `constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE`, bytes.
@@ -72,6 +72,7 @@ pub struct Tls<C> {
     app: App,
     backlog: Outbox<C>,
     discarded: VecDeque<C>,
+    records: Records,
     /// Ciphertext that the stream below does not want yet, bytes.
     held: usize,
     /// What the stream below has buffered, bytes; 0 unless it asked for a pause.
@@ -113,6 +114,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
             app: if made { App::Made } else { App::Init },
             backlog: Outbox::default(),
             discarded: VecDeque::new(),
+            records: Records::default(),
             held: 0,
             below: 0,
             flow: marked(WRITE_HIGH),
@@ -232,7 +234,18 @@ impl<C: AsRef<[u8]>> Tls<C> {
         }
     }
 
-    /// Ciphertext was fed to the engine.
+    /// A part of the ciphertext that came was fed to the engine.
+    pub fn handle_part(&mut self, part: &[u8]) {
+        self.records.handle_fed(part);
+    }
+
+    /// Ciphertext that was fed and is the beginning of a record that is not whole, bytes.
+    #[must_use]
+    pub fn tail(&self) -> usize {
+        self.records.tail()
+    }
+
+    /// All of the ciphertext that came was fed to the engine.
     pub fn handle_fed(&mut self) -> Step {
         match self.phase {
             Phase::Unwrapped => Step::NONE,

@@ -1,4 +1,4 @@
-//! The order of one turn of the loop, and how a turn begins.
+//! The order of one turn of the loop, and how a turn begins. `core::drive::turn` keeps it.
 //!
 //! The order is asyncio's (`base_events.py`, `_run_once`):
 //!
@@ -18,24 +18,6 @@
 //! without one: any callback may have made a system call, and so may any thread and any other process.
 
 use super::time::Time;
-
-/// What happens in a turn, in this order.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Phase {
-    /// Ask the kernel what is ready, waiting if [`Wait`] says so.
-    Look,
-    /// Queue (or, for transports, run) what the look found.
-    Io,
-    /// Queue the timers that are due, by deadline, then by insertion.
-    Timers,
-    /// Run the snapshot of the ready queue.
-    Ready,
-}
-
-impl Phase {
-    /// The phases of a turn.
-    pub const ORDER: [Self; 4] = [Self::Look, Self::Io, Self::Timers, Self::Ready];
-}
 
 /// How a turn looks at I/O.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -68,9 +68,9 @@ mod timer;
 #[deny(unsafe_code)]
 mod tls;
 #[deny(unsafe_code)]
-mod tls_data;
-#[deny(unsafe_code)]
 mod tls_engine;
+#[deny(unsafe_code)]
+mod tls_host;
 #[deny(unsafe_code)]
 mod tls_io;
 #[deny(unsafe_code)]

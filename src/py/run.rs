@@ -23,12 +23,14 @@ use super::slots::Endpoint;
 use super::stream::StreamTransport;
 use super::tables::{Entry, Io, Life};
 use super::threadsafe::ThreadSafeHandle;
-use super::timer::Place;
+use super::timer::{Place, TimerHandle};
 use super::waiter::settle;
 use super::watch::Party;
+use crate::core::drive::turn::{Host, prepare};
 use crate::core::interest::{Dir, Keep};
-use crate::core::ready::Snapshot;
+use crate::core::ready::{Ready, Snapshot};
 use crate::core::time::Time;
+use crate::core::timers::Timers;
 use crate::core::turn::{Wait, plan};
 use crate::io::reactor::{Parker, USER_SLOT};
 use crate::io::source;
@@ -88,34 +90,44 @@ fn parker_of(slf: &Bound<'_, LoopCore>) -> PyResult<Arc<Parker>> {
 fn turn(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, patched: bool) -> PyResult<()> {
     slf.get().begin_turn();
     Coalesce::turn(slf, || {
-        let snapshot = if patched { prepare_patched(slf, parker)? } else { prepare(slf, parker)? };
+        let snapshot = if patched { prepare_patched(slf, parker)? } else { prepare(&mut (slf, parker))? };
         run_snapshot(slf, snapshot)
     })
 }
 
-/// The first part of a turn: look or park as planned, queue due timers, fix the snapshot.
-fn prepare(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<Snapshot> {
-    let (py, this) = (slf.py(), slf.get());
-    let (ready, timed) = this.sched.with(py, |sched| (!sched.ready.is_empty(), !sched.timers.is_empty()));
-    let busy = ready || this.is_stopping() || this.io.with(py, |io| io.interest.io_pending());
-    // A turn that has work does not wait: what time it is matters behind the look only.
-    let (deadline, before) = if timed && !busy {
-        (this.sched.with(py, |sched| sched.timers.next_deadline()), LoopCore::clock(slf)?)
-    } else {
-        (None, Time::PAST)
-    };
-    look(slf, parker, plan(busy, deadline, before), before)?;
-    let timed = this.sched.with(py, |sched| !sched.timers.is_empty());
-    let moment = if timed { LoopCore::clock(slf)? } else { Time::PAST };
-    Ok(this.sched.with(py, |sched| {
-        while let Some(timer) = sched.timers.pop_due(moment) {
-            sched.ready.push(Entry::Timer(timer));
-        }
-        sched.ready.begin()
-    }))
+impl Host for (&Bound<'_, LoopCore>, &Arc<Parker>) {
+    type Error = PyErr;
+    type Entry = Entry;
+    type Timer = Py<TimerHandle>;
+
+    #[inline]
+    fn scheduled<R>(&mut self, f: impl FnOnce(&mut Ready<Entry>, &mut Timers<Py<TimerHandle>>) -> R) -> R {
+        self.0.get().sched.with(self.0.py(), |sched| f(&mut sched.ready, &mut sched.timers))
+    }
+
+    #[inline]
+    fn is_pressed(&mut self) -> bool {
+        let this = self.0.get();
+        this.is_stopping() || this.io.with(self.0.py(), |io| io.interest.io_pending())
+    }
+
+    #[inline]
+    fn clock(&mut self) -> PyResult<Time> {
+        LoopCore::clock(self.0)
+    }
+
+    #[inline]
+    fn look(&mut self, wait: Wait, moment: Time) -> PyResult<()> {
+        look(self.0, self.1, wait, moment)
+    }
+
+    #[inline]
+    fn entry(timer: Py<TimerHandle>) -> Entry {
+        Entry::Timer(timer)
+    }
 }
 
-/// The same where programs have a part of the loop in their hands: step by step what asyncio's `_run_once` does.
+/// As [`prepare`], where programs have a part of the loop in their hands: step by step what asyncio's `_run_once` does.
 #[cold]
 fn prepare_patched(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<Snapshot> {
     /// Asyncio waits no longer: `MAXIMUM_SELECT_TIMEOUT`.

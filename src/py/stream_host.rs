@@ -17,7 +17,6 @@ use super::protocol::Protocol;
 use super::slots::Endpoint;
 use super::stream::{State, StreamTransport, write_error};
 use super::tables::Entry;
-use super::tls::TlsTransport;
 use super::waiter::settle;
 use crate::core::drive::stream::{Host, Received};
 use crate::core::drive::{self, Culprit, Dir};
@@ -293,7 +292,7 @@ impl<'py> Host for &Bound<'py, StreamTransport> {
             }),
             Place::Ciphertext(scratch) => {
                 let called = protocol.tls.as_ref().map_or(Ok(()), |tls| {
-                    ffi::in_context(py, &context, || TlsTransport::handle_ciphertext(tls.bind(py), &scratch[..n]))
+                    ffi::in_context(py, &context, || drive::tls::handle_ciphertext(&mut tls.bind(py), &scratch[..n]))
                 });
                 drop(self.get().owner.get().scratch.replace(py, scratch));
                 called

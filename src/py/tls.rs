@@ -1,5 +1,5 @@
 //! `TlsTransport`, what the user of a TLS connection has, and `TlsProtocol`, what the stream below has. `tls_io` has their
-//! life, `tls_engine` the cryptography.
+//! life, `tls_host` what their driver needs, `tls_engine` the cryptography.
 //!
 //! The stream below may be any transport: a [`StreamTransport`], which hands its ciphertext over without Python in between,
 //! another [`TlsTransport`], or anybody's.
@@ -21,14 +21,13 @@ use super::marks;
 use super::protocol::Protocol;
 use super::tls_engine::Engine;
 use super::tls_lower::{Lower, has_it};
-use crate::core::records::Records;
+use crate::core::drive::tls as drive;
 use crate::core::tls::{READ_HIGH, Tls, WRITE_HIGH};
 
 /// What a TLS connection is made of.
 #[derive(Debug)]
 pub struct State {
     pub machine: Tls<Chunk>,
-    pub records: Records,
     pub lower: Option<Lower>,
     pub protocol: Option<Protocol>,
     /// What the lower stream has as its protocol.
@@ -185,36 +184,27 @@ impl TlsTransport {
 
     /// Goes on calling `data_received`, from the next turn on.
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        if slf.get().state.with(py, |state| state.machine.resume_reading()) {
-            let resumed = slf.getattr(intern!(py, "_resumed"))?;
-            slf.get().owner.bind(py).call_method1(intern!(py, "call_soon"), (resumed,))?;
-        }
-        Ok(())
+        drive::resume_reading(&mut &*slf)
     }
 
     /// Closes the connection: what was written is sent, then `close_notify`, and `connection_lost(None)` follows.
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.close>
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || {
-            let step = slf.get().state.with(slf.py(), |state| state.machine.close());
-            Self::run_step(slf, step)?;
-            slf.get().lower(slf.py()).map_or(Ok(()), |lower| lower.uncork(slf.py()))
-        })
+        Self::guard(slf, || drive::close(&mut &*slf))
     }
 
     /// Closes the connection at once, without `close_notify`; what is buffered is lost, and `connection_lost(None)` follows.
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.abort>
     fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || Self::abort_with(slf, None))
+        Self::guard(slf, || drive::abort(&mut &*slf, None))
     }
 
     /// As `abort`, with an exception for `connection_lost`: the hook of a TLS connection above this one.
     fn _force_close(slf: &Bound<'_, Self>, exc: &Bound<'_, PyAny>) -> PyResult<()> {
         let error = (!exc.is_none()).then(|| PyErr::from_value(exc.clone()));
-        Self::guard(slf, || Self::abort_with(slf, error))
+        Self::guard(slf, || drive::abort(&mut &*slf, error.as_ref()))
     }
 
     /// Encrypts data and sends it: at once what the stream below takes, the rest when it can.
@@ -226,7 +216,7 @@ impl TlsTransport {
         if data.as_bytes().is_empty() {
             return Ok(());
         }
-        Self::guard(slf, || Self::write_now(slf, data))
+        Self::guard(slf, || drive::write(&mut &*slf, data))
     }
 
     /// Writes the items of an iterable.
@@ -241,7 +231,7 @@ impl TlsTransport {
         if data.as_bytes().is_empty() {
             return Ok(());
         }
-        Self::guard(slf, || Self::write_now(slf, data))
+        Self::guard(slf, || drive::write(&mut &*slf, data))
     }
 
     /// Queues data and leaves it to the next event to encrypt it: a hook of asyncio's that CPython's own tests call.
@@ -289,18 +279,13 @@ impl TlsTransport {
         high: Option<&Bound<'_, PyAny>>,
         low: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let (py, this) = (slf.py(), slf.get());
-        let (high, low) = marks::marks(py, high, low, WRITE_HIGH)?;
-        this.state.with(py, |state| state.machine.set_limits(high, low)).map_err(marks::refused)?;
-        if let Some(lower) = this.lower(py) {
-            lower.limit(py, high, low)?;
-        }
-        Self::guard(slf, || Self::tell_buffered(slf))
+        let (high, low) = marks::marks(slf.py(), high, low, WRITE_HIGH)?;
+        Self::guard(slf, || drive::set_limits(&mut &*slf, high, low)?.map_err(marks::refused))
     }
 
     /// Bytes of ciphertext that have arrived and are not decrypted.
     fn get_read_buffer_size(&self, py: Python<'_>) -> PyResult<usize> {
-        crate::core::tls::RecordEngine::unread(&self.engine.bind(py))
+        self.engine.bind(py).unread()
     }
 
     /// `(low, high)`, bytes.
@@ -318,26 +303,21 @@ impl TlsTransport {
         low: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let (high, low) = marks::marks(slf.py(), high, low, READ_HIGH)?;
-        let set = slf.get().state.with(slf.py(), |state| state.machine.set_read_limits(high, low));
-        set.map_err(marks::refused)?;
-        Self::guard(slf, || Self::tell_unread(slf))
+        Self::guard(slf, || drive::set_read_limits(&mut &*slf, high, low)?.map_err(marks::refused))
     }
 
     // ---- called by the loop
 
     fn _resumed(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || {
-            let step = slf.get().state.with(slf.py(), |state| state.machine.handle_resumed());
-            Self::run_step(slf, step)
-        })
+        Self::guard(slf, || drive::handle_resumed(&mut &*slf))
     }
 
     fn _handshake_overdue(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || Self::handle_handshake_overdue(slf))
+        Self::guard(slf, || drive::handle_handshake_overdue(&mut &*slf))
     }
 
     fn _shutdown_overdue(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || Self::handle_shutdown_overdue(slf))
+        Self::guard(slf, || drive::handle_shutdown_overdue(&mut &*slf))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
@@ -440,7 +420,6 @@ impl TlsProtocol {
         extra.set_item(intern!(py, "sslcontext"), sslcontext)?;
         let state = State {
             machine: Tls::new(made),
-            records: Records::default(),
             lower: None,
             protocol: Some(Protocol::new(protocol)?),
             below: None,
@@ -518,13 +497,13 @@ impl TlsProtocol {
     fn data_received(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let tls = self.tls.bind(data.py());
         let bytes = chunk::bytes_of_buffer(data)?;
-        TlsTransport::guard(tls, || TlsTransport::handle_ciphertext(tls, bytes.as_bytes()))
+        TlsTransport::guard(tls, || drive::handle_ciphertext(&mut &*tls, bytes.as_bytes()))
     }
 
     /// True when the stream below is to stay open, as the user has not read all of it.
     fn eof_received(&self, py: Python<'_>) -> PyResult<bool> {
         let tls = self.tls.bind(py);
-        TlsTransport::guard(tls, || TlsTransport::handle_end(tls))?;
+        TlsTransport::guard(tls, || drive::handle_end(&mut &*tls))?;
         Ok(self.tls.get().state.with(py, |state| state.machine.keeps_open()))
     }
 
@@ -535,12 +514,12 @@ impl TlsProtocol {
 
     fn pause_writing(&self, py: Python<'_>) -> PyResult<()> {
         let tls = self.tls.bind(py);
-        TlsTransport::guard(tls, || TlsTransport::handle_paused(tls))
+        TlsTransport::guard(tls, || drive::handle_paused(&mut &*tls))
     }
 
     fn resume_writing(&self, py: Python<'_>) -> PyResult<()> {
         let tls = self.tls.bind(py);
-        TlsTransport::guard(tls, || TlsTransport::handle_unpaused(tls))
+        TlsTransport::guard(tls, || drive::handle_unpaused(&mut &*tls))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {

@@ -9,7 +9,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyMemoryView, PySlice, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::core::tls::{Outcome, RecordEngine};
+use crate::core::tls::Outcome;
 
 /// Plaintext of one record, bytes.
 pub const RECORD: usize = 16 * 1024;
@@ -146,38 +146,31 @@ fn part<'py>(view: &Bound<'py, PyMemoryView>, from: usize, to: usize) -> PyResul
     view.get_item(PySlice::new(view.py(), index(from), index(to), 1))
 }
 
-impl<'py> RecordEngine for Driven<'_, 'py> {
-    type Error = PyErr;
-    type Bytes = Bound<'py, PyBytes>;
-
-    fn feed(&self, ciphertext: &[u8]) -> PyResult<()> {
+/// As in `core::tls::RecordEngine`.
+impl<'py> Driven<'_, 'py> {
+    pub fn feed(self, ciphertext: &[u8]) -> PyResult<()> {
         let bytes = PyBytes::new(self.py, ciphertext);
         self.engine.incoming.bind(self.py).call_method1(intern!(self.py, "write"), (bytes,)).map(drop)
     }
 
-    fn handshake(&self) -> Outcome<(), PyErr> {
+    pub fn handshake(self) -> Outcome<(), PyErr> {
         outcome(self.py, self.engine.object.bind(self.py).call_method0(intern!(self.py, "do_handshake")).map(drop))
     }
 
-    fn read(&self, max: usize) -> Outcome<Bound<'py, PyBytes>, PyErr> {
+    pub fn read(self, max: usize) -> Outcome<Bound<'py, PyBytes>, PyErr> {
         let read = self.engine.calls.bind(self.py).call_method1(intern!(self.py, "read"), (max,));
         outcome(self.py, read.and_then(|bytes| Ok(bytes.cast_into()?)))
     }
 
-    fn write(&self, plaintext: &[u8]) -> Outcome<usize, PyErr> {
-        let plaintext = &plaintext[..plaintext.len().min(RECORD)];
-        outcome(self.py, self.write_object(PyBytes::new(self.py, plaintext).as_any()))
-    }
-
-    fn shutdown(&self) -> Outcome<(), PyErr> {
+    pub fn shutdown(self) -> Outcome<(), PyErr> {
         outcome(self.py, self.engine.object.bind(self.py).call_method0(intern!(self.py, "unwrap")).map(drop))
     }
 
-    fn unread(&self) -> PyResult<usize> {
+    pub fn unread(self) -> PyResult<usize> {
         self.engine.incoming.bind(self.py).getattr(intern!(self.py, "pending"))?.extract()
     }
 
-    fn take(&self) -> PyResult<Bound<'py, PyBytes>> {
+    pub fn take(self) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = self.engine.outgoing.bind(self.py).call_method0(intern!(self.py, "read"))?;
         Ok(bytes.cast_into()?)
     }

@@ -1,8 +1,8 @@
 //! TLS connections between two scripted users, over streams that cut the ciphertext anywhere.
 //!
-//! Both ends are machines of `core::tls` with a fake [`engine`], one inside another if so set up; the [`driver`] does what
-//! the layer above `core` does with each `Step`, in the order of its flags, and calls the users' protocols, whose callbacks
-//! take the next queued [`Reaction`].
+//! Both ends are `core::drive::tls` over `core::tls`, as it ships, with a fake [`engine`], one inside another if so set up; the
+//! simulation is their [`host`]: the streams below, the loop and the users' protocols, whose callbacks take the next queued
+//! [`Reaction`].
 //!
 //! Invariants:
 //! - a protocol receives what the other one wrote, in order and once; where nothing broke, all of it, up to a `close`;
@@ -22,8 +22,8 @@
 //!
 //! A connection inside another is lost with it, whatever it has not handed out.
 
-mod driver;
 mod engine;
+mod host;
 mod lower;
 mod ops;
 mod user;
@@ -31,15 +31,15 @@ mod user;
 use std::collections::VecDeque;
 
 use super::patterned;
-use driver::{At, Layer, Timer};
 use engine::EngineError;
 pub use engine::Said;
+use host::{At, Layer, Timer};
 use lower::Lower;
 pub use ops::{Event, Op, Reaction, Setup, Side, What};
 use user::User;
 
 use crate::core::records;
-use crate::core::tls::{Admit, Phase, RecordEngine};
+use crate::core::tls::Phase;
 
 /// Rounds in which everything must come to rest.
 const ROUNDS_MAX: u32 = 1 << 17;
@@ -303,6 +303,8 @@ impl Sim {
     fn check(&mut self) {
         for side in Side::BOTH {
             for at in self.all(side) {
+                let discarded = self.layer(at).tls.take_discarded();
+                assert!(discarded.is_empty(), "chunks that nobody drops");
                 self.check_one(at);
             }
             let lower = &self.ends[side as usize].lower;
@@ -366,7 +368,7 @@ impl Sim {
     fn check_fed(&mut self, at: At, paused: bool) {
         let below = self.is_paused_below(at);
         let Layer { tls, engine, .. } = self.layer(at);
-        let unread = engine.unread().unwrap_or_default();
+        let unread = engine.unread();
         let (_, high) = tls.read_limits();
         let part = if paused { 0 } else { records::RECORD_MAX };
         let same = tls.phase() == Phase::Wrapped && tls.is_read_paused() == paused;
@@ -381,17 +383,23 @@ impl Sim {
         }
     }
 
-    fn note_admitted(&mut self, at: At, len: usize, admitted: Admit) {
+    /// Makes a write of `len` bytes, which is taken or dropped as the model has it.
+    fn note_written(&mut self, at: At, len: usize, write: impl FnOnce(&mut Self)) {
         if at != self.top(at.side) {
-            return;
+            return write(self);
         }
-        let lost = self.layer(at).tls.is_lost();
+        let Layer { tls, .. } = self.layer(at);
+        let (closing, lost) = (tls.is_closing(), tls.is_lost());
         let user = self.user(at.side);
-        let Admit::Drop { warn } = admitted else {
+        if !closing {
             assert!(!user.closed && !lost, "a write after the end was admitted");
             user.written += len as u64;
-            return;
-        };
+            return write(self);
+        }
+        let warned = user.warned;
+        write(self);
+        let user = self.user(at.side);
+        let warn = user.warned > warned;
         assert_eq!(warn, user.dropped >= 5, "asyncio warns from the sixth write on, or the fifth after the loss");
         user.dropped += 1;
         self.events.push(Event(at.side, What::Dropped(warn)));

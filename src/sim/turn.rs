@@ -1,7 +1,7 @@
 //! Ready queue, timers and turn under a virtual clock, against a model of plain lists.
 //!
-//! The driver is a loop of one turn per [`Op::Turn`]: plan, look, queue due timers, run the snapshot. Callbacks do what
-//! their [`Work`] says, so that callbacks queue, set, cancel and raise from within a turn.
+//! A turn is `core::drive::turn`, as it ships, with this simulation as its host; [`Op::Turn`] is one. Callbacks do what their
+//! [`Work`] says, so that callbacks queue, set, cancel and raise from within a turn.
 //!
 //! Invariants:
 //! - callbacks run in the order they were queued, each once; a turn runs its snapshot, and what an exception cut off
@@ -13,12 +13,14 @@
 //! - memory is bounded by the timers that are set.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 
 use super::Decode;
-use crate::core::ready::Ready;
+use crate::core::drive::turn::{Host, prepare};
+use crate::core::ready::{Ready, Snapshot};
 use crate::core::time::Time;
 use crate::core::timers::{TimerKey, Timers};
-use crate::core::turn::{Phase, Wait, plan};
+use crate::core::turn::Wait;
 
 /// Events after which operations are ignored: chains of callbacks would make a run quadratic.
 const EVENTS_MAX: usize = 50_000;
@@ -189,6 +191,8 @@ struct Sim {
     /// The indices of the live ones in `set`.
     live: Vec<usize>,
     io_ready: bool,
+    /// The turn is the last one, as `stop()` was called.
+    stopping: bool,
     events: Vec<Event>,
 }
 
@@ -203,6 +207,7 @@ impl Sim {
             set: Vec::new(),
             live: Vec::new(),
             io_ready: false,
+            stopping: false,
             events: Vec::new(),
         }
     }
@@ -262,7 +267,6 @@ impl Sim {
         let callback = self.callback(work);
         let when = Time::from_secs(secs);
         let key = self.timers.insert(when, callback);
-        assert_eq!(TimerKey::from_bits(key.to_bits()), key);
         self.live.push(self.set.len());
         self.set.push(Set { when, callback, key, live: true });
     }
@@ -291,64 +295,21 @@ impl Sim {
     }
 
     fn run_once(&mut self, stopping: bool) {
-        let mut phases = Phase::ORDER.iter();
-        let wait = self.plan(stopping);
-        assert_eq!(phases.next(), Some(&Phase::Look));
-        self.look(wait);
-        assert_eq!(phases.next(), Some(&Phase::Io));
-        if std::mem::take(&mut self.io_ready) {
-            self.events.push(Event::Io);
-            self.call_soon(Work::Nothing);
-        }
-        assert_eq!(phases.next(), Some(&Phase::Timers));
-        self.queue_due();
-        assert_eq!(phases.next(), Some(&Phase::Ready));
-        self.run_snapshot();
-    }
-
-    fn plan(&mut self, stopping: bool) -> Wait {
-        let next = self.timers.next_deadline();
-        assert_eq!(next, self.first().map(|index| self.set[index].when), "the next deadline is the first live timer's");
+        self.stopping = stopping;
+        let Ok(turn) = prepare(self);
         let now = self.time();
-        let ready = !self.ready.is_empty();
-        let wait = plan(ready || stopping, next, now);
-        let due = next.is_some_and(|deadline| deadline.is_due(now));
-        match wait {
-            Wait::Park(until) => {
-                assert!(!ready && !stopping && !due, "parked with work to do");
-                assert_eq!(until, next.filter(|&deadline| deadline != Time::NEVER));
-            }
-            Wait::Poll => assert!(ready || stopping || due),
-        }
-        self.events.push(Event::Planned(wait));
-        wait
-    }
-
-    fn look(&mut self, wait: Wait) {
-        if let Wait::Park(Some(deadline)) = wait
-            && !self.io_ready
-        {
-            // The kernel wakes at the deadline or late, never early.
-            self.now = self.now.max(deadline.secs());
-        }
-    }
-
-    fn queue_due(&mut self) {
-        let now = self.time();
-        while let Some(callback) = self.timers.pop_due(now) {
-            let first = self.first().expect("a timer came due that is not set");
-            assert_eq!(callback, self.set[first].callback, "timers come by deadline, then by insertion");
-            assert!(self.set[first].when <= now, "timer {} is early", callback.id);
+        while let Some(first) = self.first().filter(|&index| self.set[index].when <= now) {
+            let callback = self.set[first].callback;
             self.unset(first);
-            self.ready.push(callback);
             self.queue.push_back(callback);
             self.events.push(Event::Due(callback.id));
         }
-        assert!(self.first().is_none_or(|index| self.set[index].when > now), "a due timer was left");
+        // Timers come by deadline, then by insertion, none early and none late, behind what was ready before.
+        assert!(self.ready.iter().eq(&self.queue), "queued is what became ready and what is due");
+        self.run_snapshot(turn);
     }
 
-    fn run_snapshot(&mut self) {
-        let turn = self.ready.begin();
+    fn run_snapshot(&mut self, turn: Snapshot) {
         for _ in 0..self.queue.len() {
             let callback = self.ready.pop(turn);
             assert_eq!(callback, self.queue.pop_front(), "callbacks run in the order they were queued");
@@ -398,6 +359,55 @@ impl Sim {
         assert_eq!((self.ready.len(), self.ready.is_empty()), (self.queue.len(), self.queue.is_empty()));
         assert_eq!((self.timers.len(), self.timers.is_empty()), (self.live.len(), self.live.is_empty()));
         check_memory(&self.timers);
+    }
+}
+
+impl Host for Sim {
+    type Error = Infallible;
+    type Entry = Callback;
+    type Timer = Callback;
+
+    fn scheduled<R>(&mut self, f: impl FnOnce(&mut Ready<Callback>, &mut Timers<Callback>) -> R) -> R {
+        f(&mut self.ready, &mut self.timers)
+    }
+
+    fn is_pressed(&mut self) -> bool {
+        self.stopping
+    }
+
+    fn clock(&mut self) -> Result<Time, Infallible> {
+        Ok(self.time())
+    }
+
+    fn look(&mut self, wait: Wait, _moment: Time) -> Result<(), Infallible> {
+        let next = self.timers.next_deadline();
+        assert_eq!(next, self.first().map(|index| self.set[index].when), "the next deadline is the first live timer's");
+        let now = self.time();
+        let ready = !self.ready.is_empty();
+        let due = next.is_some_and(|deadline| deadline.is_due(now));
+        match wait {
+            Wait::Park(until) => {
+                assert!(!ready && !self.stopping && !due, "parked with work to do");
+                assert_eq!(until, next.filter(|&deadline| deadline != Time::NEVER));
+            }
+            Wait::Poll => assert!(ready || self.stopping || due),
+        }
+        self.events.push(Event::Planned(wait));
+        if let Wait::Park(Some(deadline)) = wait
+            && !self.io_ready
+        {
+            // The kernel wakes at the deadline or late, never early.
+            self.now = self.now.max(deadline.secs());
+        }
+        if std::mem::take(&mut self.io_ready) {
+            self.events.push(Event::Io);
+            self.call_soon(Work::Nothing);
+        }
+        Ok(())
+    }
+
+    fn entry(timer: Callback) -> Callback {
+        timer
     }
 }
 

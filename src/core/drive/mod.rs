@@ -12,6 +12,8 @@
 
 pub mod datagram;
 pub mod stream;
+pub mod tls;
+pub mod turn;
 
 pub use super::interest::Dir;
 

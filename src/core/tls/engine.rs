@@ -19,28 +19,37 @@ pub trait RecordEngine {
     ///
     /// # Errors
     /// The engine's, of a kind that ends the connection.
-    fn feed(&self, ciphertext: &[u8]) -> Result<(), Self::Error>;
+    fn feed(&mut self, ciphertext: &[u8]) -> Result<(), Self::Error>;
 
-    fn handshake(&self) -> Outcome<(), Self::Error>;
+    fn handshake(&mut self) -> Outcome<(), Self::Error>;
 
     /// At most `max` bytes of plaintext; none is the peer's `close_notify`.
-    fn read(&self, max: usize) -> Outcome<Self::Bytes, Self::Error>;
-
-    /// Encrypts some of `plaintext`: how many bytes, at least one.
-    fn write(&self, plaintext: &[u8]) -> Outcome<usize, Self::Error>;
+    fn read(&mut self, max: usize) -> Outcome<Self::Bytes, Self::Error>;
 
     /// Sends `close_notify` and looks for the peer's.
-    fn shutdown(&self) -> Outcome<(), Self::Error>;
+    fn shutdown(&mut self) -> Outcome<(), Self::Error>;
 
     /// Ciphertext that was fed and not yet looked at, bytes.
     ///
     /// # Errors
     /// As `feed`.
-    fn unread(&self) -> Result<usize, Self::Error>;
+    fn unread(&mut self) -> Result<usize, Self::Error>;
+
+    /// Plaintext of a record that was read in part, bytes.
+    ///
+    /// # Errors
+    /// As `feed`.
+    fn pending(&mut self) -> Result<usize, Self::Error>;
+
+    /// Ciphertext that is to be sent, bytes.
+    ///
+    /// # Errors
+    /// As `feed`.
+    fn held(&mut self) -> Result<usize, Self::Error>;
 
     /// The ciphertext that is to be sent.
     ///
     /// # Errors
     /// As `feed`.
-    fn take(&self) -> Result<Self::Bytes, Self::Error>;
+    fn take(&mut self) -> Result<Self::Bytes, Self::Error>;
 }

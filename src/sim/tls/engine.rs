@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use super::ops::{Setup, Side};
-use crate::core::tls::{Outcome, RecordEngine};
+use crate::core::tls::Outcome;
 
 const HEADER: usize = 5;
 const NUMBER: usize = 2;
@@ -98,6 +98,37 @@ impl Engine {
             renews: false,
             failed: None,
         }))
+    }
+
+    pub fn feed(&self, ciphertext: &[u8]) {
+        self.0.borrow_mut().incoming.extend(ciphertext);
+    }
+
+    pub fn handshake(&self) -> Outcome<(), EngineError> {
+        self.0.borrow_mut().handshake()
+    }
+
+    pub fn read(&self, max: usize) -> Outcome<Vec<u8>, EngineError> {
+        self.0.borrow_mut().read(max)
+    }
+
+    /// Encrypts some of `plaintext`: how many bytes, at least one.
+    pub fn write(&self, plaintext: &[u8]) -> Outcome<usize, EngineError> {
+        self.0.borrow_mut().write(plaintext)
+    }
+
+    pub fn shutdown(&self) -> Outcome<(), EngineError> {
+        self.0.borrow_mut().shutdown()
+    }
+
+    /// Ciphertext that was fed and not yet looked at, bytes.
+    pub fn unread(&self) -> usize {
+        self.0.borrow().incoming.len()
+    }
+
+    /// The ciphertext that is to be sent.
+    pub fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.borrow_mut().outgoing)
     }
 
     /// Ciphertext that is to be sent, bytes.
@@ -407,39 +438,5 @@ impl State {
             }
         }
         Outcome::Done(())
-    }
-}
-
-impl RecordEngine for Engine {
-    type Error = EngineError;
-    type Bytes = Vec<u8>;
-
-    fn feed(&self, ciphertext: &[u8]) -> Result<(), EngineError> {
-        self.0.borrow_mut().incoming.extend(ciphertext);
-        Ok(())
-    }
-
-    fn handshake(&self) -> Outcome<(), EngineError> {
-        self.0.borrow_mut().handshake()
-    }
-
-    fn read(&self, max: usize) -> Outcome<Vec<u8>, EngineError> {
-        self.0.borrow_mut().read(max)
-    }
-
-    fn write(&self, plaintext: &[u8]) -> Outcome<usize, EngineError> {
-        self.0.borrow_mut().write(plaintext)
-    }
-
-    fn shutdown(&self) -> Outcome<(), EngineError> {
-        self.0.borrow_mut().shutdown()
-    }
-
-    fn unread(&self) -> Result<usize, EngineError> {
-        Ok(self.0.borrow().incoming.len())
-    }
-
-    fn take(&self) -> Result<Vec<u8>, EngineError> {
-        Ok(std::mem::take(&mut self.0.borrow_mut().outgoing))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::driver::{At, Raised, Run};
+use super::host::{At, Raised, Run};
 use super::ops::{Event, Reaction, Side, What};
 use super::{Sim, patterned};
 use crate::core::tls::Phase;
@@ -33,6 +33,7 @@ pub struct User {
     /// No `close_notify` had gone out by then.
     pub silent: bool,
     pub dropped: u32,
+    pub warned: u32,
     /// The machine owes a `connection_lost`.
     pub owed: bool,
     /// What was written before a `close` that the other end has to see.
@@ -61,7 +62,7 @@ impl Sim {
         {
             // What it raises is the engine's; as to an `abort`, see `react_in_flow`.
             let ended = self.user(at.side).ended;
-            drop(self.run_reaction(at.side, reaction));
+            let _engines = self.run_reaction(at.side, reaction);
             self.user(at.side).ended = ended;
         }
     }
@@ -113,9 +114,7 @@ impl Sim {
 
     pub(super) fn set_read_marks(&mut self, side: Side, high: u8, low: u8) {
         let at = self.top(side);
-        if self.layer(at).tls.set_read_limits(usize::from(high) * 4, usize::from(low) * 4).is_ok() {
-            self.tell_unread(at);
-        }
+        self.set_read_limits(at, usize::from(high) * 4, usize::from(low) * 4);
     }
 
     // ---- the protocol is called
@@ -182,7 +181,7 @@ impl Sim {
         assert!(user.eof || !ended, "the stream below ended, and the protocol does not know");
         assert!(!user.silent || !told, "aborted, and yet close_notify was sent");
         self.events.push(Event(side, What::Lost));
-        drop(self.react(side));
+        let _reported = self.react(side);
     }
 
     /// User code runs; fails when it raised.
@@ -208,14 +207,14 @@ impl Sim {
             Reaction::SetReadLimits(high, low) => self.set_read_marks(side, high, low),
         }
         self.depth -= 1;
-        if reaction == Reaction::Raise { Err(Raised) } else { Ok(()) }
+        if reaction == Reaction::Raise { Err(Raised::User) } else { Ok(()) }
     }
 
     /// User code runs whose exception is reported, and no more. It is called in the middle of a step: what that tells after
     /// an `abort` is told.
     pub(super) fn react_in_flow(&mut self, side: Side) {
         let ended = self.user(side).ended;
-        drop(self.react(side));
+        let _reported = self.react(side);
         self.user(side).ended = ended;
     }
 
