@@ -20,6 +20,7 @@
 //! - `pause` and `resume` alternate; an endpoint that is not paused queues at most its high mark;
 //! - whatever is queued has somebody who will send it: a wait for writability, the next turn, or the cork where sends are
 //!   coalesced; what is not coalesced is offered to the kernel before `sendto` returns, unless something waits;
+//! - what is coalesced is offered to the kernel before anything that the user wants behind it;
 //! - the child of a fork sends nothing that its parent has corked;
 //! - an endpoint that reads has an event armed or queued that tells of more, and so has one that waits for writability;
 //! - no flush sends more than its share.
@@ -201,6 +202,8 @@ struct Sim {
     /// What was admitted and is neither sent nor refused: number and length.
     queue: VecDeque<(u64, usize)>,
     delivered: u64,
+    /// How often the kernel was offered something that was queued.
+    offers: u32,
     events_in_turn: usize,
     delivered_in_turn: usize,
     paused: bool,
@@ -250,6 +253,7 @@ impl Sim {
             sent: 0,
             queue: VecDeque::new(),
             delivered: 0,
+            offers: 0,
             events_in_turn: 0,
             delivered_in_turn: 0,
             paused: false,
@@ -271,7 +275,7 @@ impl Sim {
             Op::Send(len) => self.handle(|sim| sim.send(len)),
             Op::Burst(count) => (0..count).for_each(|len| self.handle(|sim| sim.send(len.into()))),
             Op::Size => {
-                self.handle(drive::uncork);
+                self.handle(|sim| sim.uncorking(drive::uncork));
                 // A callback of the flush may have sent, and corked, more.
                 let waits = self.endpoint.unsent().count() > 0 && !self.endpoint.is_corked();
                 assert!(!waits || self.is_awaited(), "kept back what could be sent");
@@ -474,7 +478,7 @@ impl Sim {
             self.fault = Some(Fault::Closed);
         }
         self.closed = true;
-        let result = drive::close(self);
+        let result = self.uncorking(drive::close);
         if !self.endpoint.is_closing() {
             // An exit broke it off.
             assert_eq!(result, Err(Raised::Exit));
@@ -489,7 +493,7 @@ impl Sim {
             (self.broken, self.fault) = (true, Some(Fault::Closed));
         }
         self.closed = true;
-        let result = drive::abort(self);
+        let result = self.uncorking(drive::abort);
         if self.endpoint.is_lost() {
             self.queue.clear();
         } else {
@@ -497,6 +501,14 @@ impl Sim {
             assert_eq!(result, Err(Raised::Exit));
             (self.closed, self.broken, self.fault) = was;
         }
+        result
+    }
+
+    /// Calls what has to have what is coalesced leave first.
+    fn uncorking<T>(&mut self, call: impl FnOnce(&mut Self) -> T) -> T {
+        let (corked, offers) = (self.endpoint.is_corked() && self.endpoint.buffered() > 0, self.offers);
+        let result = call(self);
+        assert!(!corked || self.offers > offers, "kept back what is coalesced");
         result
     }
 
@@ -526,7 +538,7 @@ impl Sim {
     fn set_limits(&mut self, high: u8, low: u8) -> Run {
         let mark = |mark: u8| (mark > 0).then_some(usize::from(mark) * 8);
         self.limits_moved = true;
-        let _contradict = drive::set_limits(self, mark(high), mark(low))?;
+        let _contradict = self.uncorking(|sim| drive::set_limits(sim, mark(high), mark(low)))?;
         Ok(())
     }
 }

@@ -15,6 +15,7 @@
 //! - a stream that reads has an event armed or queued that tells of more, and so has one that waits for writability;
 //! - whatever is buffered has somebody who will send it: a wait for writability, or the cork where writes are coalesced;
 //! - what is not coalesced is offered to the link before `write` returns, unless something waits for writability;
+//! - what is coalesced is offered to the link before anything that the user wants behind it;
 //! - the child of a fork sends nothing that its parent has corked;
 //! - the writing half is shut down once, after the last byte;
 //! - a reading end is lost with the end of its input, a writing end with its reader; neither has a half that stays;
@@ -122,6 +123,8 @@ struct Sim {
     /// The model.
     written: u64,
     received: u64,
+    /// How often the link was offered something.
+    offers: u32,
     /// An event of reading is handled, and nothing was read.
     may_read: bool,
     paused: bool,
@@ -164,6 +167,7 @@ impl Sim {
             depth: 0,
             written: 0,
             received: 0,
+            offers: 0,
             may_read: false,
             paused: false,
             reading_paused: false,
@@ -189,7 +193,7 @@ impl Sim {
             Op::Write(len) => self.handle(|sim| sim.write(len)),
             Op::WriteLines(lens) => self.handle(|sim| sim.write_lines(lens)),
             Op::Size => {
-                self.handle(drive::uncork);
+                self.handle(|sim| sim.uncorking(drive::uncork));
                 let blocked = self.stream.buffered() > 0;
                 assert!(!blocked || self.stream.is_watching_write(), "kept back what could be sent");
             }
@@ -423,7 +427,7 @@ impl Sim {
             return if self.policy.writable { self.close_by(drive::write_eof) } else { Ok(()) };
         }
         let (closing, was) = (self.stream.is_closing(), self.eof_written);
-        let result = drive::write_eof(self);
+        let result = self.uncorking(drive::write_eof);
         let result = self.excuse_shutdown(result);
         if result.is_ok() && !closing && !was && !self.eof_written {
             // A callback of what was coalesced may have closed the stream before.
@@ -449,7 +453,7 @@ impl Sim {
             (self.broken, self.fault) = (true, Some(Fault::Closed));
         }
         self.closed = true;
-        let result = drive::abort(self);
+        let result = self.uncorking(drive::abort);
         if !self.stream.is_closing() {
             // An exit broke it off.
             assert_eq!(result, Err(Raised::Exit));
@@ -464,12 +468,20 @@ impl Sim {
             self.fault = Some(Fault::Closed);
         }
         self.closed = true;
-        let result = method(self);
+        let result = self.uncorking(method);
         if !self.stream.is_closing() {
             // An exit broke it off.
             assert_eq!(result, Err(Raised::Exit));
             (self.closed, self.fault) = was;
         }
+        result
+    }
+
+    /// Calls what has to have what is coalesced leave first.
+    fn uncorking<T>(&mut self, call: impl FnOnce(&mut Self) -> T) -> T {
+        let (corked, offers) = (self.stream.is_corked() && self.stream.buffered() > 0, self.offers);
+        let result = call(self);
+        assert!(!corked || self.file_closed || self.offers > offers, "kept back what is coalesced");
         result
     }
 
@@ -499,7 +511,7 @@ impl Sim {
         let given = |mark: u8| (mark > 0).then_some(usize::from(mark) * 128);
         let before = self.stream.limits();
         self.limits_moved = true;
-        if let Err(error) = drive::set_limits(self, given(high), given(low))? {
+        if let Err(error) = self.uncorking(|sim| drive::set_limits(sim, given(high), given(low)))? {
             assert!(error.low > error.high && self.stream.limits() == before);
         }
         Ok(())

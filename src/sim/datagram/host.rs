@@ -102,6 +102,7 @@ impl Host for Sim {
     }
 
     fn send_queued(&mut self, (): (), batch: usize) -> Result<usize, Raised> {
+        self.offers += 1;
         let sent = self.socket.send(self.endpoint.unsent().take(batch));
         let tried = sent.unwrap_or(1);
         if let Some(all) = &mut self.tried {

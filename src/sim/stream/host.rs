@@ -225,6 +225,7 @@ impl Sim {
         send: impl FnOnce(&mut Self) -> Result<usize, i32>,
     ) -> Result<usize, Raised> {
         assert!(!self.file_closed, "sent to what is another's by now");
+        self.offers += 1;
         match send(self) {
             Ok(sent) => {
                 self.events.push(Event::Sent(sent, offered));
