@@ -11,6 +11,10 @@ LOOPS = tokioloop asyncio
 TARGET = stream pipe interest turn datagram tls
 SECONDS = 60
 FILE = src/core/**/*.rs
+# The areas that `make sanitize` runs; what `make miri` runs beside unit tests, and in how many cases of each property.
+SANITIZED = callbacks tcp udp tls
+DRIVEN = callbacks
+CASES = 1
 BENCH = raw stream proto udp tls tls-handshake
 # The interpreter to use, a command. Empty: what .venv has, at first the newest of VERSIONS that is there.
 PYTHON =
@@ -35,7 +39,7 @@ PY := $(VENV)/bin/python
 CARGO := cargo --locked
 MATURIN := VIRTUAL_ENV=$(abspath $(VENV)) $(PY) -m maturin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
-.PHONY: help build release spec test test-core test-real test-testing test-projects lint fuzz mutants bench clean prepare test-python test-meta test-spec force
+.PHONY: help build release spec test test-core test-real test-testing test-projects lint fuzz mutants loom miri sanitize bench clean prepare test-python test-meta test-spec nightly force
 
 help: ## Show the targets
 	@printf 'usage: make TARGET [NAME=VALUE ...]\n\n'
@@ -103,10 +107,12 @@ lint: $(VENV)/.tools ## Check formatting, lints and types, Rust and Python
 	$(PY) -m mypy
 	@echo "== lint: passed"
 
-# New inputs go to a folder that is not committed; one that finds a crash is moved to fuzz/corpus by hand.
-fuzz: ## Run the fuzzers [TARGET=stream] [SECONDS=60, for each]
-	@command -v rustup >/dev/null || { echo 'make fuzz needs rustup, for the nightly compiler' >&2; exit 1; }
+nightly:
+	@command -v rustup >/dev/null || { echo 'needs rustup (https://rustup.rs), for the nightly compiler' >&2; exit 1; }
 	@rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal
+
+# New inputs go to a folder that is not committed; one that finds a crash is moved to fuzz/corpus by hand.
+fuzz: nightly ## Run the fuzzers [TARGET=stream] [SECONDS=60, for each]
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
 	@unset CARGO_TARGET_DIR; for target in $(TARGET); do \
 		mkdir -p fuzz/target/corpus/$$target; \
@@ -120,6 +126,45 @@ mutants: export PROPTEST_MAX_SHRINK_ITERS = 0
 mutants: ## Change core in a thousand places, one at a time, and see tests fail; for hours [FILE=src/core/ready.rs]
 	@cargo mutants --version >/dev/null 2>&1 || cargo install --locked cargo-mutants
 	cargo mutants $(foreach file,$(FILE),--file '$(file)') --output target
+
+# std's atomics and locks are loom's there, so it is a build of its own.
+loom: export CARGO_TARGET_DIR := $(CARGO_TARGET_DIR)/loom
+loom: ## Try the park and wake-ups of a loop (src/io/wake.rs) in each order of its threads, with loom
+	RUSTFLAGS='--cfg loom' $(CARGO) test --no-default-features --lib -- wake::model
+	@echo "== loom: passed"
+
+# Cases and files are few, as Miri takes some hundred times as long. Without isolation proptest and insta find their
+# files.
+miri: export CARGO_TARGET_DIR := $(CARGO_TARGET_DIR)/miri
+miri: export PROPTEST_CASES = $(CASES)
+miri: export INSTA_WORKSPACE_ROOT := $(CURDIR)
+miri: export MIRIFLAGS = -Zmiri-disable-isolation
+miri: nightly ## Run core and sim under Miri: unit tests, CASES=1 of each property of an area [DRIVEN="tcp corpus"]
+	@cargo +nightly miri --version >/dev/null 2>&1 || rustup component add --toolchain nightly miri rust-src
+	cargo +nightly --locked miri test --no-default-features --features sim --lib $(foreach test,$(DRIVEN),--test $(test))
+	@echo "== miri: passed"
+
+# AddressSanitizer sees what goes out of bounds or is used once freed, also in objects of Python's, as each is an
+# allocation then. rustc has no UBSan: what is nearest are std's checks of what unsafe code promises (-Zub-checks), the
+# compiler's of pointers, enums and arithmetic (debug assertions), and structs laid out anew, so that nothing relies on
+# how they happen to be. CPython leaks by design. It is not instrumented itself, so the runtime is preloaded. That keeps
+# what is freed for a while, so tests of how much memory is taken are left out. All is slow: what fails runs again,
+# alone, but a report is a failure whichever run has it.
+ASAN = $(abspath $(CARGO_TARGET_DIR))/sanitize/asan-runtime.so
+REPORT = $(ASAN:.so=.report)
+sanitize: export ASAN_OPTIONS = detect_leaks=0:abort_on_error=1:handle_abort=1:allow_addr2line=1:log_path=$(REPORT)
+sanitize: export PYTHONMALLOC = malloc
+sanitize: $(VENV)/.built-sanitized ## Run areas under AddressSanitizer and Rust's checks of UB [SANITIZED="tcp tls"]
+	@rm -f $(REPORT).*
+	@run() { \
+		LD_PRELOAD=$(ASAN) $(PY) -m spec --loop tokioloop $(foreach area,$(SANITIZED),--area $(area)) "$$@" \
+			--deselect spec/tls/test_memory.py; \
+	}; \
+	status=0; \
+	run -- || run -n 1 -- --lf || status=1; \
+	if cat $(REPORT).* 2>/dev/null; then status=1; fi; \
+	exit $$status
+	@echo "== sanitize: passed"
 
 bench: $(VENV)/.built-release ## Compare with asyncio, uvloop and rloop, for 30 min [BENCH="raw stream proto"]
 	@$(PY) -m pip install --quiet --requirement benchmarks/requirements.txt
@@ -167,4 +212,23 @@ $(VENV)/.built-release: $(SOURCES) $(VENV)/.tools
 	@rm -f $(VENV)/.built-*
 	$(MATURIN) build --release --out $(CARGO_TARGET_DIR)/wheels
 	$(MATURIN) develop --release
+	@touch $@
+
+# The runtime that the compiler brings is for programs: without the part that only those may have it makes a library.
+# That is not to be called libasan.so: the runtime would take it for another one.
+$(ASAN): | nightly
+	@for tool in cc ar; do \
+		command -v $$tool >/dev/null || { echo "make sanitize needs $$tool: apt install gcc binutils" >&2; exit 1; }; \
+	done
+	@mkdir -p $(@D)
+	@cp "$$(rustc +nightly --print target-libdir)/librustc-nightly_rt.asan.a" $(@:.so=.a)
+	@ar d $(@:.so=.a) asan_preinit.cpp.o
+	cc -shared -o $@ -Wl,--whole-archive $(@:.so=.a) -Wl,--no-whole-archive -lpthread -ldl -lm -lrt
+
+# With a target that is named, build scripts and macros, which run in the compiler, are not instrumented.
+$(VENV)/.built-sanitized: $(SOURCES) $(VENV)/.tools $(ASAN)
+	@rm -f $(VENV)/.built-*
+	RUSTUP_TOOLCHAIN=nightly CARGO_TARGET_DIR=$(dir $(ASAN)) \
+		RUSTFLAGS='-Zsanitizer=address -Zub-checks=yes -Zrandomize-layout -Cdebug-assertions=yes -Coverflow-checks=yes' \
+		$(MATURIN) develop --features py,failpoints --target "$$(rustc -vV | sed -n 's/^host: //p')"
 	@touch $@

@@ -12,7 +12,8 @@ use tokioloop::sim::interest::{Act, Event, Op, Reaction, run};
 
 fn config() -> ProptestConfig {
     let persistence = FileFailurePersistence::WithSource("regressions");
-    ProptestConfig { failure_persistence: Some(Box::new(persistence)), cases: 1024, ..ProptestConfig::default() }
+    let default = ProptestConfig::default();
+    ProptestConfig { failure_persistence: Some(Box::new(persistence)), cases: 4 * default.cases, ..default }
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {

@@ -184,6 +184,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "so many take Miri an hour")]
     fn memory_of_a_burst_is_given_back() {
         let mut ready = Ready::new();
         (0..100_000).for_each(|item| ready.push(item));

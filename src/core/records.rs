@@ -70,12 +70,15 @@ mod tests {
 
     #[test]
     fn the_tail_is_what_came_since_the_last_whole_record_however_it_is_cut() {
-        let stream: Vec<u8> = [record(0), record(1), record(300), record(16_384), record(9)].concat();
+        // The longest there is, but under Miri, which is slow.
+        let long = if cfg!(miri) { 600 } else { 16_384 };
+        let bodies = [0, 1, 300, long, 9];
+        let stream: Vec<u8> = bodies.map(record).concat();
         let mut borders = vec![0];
-        for body in [0, 1, 300, 16_384, 9] {
+        for body in bodies {
             borders.push(borders[borders.len() - 1] + HEADER + body);
         }
-        for step in [1, 2, 3, 5, 7, 300, 16_389, stream.len()] {
+        for step in [1, 2, 3, 5, 7, 300, HEADER + long, stream.len()] {
             let mut records = Records::default();
             let mut fed = 0;
             for piece in stream.chunks(step) {
