@@ -159,6 +159,31 @@ proptest! {
     }
 
     #[test]
+    fn a_refused_datagram_does_not_end_the_flush(count in 2_u8..15, refused in 0_u8..14) {
+        let mut ops = vec![Op::Bound(255), Op::Coalesce(true), Op::Refuse(refused % count)];
+        ops.extend((0..count).map(|_| Op::Send(9)));
+        // What the flush has left is discarded.
+        ops.extend([Op::Size, Op::Abort]);
+        prop_assert_eq!(outcomes(&run(&ops)), (usize::from(count) - 1, 1));
+    }
+
+    #[test]
+    fn each_error_is_told_though_nothing_is_sent(errors in 1_usize..12) {
+        let mut ops = vec![Op::Connect { header: 8 }];
+        ops.extend((0..errors).flat_map(|_| [Op::Icmp, Op::Turn, Op::Turn]));
+        prop_assert_eq!(outcomes(&run(&ops)), (0, errors));
+    }
+
+    #[test]
+    fn what_an_exit_cuts_off_is_delivered_in_the_next_turn(batch in 2_u8..15, at in 0_u8..14) {
+        let at = usize::from(at % (batch - 1));
+        let mut ops: Vec<_> = (0..at).map(|_| Op::React(Reaction::Nothing)).collect();
+        ops.extend([Op::React(Reaction::Interrupt), Op::Arrive(batch), Op::Turn, Op::Turn, Op::Close]);
+        let delivered = run(&ops).into_iter().filter(|event| matches!(event, Event::Datagram(_))).count();
+        prop_assert_eq!(delivered, usize::from(batch));
+    }
+
+    #[test]
     fn pausing_inside_a_batch_keeps_the_rest_for_later(batch in 1_u8..40, at in 0_u8..40) {
         let at = usize::from(at % batch);
         let mut ops: Vec<_> = (0..at).map(|_| Op::React(Reaction::Nothing)).collect();
