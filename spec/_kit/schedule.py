@@ -6,8 +6,8 @@ Rules:
   a busy machine it is `DOZING`, as what hangs may spin.
 - In a shared child a test has `SHARED` seconds, as its verdict does not come from there; alone, its own time-out.
 - A loop that hangs often is not waited for as long: after `PATIENT` hangs that no deviation declares, a test has a
-  quarter of its time-out, and after `HANGS` in one area the rest of the area is not run on that loop, and has failed.
-  So a loop on which nothing ends is through in minutes.
+  quarter of its time-out, and after `HANGS` in one area the rest of the area is not run on that loop, and has failed;
+  as after `DEATHS` of its tests that ended their process. So a loop on which nothing works is through in two minutes.
 - Every time-out, but for those of tests declared to hang, is stretched while the machine has more to run than it has
   CPUs (`stretch`): a test that waits for a CPU does not hang, and tests that hang keep none busy. What is told is the
   time-out of a quiet machine.
@@ -37,6 +37,7 @@ PATIENT = 3
 HASTY = 5.0
 """Seconds a test has at least, alone, for all haste."""
 HANGS = 4
+DEATHS = 20
 MOST = 40
 """Tests per child."""
 CULPRITS = 3
@@ -94,6 +95,7 @@ class Schedule:
         self._running: list[tuple[_Job, Child]] = []
         self._hangs: Counter[str] = Counter()
         self._hangs_of_area: Counter[tuple[str, str]] = Counter()
+        self._deaths_of_area: Counter[tuple[str, str]] = Counter()
 
     def run(self) -> None:
         """Until all have ended. What `done` raises ends every child first, as KeyboardInterrupt does."""
@@ -132,23 +134,35 @@ class Schedule:
 
     def _start(self, job: _Job) -> None:
         terms = self._terms(job.items[0])
-        if self._hangs_of_area[terms.label, terms.area] >= HANGS:
+        if why := self._gives_up(terms):
             for item in job.items:
-                self._done(item, Outcome(ended=f"not run: {HANGS} tests of {terms.area} hung"))
+                self._done(item, Outcome(ended=f"not run: {why}"))
             return
         child = Child(job.items, terms.known_leaks, [other for _, other in self._running])
         self._running.append((job, child))
 
+    def _gives_up(self, terms: Terms) -> str:
+        """Why the rest of an area is not run on a loop; empty where it is."""
+        area = terms.label, terms.area
+        if self._hangs_of_area[area] >= HANGS:
+            return f"{HANGS} tests of {terms.area} hung"
+        if self._deaths_of_area[area] >= DEATHS:
+            return f"{DEATHS} tests of {terms.area} ended their process"
+        return ""
+
     def _may_wait(self) -> bool:
         """Is there room for one more that hangs?"""
-        return sum(job.hangs for job, _ in self._running) < (DOZING if stretch() > 1.0 else ASLEEP)
+        return sum(job.hangs for job, _ in self._running) < _room()
 
     def _may_start(self) -> bool:
-        """A child that has been at one test for a while waits, most likely, so another one has its place."""
+        """A child that has been at one test for a while waits, most likely, so another one has its place; many of them
+        do where a loop hangs often.
+        """
         now = time.monotonic()
         begun = [child.started for job, child in self._running if not job.hangs]
         waiting = sum(now - started > WAITS for started in begun)
-        return len(begun) - min(waiting, self._workers) < self._workers
+        hangs_often = max(self._hangs.values(), default=0) >= PATIENT
+        return len(begun) - min(waiting, _room() if hangs_often else self._workers) < self._workers
 
     def _wait(self) -> None:
         poll = select.poll()
@@ -196,8 +210,8 @@ class Schedule:
         if not counts:
             self._queue.appendleft(_Job([item], alone=True))
             return
-        if outcome.ended and child.hung:
-            self._count_hang(item)
+        if outcome.ended:
+            self._count_end(item, child)
         self._done(item, outcome)
 
     def _timeout(self, job: _Job, item: pytest.Item) -> float:
@@ -207,8 +221,17 @@ class Schedule:
             return min(max(terms.timeout / 4, HASTY), terms.timeout) if hasty else terms.timeout
         return min(terms.timeout, SHARED / 3 if hasty else SHARED)
 
-    def _count_hang(self, item: pytest.Item) -> None:
+    def _count_end(self, item: pytest.Item, child: Child) -> None:
+        """A test had no result. What is declared counts for nothing."""
         terms = self._terms(item)
-        if not terms.hangs:
+        area = terms.label, terms.area
+        if child.hung and not terms.hangs:
             self._hangs[terms.label] += 1
-            self._hangs_of_area[terms.label, terms.area] += 1
+            self._hangs_of_area[area] += 1
+        elif not child.hung and not terms.deviates:
+            self._deaths_of_area[area] += 1
+
+
+def _room() -> int:
+    """How many tests may be waited for beside those that have a worker's place."""
+    return DOZING if stretch() > 1.0 else ASLEEP

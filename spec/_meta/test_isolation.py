@@ -313,6 +313,23 @@ def test_a_loop_that_always_hangs_is_through_soon_and_says_so(suite):
     assert words.count("hung for 1 s") >= 4 and words.count("not run: 4 tests of sample hung") > 50
 
 
+def test_a_loop_that_always_crashes_is_through_soon_and_says_so(suite):
+    suite.clauses("good")
+    suite.tests(
+        """
+        @clause("sample.topic.good")
+        @pytest.mark.parametrize("number", range(100))
+        def test_crashing(loop, number):
+            os.abort()
+        """
+    )
+    finished = suite.run()
+    words = list(finished.messages().values())
+    assert set(finished.outcomes().values()) == {"failed"}
+    assert words.count("crashed (signal 6)") >= 20
+    assert words.count("not run: 20 tests of sample ended their process") > 50
+
+
 def test_a_busy_machine_is_given_time(monkeypatch):
     load = 0.0
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
