@@ -115,6 +115,17 @@ def test_who_made_it_is_who_licenses_it_and_the_addresses_are_those_of_the_readm
     assert not [url for url in project["urls"].values() if f"({url})" not in readme]
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "spec/README.md", "benchmarks/README.md"])
+def test_the_links_of_a_page_lead_to_what_is_there(page: str):
+    text = (ROOT / page).read_text("utf-8")
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    headings = [re.sub(r"[^\w\- ]", "", title).replace(" ", "-").lower() for title in titles]
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not link.startswith("https://")]
+    gone = [link for link in links if link.startswith("#") and link[1:] not in headings]
+    gone += [link for link in links if not link.startswith("#") and not (ROOT / page).parent.joinpath(link).exists()]
+    assert not gone
+
+
 @pytest.mark.timeout(300)
 def test_the_pythons_that_are_named_are_those_that_are_tested():
     """By `make test`, by CI, by the classifiers and by the README."""
