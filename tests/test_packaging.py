@@ -301,6 +301,9 @@ def test_make_shows_its_targets():
         "lint",
         "fuzz",
         "mutants",
+        "loom",
+        "miri",
+        "sanitize",
         "bench",
         "clean",
     ]
