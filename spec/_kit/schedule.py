@@ -7,7 +7,7 @@ Rules:
 - In a shared child a test has `SHARED` seconds, as its verdict does not come from there; alone, its own time-out.
 - A loop that hangs often is not waited for as long: after `PATIENT` hangs that no deviation declares, a test has a
   quarter of its time-out, and after `HANGS` in one area the rest of the area is not run on that loop, and has failed;
-  as after `DEATHS` of its tests that ended their process. So a loop on which nothing works is through in two minutes.
+  as after `DEATHS` of its tests that ended their process. So a loop on which nothing works is through in minutes.
 - Every time-out, but for those of tests declared to hang, is stretched while the machine has more to run than it has
   CPUs (`stretch`): a test that waits for a CPU does not hang, and tests that hang keep none busy. What is told is the
   time-out of a quiet machine.
@@ -106,7 +106,7 @@ class Schedule:
                 while self._hanging and self._may_wait():
                     self._start(self._hanging.popleft())
                 while self._queue and self._may_start():
-                    self._start(self._queue.popleft())
+                    self._start(self._next())
                 if self._running:
                     self._wait()
         except KeyboardInterrupt:
@@ -161,8 +161,25 @@ class Schedule:
         now = time.monotonic()
         begun = [child.started for job, child in self._running if not job.hangs]
         waiting = sum(now - started > WAITS for started in begun)
-        hangs_often = max(self._hangs.values(), default=0) >= PATIENT
-        return len(begun) - min(waiting, _room() if hangs_often else self._workers) < self._workers
+        return len(begun) - min(waiting, _room() if self._hangs_often() else self._workers) < self._workers
+
+    def _hangs_often(self) -> bool:
+        """Does some loop?"""
+        return max(self._hangs.values(), default=0) >= PATIENT
+
+    def _next(self) -> _Job:
+        """The first of the queue; where a loop hangs often, of an area that has not as many going on as give it up."""
+        if self._hangs_often():
+            areas = Counter(self._area(job) for job, _ in self._running)
+            for place, job in enumerate(self._queue):
+                if areas[self._area(job)] < HANGS:
+                    del self._queue[place]
+                    return job
+        return self._queue.popleft()
+
+    def _area(self, job: _Job) -> tuple[str, str]:
+        terms = self._terms(job.items[0])
+        return terms.label, terms.area
 
     def _wait(self) -> None:
         poll = select.poll()
