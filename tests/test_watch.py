@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -244,11 +245,8 @@ def test_a_nested_turn_is_a_look(loop, reports, watched) -> None:
 def test_a_child_that_writes_is_nobodys_child(loop, reports, watched) -> None:
     def ended():
         """Who waits to be reaped; the servers of other tests are children of this process, too."""
-        try:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return None
-        return found and found.si_pid
+        with suppress(ChildProcessError):
+            return getattr(os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT), "si_pid", None)
 
     told = []
     ended_before = ended()
