@@ -57,6 +57,11 @@ class Terms:
     known_leaks: Sequence[str] = ()
     stretches: bool = True
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The area on the loop."""
+        return self.label, self.area
+
 
 @dataclass
 class _Job:
@@ -93,9 +98,8 @@ class Schedule:
         self._hanging: deque[_Job] = deque(job for job in jobs if job.hangs)
         self._queue: deque[_Job] = deque(job for job in jobs if not job.hangs)
         self._running: list[tuple[_Job, Child]] = []
-        self._hangs: Counter[str] = Counter()
-        self._hangs_of_area: Counter[tuple[str, str]] = Counter()
-        self._deaths_of_area: Counter[tuple[str, str]] = Counter()
+        self._hangs: Counter[tuple[str, str]] = Counter()
+        self._deaths: Counter[tuple[str, str]] = Counter()
 
     def run(self) -> None:
         """Until all have ended. What `done` raises ends every child first, as KeyboardInterrupt does."""
@@ -143,10 +147,9 @@ class Schedule:
 
     def _gives_up(self, terms: Terms) -> str:
         """Why the rest of an area is not run on a loop; empty where it is."""
-        area = terms.label, terms.area
-        if self._hangs_of_area[area] >= HANGS:
+        if self._hangs[terms.place] >= HANGS:
             return f"{HANGS} tests of {terms.area} hung"
-        if self._deaths_of_area[area] >= DEATHS:
+        if self._deaths[terms.place] >= DEATHS:
             return f"{DEATHS} tests of {terms.area} ended their process"
         return ""
 
@@ -161,25 +164,22 @@ class Schedule:
         now = time.monotonic()
         begun = [child.started for job, child in self._running if not job.hangs]
         waiting = sum(now - started > WAITS for started in begun)
-        return len(begun) - min(waiting, _room() if self._hangs_often() else self._workers) < self._workers
+        hangs_often = any(self._hangs_often(label) for label, _ in self._hangs)
+        return len(begun) - min(waiting, _room() if hangs_often else self._workers) < self._workers
 
-    def _hangs_often(self) -> bool:
-        """Does some loop?"""
-        return max(self._hangs.values(), default=0) >= PATIENT
+    def _hangs_often(self, loop: str) -> bool:
+        """Is this loop, by its label, one that is not waited for as long?"""
+        return sum(hangs for (label, _), hangs in self._hangs.items() if label == loop) >= PATIENT
 
     def _next(self) -> _Job:
-        """The first of the queue; where a loop hangs often, of an area that has not as many going on as give it up."""
-        if self._hangs_often():
-            areas = Counter(self._area(job) for job, _ in self._running)
-            for place, job in enumerate(self._queue):
-                if areas[self._area(job)] < HANGS:
-                    del self._queue[place]
+        """The first of the queue; where its loop hangs often, of a place with less going on than gives it up."""
+        if self._hangs_often(self._terms(self._queue[0].items[0]).label):
+            going_on = Counter(self._terms(job.items[0]).place for job, _ in self._running)
+            for index, job in enumerate(self._queue):
+                if going_on[self._terms(job.items[0]).place] < HANGS:
+                    del self._queue[index]
                     return job
         return self._queue.popleft()
-
-    def _area(self, job: _Job) -> tuple[str, str]:
-        terms = self._terms(job.items[0])
-        return terms.label, terms.area
 
     def _wait(self) -> None:
         poll = select.poll()
@@ -233,7 +233,7 @@ class Schedule:
 
     def _timeout(self, job: _Job, item: pytest.Item) -> float:
         terms = self._terms(item)
-        hasty = self._hangs[terms.label] >= PATIENT and not terms.hangs
+        hasty = self._hangs_often(terms.label) and not terms.hangs
         if job.alone:
             return min(max(terms.timeout / 4, HASTY), terms.timeout) if hasty else terms.timeout
         return min(terms.timeout, SHARED / 3 if hasty else SHARED)
@@ -241,12 +241,10 @@ class Schedule:
     def _count_end(self, item: pytest.Item, child: Child) -> None:
         """A test had no result. What is declared counts for nothing."""
         terms = self._terms(item)
-        area = terms.label, terms.area
         if child.hung and not terms.hangs:
-            self._hangs[terms.label] += 1
-            self._hangs_of_area[area] += 1
+            self._hangs[terms.place] += 1
         elif not child.hung and not terms.deviates:
-            self._deaths_of_area[area] += 1
+            self._deaths[terms.place] += 1
 
 
 def _room() -> int:
