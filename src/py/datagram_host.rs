@@ -18,7 +18,7 @@ use super::address;
 use super::chunk::Chunk;
 use super::datagram::{Arrival, DatagramTransport, Packet, Received, State};
 use super::datagram_send::{Message, would_block};
-use super::errors::{fault_error, io_error, passes_through};
+use super::errors::{culprit_message, fault_error, io_error, os_errno, passes_through};
 use super::event_loop::SCRATCH;
 use super::ffi;
 use super::slots::Endpoint;
@@ -126,9 +126,7 @@ impl drive::Host for &Bound<'_, DatagramTransport> {
     }
 
     fn os_errno(&self, error: &PyErr) -> Option<Option<i32>> {
-        let py = self.py();
-        let errno = || error.value(py).getattr(intern!(py, "errno")).and_then(|errno| errno.extract()).ok();
-        error.is_instance_of::<PyOSError>(py).then(errno)
+        os_errno(self.py(), error)
     }
 
     #[cold]
@@ -180,13 +178,7 @@ impl drive::Host for &Bound<'_, DatagramTransport> {
 }
 
 fn message(culprit: Culprit) -> String {
-    match culprit {
-        Culprit::Callback(name) => format!("Exception in callback protocol.{name}()"),
-        Culprit::Flow(name) => format!("protocol.{name}() failed"),
-        Culprit::Fatal(name) => format!("Fatal error: protocol.{name}() call failed."),
-        Culprit::Read => "Fatal read error on datagram transport".to_owned(),
-        Culprit::Write => "Fatal write error on datagram transport".to_owned(),
-    }
+    culprit_message(culprit, "datagram")
 }
 
 impl<'py> Host for &Bound<'py, DatagramTransport> {

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
+use crate::core::drive::Culprit;
 use crate::core::fault::Fault;
 
 /// The `OSError` of an errno; Python picks the subclass (`ConnectionResetError`, ...).
@@ -28,6 +29,24 @@ pub fn os_error(py: Python<'_>, errno: i32) -> PyErr {
 /// As [`os_error`]; an error without an errno keeps its text.
 pub fn io_error(py: Python<'_>, error: &io::Error) -> PyErr {
     error.raw_os_error().map_or_else(|| PyOSError::new_err(error.to_string()), |errno| os_error(py, errno))
+}
+
+/// The errno of an `OSError`, `Some(None)` where it has none; `None` of any other exception.
+#[expect(clippy::option_option, reason = "what `drive::Host::os_errno` tells")]
+pub fn os_errno(py: Python<'_>, error: &PyErr) -> Option<Option<i32>> {
+    let errno = || error.value(py).getattr(intern!(py, "errno")).and_then(|errno| errno.extract()).ok();
+    error.is_instance_of::<PyOSError>(py).then(errno)
+}
+
+/// What asyncio's reports say of an error of a transport over a "socket", a "pipe", a "datagram" one.
+pub fn culprit_message(culprit: Culprit, over: &str) -> String {
+    match culprit {
+        Culprit::Callback(name) => format!("Exception in callback protocol.{name}()"),
+        Culprit::Flow(name) => format!("protocol.{name}() failed"),
+        Culprit::Fatal(name) => format!("Fatal error: protocol.{name}() call failed."),
+        Culprit::Read => format!("Fatal read error on {over} transport"),
+        Culprit::Write => format!("Fatal write error on {over} transport"),
+    }
 }
 
 /// The argument of `connection_lost` for a fault that has no exception of its own.

@@ -4,13 +4,13 @@
 
 use std::io;
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use super::chunk::Chunk;
-use super::errors::{fault_error, io_error, passes_through};
+use super::errors::{culprit_message, fault_error, io_error, os_errno, passes_through};
 use super::event_loop::SCRATCH;
 use super::ffi::{self, Lent};
 use super::protocol::Protocol;
@@ -87,14 +87,7 @@ impl StreamTransport {
     }
 
     fn message(&self, py: Python<'_>, culprit: Culprit) -> String {
-        let over = || if self.is_pipe(py) { "pipe" } else { "socket" };
-        match culprit {
-            Culprit::Callback(name) => format!("Exception in callback protocol.{name}()"),
-            Culprit::Flow(name) => format!("protocol.{name}() failed"),
-            Culprit::Fatal(name) => format!("Fatal error: protocol.{name}() call failed."),
-            Culprit::Read => format!("Fatal read error on {} transport", over()),
-            Culprit::Write => format!("Fatal write error on {} transport", over()),
-        }
+        culprit_message(culprit, if self.is_pipe(py) { "pipe" } else { "socket" })
     }
 }
 
@@ -106,9 +99,7 @@ impl drive::Host for &Bound<'_, StreamTransport> {
     }
 
     fn os_errno(&self, error: &PyErr) -> Option<Option<i32>> {
-        let py = self.py();
-        let errno = || error.value(py).getattr(intern!(py, "errno")).and_then(|errno| errno.extract()).ok();
-        error.is_instance_of::<PyOSError>(py).then(errno)
+        os_errno(self.py(), error)
     }
 
     #[cold]

@@ -422,11 +422,8 @@ impl Sim {
         self.running = true;
         (self.events_in_turn, self.delivered_in_turn) = (0, 0);
         if let Some(edge) = self.socket.take_edge() {
-            let (read, write) = self.source.handle_edge(edge);
-            for (woken, dir) in [(read, Dir::Read), (write, Dir::Write)] {
-                if woken {
-                    self.ready.push(Entry::Io(dir));
-                }
+            for dir in self.source.handle_edge(edge) {
+                self.ready.push(Entry::Io(dir));
             }
         }
         let turn = self.ready.begin();

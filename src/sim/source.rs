@@ -3,6 +3,8 @@
 //! The loop learns of the kernel's edges when it looks, and forgets a direction's readiness when a call found it used up. The
 //! end of a direction is never forgotten.
 
+use crate::core::drive::Dir;
+
 /// What is ready, as an `epoll_wait(2)` tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Edge {
@@ -23,8 +25,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// The look found an edge: which wakers it wakes, of reading and of writing.
-    pub fn handle_edge(&mut self, edge: Edge) -> (bool, bool) {
+    /// The look found an edge: which wakers it wakes.
+    pub fn handle_edge(&mut self, edge: Edge) -> impl Iterator<Item = Dir> + use<> {
         let known = &mut self.known;
         known.read |= edge.read;
         known.write |= edge.write;
@@ -32,7 +34,7 @@ impl Source {
         known.write_closed |= edge.write_closed;
         let read = (edge.read || edge.read_closed) && std::mem::take(&mut self.read_armed);
         let write = (edge.write || edge.write_closed) && std::mem::take(&mut self.write_armed);
-        (read, write)
+        [(read, Dir::Read), (write, Dir::Write)].into_iter().filter_map(|(woken, dir)| woken.then_some(dir))
     }
 
     /// True when the file may be readable; otherwise the waker is armed.

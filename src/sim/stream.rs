@@ -329,11 +329,8 @@ impl Sim {
         self.end_turn();
         self.running = true;
         if let Some(edge) = self.link.take_edge() {
-            let (read, write) = self.source.handle_edge(edge);
-            for (woken, dir) in [(read, Dir::Read), (write, Dir::Write)] {
-                if woken {
-                    self.ready.push(Entry::Io(dir));
-                }
+            for dir in self.source.handle_edge(edge) {
+                self.ready.push(Entry::Io(dir));
             }
         }
         let turn = self.ready.begin();
