@@ -10,6 +10,7 @@ import platform
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -132,7 +133,7 @@ def as_json(
     missing: Iterable[MissingLoop] = (),
     complete: bool = True,
 ) -> dict[str, Any]:
-    """The run as a JSON document; durations are in seconds.
+    """The run as a JSON document; durations are in seconds, `date` is the day in UTC.
 
     `complete` is false where the run was interrupted before every test had a result. A loop that could not be had is
     among `loops` with `error`, which says why in one line; no clause has an outcome for it. `notes` of the others say
@@ -142,6 +143,7 @@ def as_json(
     return {
         "format": FORMAT,
         "suite": __version__,
+        "date": datetime.now(UTC).date().isoformat(),
         "complete": complete,
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),

@@ -168,6 +168,15 @@ class TestMerging:
         assert "Version of the suite: 2026.11." in page
         assert "it prints &lt;something&gt;" in (tmp_path / "site" / "loops" / "alpha.html").read_text(encoding="utf-8")
 
+    def test_the_days_of_the_runs_are_shown_where_the_documents_have_them(self, tmp_path, root):
+        first, second, old = (document(one_topic_a="passed") for _ in range(3))
+        first["date"], second["date"] = "2026-11-30", "2026-11-29"
+        report = Report([first, old, second, first])
+        assert report.dates[report.columns[0]] == ("2026-11-29", "2026-11-30")
+        assert "| linux-x86\\_64 | 2026-11-29, 2026-11-30 |" in render(report)
+        write_html([first], tmp_path / "site", root)
+        assert "Run on 2026-11-30." in (tmp_path / "site" / "loops" / "alpha.html").read_text(encoding="utf-8")
+
     def test_a_run_of_nothing_is_shown(self, tmp_path, root):
         run = document(one_topic_a="passed")
         run["loops"] = [{"label": "broken:new", "name": "broken:new", "error": "no module"}]

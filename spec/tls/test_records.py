@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import shutil
+import ssl
 import subprocess
 import time
 
@@ -114,6 +116,46 @@ def test_key_updates_of_the_peer_are_followed_and_answered(loop, run, command):
             await aside(talk, addr)
 
     run(main())
+
+
+@clause("tls.records.answered-without-a-write")
+@pytest.mark.parametrize("reads", [True, False], ids=["reading", "paused-and-resumed"])
+def test_a_certificate_asked_for_behind_the_handshake_is_sent_though_nothing_is_written(loop, run, reads):
+    async def main():
+        ours, theirs = peers.pair()
+        context = certificates.client("client", version=certificates.V1_3)
+        context.post_handshake_auth = True
+        asking = certificates.server(version=certificates.V1_3, clients=ssl.CERT_REQUIRED)
+        asking.post_handshake_auth = True
+        protocol = Recorder(loop)
+        with theirs:
+            peer = Peer(theirs, asking, server_side=True)
+            shaking = loop.create_task(aside(peer.handshake))
+            transport = await start(loop, protocol, ours, context, "client")
+            await shaking
+            assert peer.tls.getpeercert() is None
+            if not reads:
+                transport.pause_reading()
+            peer.tls.verify_client_post_handshake()
+            await aside(peer.send, b"who are you?")
+            if not reads:
+                transport.resume_reading()
+            await protocol.received(12)
+            known = await aside(peer.run, certificate_of, peer.tls)
+            transport.abort()
+            await protocol.lost
+        return known
+
+    assert ("email", "someone@client.example") in run(main())["subjectAltName"]
+
+
+def certificate_of(tls):
+    """The certificate of the other side, which sends no data. ssl.SSLWantReadError as long as it has not come."""
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.read(1)
+    if not (certificate := tls.getpeercert()):
+        raise ssl.SSLWantReadError
+    return certificate
 
 
 @clause("tls.records.renegotiation-refused")

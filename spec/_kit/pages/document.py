@@ -26,6 +26,7 @@ _CLAUSE = {
 _DOCUMENT = {
     "format": int,
     "suite?": str,
+    "date?": str,
     "complete?": bool,
     "python?": str,
     "implementation?": str,

@@ -52,15 +52,15 @@ def _lines(report: Report, scripts: Mapping[tuple[str, str], Path]) -> Iterator[
 def _summary(report: Report) -> Iterator[str]:
     levels = report.levels()
     yield ""
-    yield f"| loop | version | Python | platform | {' | '.join(f'{level}s' for level in levels)} |"
-    yield f"| --- | --- | --- | --- |{' --- |' * len(levels)}"
+    yield f"| loop | version | Python | platform | run on | {' | '.join(f'{level}s' for level in levels)} |"
+    yield f"| --- | --- | --- | --- | --- |{' --- |' * len(levels)}"
     for column in report.columns:
         counts = [report.count(column, level) for level in levels]
         said = [
             f"**{one.ratio}** {one.rest}".strip() if one.level == "must" else f"{one.ratio} {one.rest}"
             for one in counts
         ]
-        cells = [column.label, column.version, column.runtime, column.platform]
+        cells = [column.label, column.version, column.runtime, column.platform, ", ".join(report.dates[column])]
         yield f"| {' | '.join([*map(_escape, cells), *(text.strip() for text in said)])} |"
     for name, why in report.broken:
         yield ""

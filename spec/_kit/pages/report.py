@@ -131,6 +131,8 @@ class Report:
         """Runs that were interrupted: their loops and Python."""
         self.suites: list[str] = []
         """The versions of the suite that ran."""
+        self.dates: dict[Column, tuple[str, ...]] = {}
+        """The days of its runs, the first one first; of old documents, none."""
         self.notes: dict[Column, tuple[str, ...]] = {}
         """What making a loop does beside."""
         self.clauses: dict[str, Clause] = {}
@@ -217,6 +219,8 @@ class Report:
                 platform=str(document.get("platform", "")),
             )
             columns[column.label] = column
+            days = {*self.dates.get(column, ()), str(document.get("date", ""))} - {""}
+            self.dates[column] = tuple(sorted(days))
             notes = (*self.notes.get(column, ()), *map(str, loop.get("notes", ())))
             self.notes[column] = tuple(dict.fromkeys(notes))
             if column not in self.columns:

@@ -277,6 +277,8 @@ class _Site:
             where = ", ".join(part for part in (column.facts, column.platform) if part)
             yield el("h2", where or label)
             yield parts.headline(self.report, column)
+            if days := self.report.dates[column]:
+                yield el("p", f"Run on {', '.join(days)}.", class_="note")
             for note in self.report.notes.get(column, ()):
                 yield el("p", "Making it: ", one_line(note, 300), class_="note")
             yield self._loop_table(column)
