@@ -8,22 +8,15 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-MAX_LINES = 600
+from tests.rust import ROOT, Source, circles, folder_circles, imports, read, sources, without_comments_and_strings
 
-# Raw strings, strings, characters (a lifetime has no closing quote), comments.
-_TOKEN = re.compile(
-    r"""(?P<string>\bb?r(?P<hashes>\#*)".*?"(?P=hashes)|(?:\bb)?"(?:\\.|[^"\\])*"|b?'(?:\\.[^']*|[^'\\])')"""
-    r"""|(?P<comment>//[^\n]*|/\*.*?\*/)""",
-    re.DOTALL,
-)
+MAX_LINES = 600
+# Files that need each other are read together.
+MAX_CIRCLE = 23
 
 CORE_FORBIDS = {
     r"\bcrate::(io|py|sim)\b": "an outer layer, or the simulator",
@@ -42,51 +35,6 @@ IO_FORBIDS = {
     r"\b(pyo3|PyO3|PyObject|PyErr|PyResult|Py<)": "Python",
 }
 PY_FORBIDS = {r"\bcrate::sim\b": "the simulator"}
-
-
-@dataclass(frozen=True)
-class Source:
-    """A Rust file: its lines, and the same lines without comments and strings."""
-
-    path: Path
-    lines: list[str]
-    code: list[str]
-
-    @property
-    def name(self) -> str:
-        return self.path.relative_to(ROOT).as_posix()
-
-    def tests_begin(self) -> int:
-        """The index of the line where the unit tests begin; they come last."""
-        return next((at for at, line in enumerate(self.code) if line.strip() == "#[cfg(test)]"), len(self.code))
-
-    def find(self, pattern: str, end: int | None = None) -> Iterator[tuple[int, str]]:
-        """The lines (from 0) whose code has the pattern, up to `end`, and what was found."""
-        for at, line in enumerate(self.code[:end]):
-            if found := re.search(pattern, line):
-                yield at, found[0]
-
-
-def without_comments_and_strings(text: str) -> str:
-    """Rust code with as many lines as `text` has."""
-
-    def emptied(token: re.Match[str]) -> str:
-        return ('""' if token["string"] else "") + "\n" * token[0].count("\n")
-
-    return _TOKEN.sub(emptied, text)
-
-
-@cache
-def read(path: Path) -> Source:
-    text = path.read_text(encoding="utf-8")
-    return Source(path, text.split("\n"), without_comments_and_strings(text).split("\n"))
-
-
-def sources(folder: str) -> list[Source]:
-    """The Rust files below a folder; there are some."""
-    paths = sorted((ROOT / folder).rglob("*.rs"))
-    assert paths, f"{folder} has no Rust files"
-    return [read(path) for path in paths]
 
 
 def mentions(folder: str, forbidden: dict[str, str]) -> list[str]:
@@ -241,6 +189,38 @@ def test_no_file_is_longer_than_it_can_be_read():
     lengths = {path: len(path.read_text("utf-8").splitlines()) for path in paths}
     found = [f"{path.relative_to(ROOT)}: {lines} lines" for path, lines in lengths.items() if lines > MAX_LINES]
     assert not found, shown(found)
+
+
+def test_few_files_need_each_other():
+    found = [f"{len(circle)} files: {' '.join(circle)}" for circle in circles(imports()) if len(circle) > MAX_CIRCLE]
+    assert not found, shown(found)
+
+
+def test_no_folder_is_in_a_circle():
+    found = [" ".join(circle) for circle in folder_circles(imports())]
+    assert not found, shown(found)
+
+
+def test_circles_of_imports_are_found():
+    graph = {"a/x.rs": {"a/y.rs"}, "a/y.rs": {"b/z.rs"}, "b/z.rs": {"a/x.rs", "b/w.rs"}, "b/w.rs": set()}
+    assert circles(graph) == [["a/x.rs", "a/y.rs", "b/z.rs"]]
+    assert folder_circles(graph) == [["a", "b"]]
+    # A module's own file and its folder are one.
+    assert (
+        folder_circles({"a.rs": {"a/x.rs"}, "a/x.rs": {"a.rs"}, "b/mod.rs": {"b/x.rs"}, "b/x.rs": {"b/mod.rs"}}) == []
+    )
+
+
+def test_an_import_is_found_however_it_is_written():
+    graph = imports()
+    # By `crate`, by `super` in a folder, in a tree of names, in an inline module, and in the middle of code by a name
+    # that a `use` brought in.
+    assert "src/core/fault.rs" in graph["src/core/stream.rs"]
+    assert "src/core/drive/mod.rs" in graph["src/core/drive/stream.rs"]
+    assert "src/core/stream.rs" in graph["src/core/tls.rs"]
+    assert "src/py/errors.rs" in graph["src/py/mod.rs"]
+    assert "src/core/drive/tls.rs" in graph["src/sim/tls/host.rs"]
+    assert not graph["src/core/ready.rs"]
 
 
 def test_no_test_sleeps_to_wait_for_something():
