@@ -59,14 +59,14 @@ spec: $(VENV)/.built-dev ## Run the conformance suite [AREA=tcp] [LOOPS="tokiolo
 	done
 	$(PY) -m spec $(foreach area,$(AREA),--area $(area)) $(foreach loop,$(LOOPS),--loop $(loop))
 
-test: lint test-core ## Run everything: lint, test-core, then tests/ and the suite on each Python of VERSIONS
+test: $(VENV)/.tools ## Run everything: lint, test-core, tests/ and the suite on each Python of VERSIONS
 	@main=$$($(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
-	AT_ONCE=$(AT_ONCE) .ci/test-pythons $(VENV) main $$(printf '%s\n' $(VERSIONS) | grep -vxF "$$main" || true)
+	AT_ONCE=$(AT_ONCE) CHECKS="lint test-core" .ci/test-pythons $(VENV) main $$(printf '%s\n' $(VERSIONS) | grep -vxF "$$main" || true)
 	@echo "== everything passed"
 
 test-core: ## Test core and io, with the corpora of the fuzzers; needs no Python
 	$(CARGO) test --no-default-features --features sim
-	$(CARGO) test --no-default-features --features io,sim --lib --tests
+	$(CARGO) test --no-default-features --features io,sim --lib
 	@echo "== core and io: passed"
 
 test-real: $(VENV)/.built-dev ## Test with real programs, PostgreSQL and Redis (which it starts, if installed)
@@ -99,7 +99,7 @@ lint: export CARGO_TARGET_DIR := $(CARGO_TARGET_DIR)/lint
 lint: $(VENV)/.tools ## Check formatting, lints and types, Rust and Python
 	$(CARGO) fmt --check
 	$(CARGO) clippy --quiet --no-default-features --features sim --all-targets -- -D warnings
-	$(CARGO) clippy --quiet --no-default-features --features io,sim --all-targets -- -D warnings
+	$(CARGO) clippy --quiet --no-default-features --features io,sim --lib --profile test -- -D warnings
 	PYO3_PYTHON=$(abspath $(PY)) $(CARGO) clippy --quiet --lib -- -D warnings
 	PYO3_PYTHON=$(abspath $(PY)) $(CARGO) clippy --quiet --lib --features failpoints -- -D warnings
 	$(PY) -m ruff check

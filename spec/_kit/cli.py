@@ -11,6 +11,7 @@ plugins that are there, and nothing is written but to the current folder.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from .. import __version__
 from .clauses import LEVELS, areas
 from .cli_pages import add_commands
 from .deviations import MANIFEST
+from .isolation import without_orphans
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = __name__.partition(".")[0]
@@ -43,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end = given.index("--") if "--" in given else len(given)
     options = parser.parse_args(given[:end])
     options.pytest = given[end + 1 :]
-    status: int = options.run(options)
+    # Called by somebody else, this process has children that are not of the run.
+    with without_orphans() if arguments is None else contextlib.nullcontext():
+        status: int = options.run(options)
     return status
 
 

@@ -29,6 +29,7 @@ import traceback
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 import pytest
@@ -40,6 +41,7 @@ from .loops import describe_status
 REPORTS = pytest.StashKey[list[pytest.TestReport]]()
 """Where the plugin's `pytest_runtest_protocol` leaves the reports of an item, in a child."""
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _DUMP_GRACE = 2.0
 """Seconds a child that hangs has for its dump after SIGABRT."""
 _LOOK = 1.0
@@ -101,6 +103,14 @@ class Child:
     def item(self) -> pytest.Item | None:
         """The test it is at; None behind the last one."""
         return self.items[self.index] if self.index < len(self.items) else None
+
+    def computes(self) -> bool:
+        """Does it run, or would it, had it a CPU? Of all its threads, as they are now; true where none can be seen."""
+        try:
+            states = [path.read_text().rpartition(")")[2] for path in Path(f"/proc/{self._pid}/task").glob("*/stat")]
+        except OSError:  # a thread, or all of it, has just ended
+            return True
+        return not states or any(state.startswith(" R") for state in states)
 
     def receive(self, readable: bool) -> list[tuple[pytest.Item, Outcome]]:
         """What became of the tests that it came to the end of since. `ended` is true once nothing more will come."""
@@ -276,11 +286,41 @@ def _run_checked(item: pytest.Item, known_leaks: Collection[str]) -> tuple[list[
     return reports, met
 
 
+@contextmanager
+def without_orphans() -> Iterator[None]:
+    """On Linux, end what tests have left running, also in sessions of its own, behind the block. For a process that
+    nobody else starts children of: as long as it lasts, theirs become its own when their parent ends.
+    """
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 0)
+        while sys.platform == "linux" and (orphans := _children()):
+            for pid in orphans:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def _children() -> list[int]:
+    """The children of this process, ended or not."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            if path.read_text().rpartition(")")[2].split()[1] == str(os.getpid()):
+                found.append(int(path.parent.name))
+    return found
+
+
 def _end_with_parent() -> None:
     """On Linux, have this process killed when its parent ends, whatever ends that: a test that hangs would stay."""
+    _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+            ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def _print_into(config: pytest.Config, files: tuple[IO[bytes], IO[bytes]]) -> None:

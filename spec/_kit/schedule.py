@@ -2,8 +2,8 @@
 
 Rules:
 - A test that is declared to deviate goes alone at once, as do the rest of a module once three of its tests had to.
-- One that is declared to hang does not compute: `ASLEEP` of them have no worker's place, and they are begun first. On
-  a busy machine it is `DOZING`, as what hangs may spin.
+- What hangs most likely sleeps: `ASLEEP` of the tests that are declared to hang have no worker's place, and they are
+  begun first. Those that spin, which a look at their threads tells, are `SPINNING` at most.
 - In a shared child a test has `SHARED` seconds, as its verdict does not come from there; alone, its own time-out.
 - A loop that hangs often is not waited for as long: after `PATIENT` hangs that no deviation declares, a test has a
   quarter of its time-out, and after `HANGS` in one area the rest of the area is not run on that loop, and has failed;
@@ -32,7 +32,9 @@ WAITS = 1.0
 """Seconds at one test after which a child is taken to wait more than it computes."""
 ASLEEP = 16
 """Tests declared to hang that are waited for at once, beside those that have a worker's place."""
-DOZING = 4
+SPINNING = 4
+LOOK = 0.05
+"""Seconds between two looks at the threads of what hangs."""
 PATIENT = 3
 HASTY = 5.0
 """Seconds a test has at least, alone, for all haste."""
@@ -98,6 +100,7 @@ class Schedule:
         self._hanging: deque[_Job] = deque(job for job in jobs if job.hangs)
         self._queue: deque[_Job] = deque(job for job in jobs if not job.hangs)
         self._running: list[tuple[_Job, Child]] = []
+        self._next_look = 0.0
         self._hangs: Counter[tuple[str, str]] = Counter()
         self._deaths: Counter[tuple[str, str]] = Counter()
 
@@ -107,7 +110,7 @@ class Schedule:
             while self._hanging or self._queue or self._running:
                 if self._interrupted():
                     raise KeyboardInterrupt
-                while self._hanging and self._may_wait():
+                for _ in range(min(len(self._hanging), self._room())):
                     self._start(self._hanging.popleft())
                 while self._queue and self._may_start():
                     self._start(self._next())
@@ -153,19 +156,27 @@ class Schedule:
             return f"{DEATHS} tests of {terms.area} ended their process"
         return ""
 
-    def _may_wait(self) -> bool:
-        """Is there room for one more that hangs?"""
-        return sum(job.hangs for job, _ in self._running) < _room()
+    def _room(self) -> int:
+        """How many more that hang may be waited for now. Of many, the threads are looked at every `LOOK` seconds."""
+        hanging = [child for job, child in self._running if job.hangs]
+        if len(hanging) < SPINNING:
+            return SPINNING - len(hanging)
+        if len(hanging) >= ASLEEP or time.monotonic() < self._next_look:
+            return 0
+        self._next_look = time.monotonic() + LOOK
+        return min(ASLEEP - len(hanging), SPINNING - sum(child.computes() for child in hanging))
 
     def _may_start(self) -> bool:
         """A child that has been at one test for a while waits, most likely, so another one has its place; many of them
         do where a loop hangs often.
         """
         now = time.monotonic()
-        begun = [child.started for job, child in self._running if not job.hangs]
-        waiting = sum(now - started > WAITS for started in begun)
+        begun = [child for job, child in self._running if not job.hangs]
+        if len(begun) < self._workers:
+            return True
+        waiting = sum(now - child.started > WAITS and not child.computes() for child in begun)
         hangs_often = any(self._hangs_often(label) for label, _ in self._hangs)
-        return len(begun) - min(waiting, _room() if hangs_often else self._workers) < self._workers
+        return len(begun) - min(waiting, ASLEEP if hangs_often else self._workers) < self._workers
 
     def _hangs_often(self, loop: str) -> bool:
         """Is this loop, by its label, one that is not waited for as long?"""
@@ -183,7 +194,7 @@ class Schedule:
 
     def _wait(self) -> None:
         poll = select.poll()
-        pause, by = WAITS if self._queue else 60.0, stretch()
+        pause, by = LOOK if self._hanging else WAITS if self._queue else 60.0, stretch()
         for job, child in self._running:
             poll.register(child, select.POLLIN)
             item = child.item or child.items[-1]
@@ -245,8 +256,3 @@ class Schedule:
             self._hangs[terms.place] += 1
         elif not child.hung and not terms.deviates:
             self._deaths[terms.place] += 1
-
-
-def _room() -> int:
-    """How many tests may be waited for beside those that have a worker's place."""
-    return DOZING if stretch() > 1.0 else ASLEEP

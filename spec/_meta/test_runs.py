@@ -332,6 +332,30 @@ def test_an_interrupted_run_writes_what_it_has(suite, number, tmp_path):
     assert document["stale_deviations"] == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere orphans are those of process 1")
+def test_what_tests_have_started_ends_with_the_command_whatever_session_it_is_in(tmp_path):
+    (tmp_path / "leaving.py").write_text(LEAVING, encoding="utf-8")
+    command = [sys.executable, "-m", "spec", "--loop", "leaving:new_event_loop", "--area", "errors", "--json"]
+    command += [str(tmp_path / "run.json"), "-n", "1", "--", "-k", "repr_of_a_loop or with_their_repr"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "LEFT": str(tmp_path / "left")}
+    subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, timeout=60, check=False)
+    left = (tmp_path / "left").read_text(encoding="utf-8").split()
+    assert len(left) > 1
+    for pid in left:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
+
+
+LEAVING = """
+import asyncio, os, subprocess
+
+def new_event_loop():
+    with open(os.environ["LEFT"], "a") as file:
+        subprocess.run("sleep 600 >/dev/null 2>&1 & echo $!", shell=True, start_new_session=True, stdout=file)
+    return asyncio.SelectorEventLoop()
+"""
+
+
 def test_a_run_that_stops_at_a_failure_is_not_complete(broken):
     finished = broken.run("-x", "--spec-workers=1")
     assert finished.status == pytest.ExitCode.TESTS_FAILED
