@@ -7,7 +7,8 @@ Rules:
 - In a shared child a test has `SHARED` seconds, as its verdict does not come from there; alone, its own time-out.
 - A loop that hangs often is not waited for as long: after `PATIENT` hangs that no deviation declares, a test has a
   quarter of its time-out, and after `HANGS` in one area the rest of the area is not run on that loop, and has failed;
-  as after `DEATHS` of its tests that ended their process. So a loop on which nothing works is through in minutes.
+  as after `DEATHS` of its tests that ended their process. So a loop on which nothing works is through in minutes. A
+  failure after `VAIN` seconds is a hang there: the test waited in vain, and had a time-out of its own.
 - Every time-out, but for those of tests declared to hang, is stretched while the machine has more to run than it has
   CPUs (`stretch`): a test that waits for a CPU does not hang, and tests that hang keep none busy. What is told is the
   time-out of a quiet machine.
@@ -38,6 +39,7 @@ LOOK = 0.05
 PATIENT = 3
 HASTY = 5.0
 """Seconds a test has at least, alone, for all haste."""
+VAIN = 10.0
 HANGS = 4
 DEATHS = 20
 MOST = 40
@@ -238,8 +240,8 @@ class Schedule:
         if not counts:
             self._queue.appendleft(_Job([item], alone=True))
             return
-        if outcome.ended:
-            self._count_end(item, child)
+        if not outcome.passed:
+            self._count_failure(item, child, outcome)
         self._done(item, outcome)
 
     def _timeout(self, job: _Job, item: pytest.Item) -> float:
@@ -249,10 +251,11 @@ class Schedule:
             return min(max(terms.timeout / 4, HASTY), terms.timeout) if hasty else terms.timeout
         return min(terms.timeout, SHARED / 3 if hasty else SHARED)
 
-    def _count_end(self, item: pytest.Item, child: Child) -> None:
-        """A test had no result. What is declared counts for nothing."""
+    def _count_failure(self, item: pytest.Item, child: Child, outcome: Outcome) -> None:
+        """What is declared counts for nothing."""
         terms = self._terms(item)
         if child.hung and not terms.hangs:
             self._hangs[terms.place] += 1
         elif not child.hung and not terms.deviates:
-            self._deaths[terms.place] += 1
+            self._hangs[terms.place] += outcome.duration > VAIN * stretch()
+            self._deaths[terms.place] += bool(outcome.ended)

@@ -313,6 +313,24 @@ def test_a_loop_that_always_hangs_is_through_soon_and_says_so(suite):
     assert words.count("hung for 1 s") >= 4 and words.count("not run: 4 tests of sample hung") > 50
 
 
+def test_a_loop_of_which_every_test_waits_in_vain_is_through_soon_and_says_so(suite):
+    suite.clauses("good")
+    suite.tests(
+        """
+        import threading
+
+        @clause("sample.topic.good")
+        @pytest.mark.parametrize("number", range(100))
+        def test_waiting(loop, number):
+            assert threading.Event().wait(0.3)
+        """
+    )
+    suite.write("vain.py", "from spec._kit import schedule\nschedule.VAIN = 0.2\nschedule.stretch = lambda: 1.0\n")
+    words = list(suite.run("-p", "vain").messages().values())
+    assert words.count("not run: 4 tests of sample hung") > 50
+    assert 4 <= sum(words.count(other) for other in set(words) if not other.startswith("not run")) < 50
+
+
 def test_a_loop_that_always_crashes_is_through_soon_and_says_so(suite):
     suite.clauses("good")
     suite.tests(
