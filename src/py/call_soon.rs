@@ -27,7 +27,7 @@ impl LoopCore {
     ) -> PyResult<Py<Handle>> {
         let handle = Handle::create(slf, Self::admit(slf, method, callback, args, context, own_thread)?)?;
         Self::trace(slf, &handle.get().body)?;
-        slf.get().push(slf.py(), Entry::Handle(handle.clone_ref(slf.py())));
+        Self::push(slf, Entry::Handle(handle.clone_ref(slf.py())));
         Ok(handle)
     }
 
@@ -44,7 +44,7 @@ impl LoopCore {
             let call = Self::admit(slf, METHOD, callback, args, context, false)?;
             let handle = ThreadSafeHandle::create(slf, call)?;
             Self::trace(slf, &handle.get().body)?;
-            this.push(py, Entry::Shared(handle.clone_ref(py)));
+            Self::push(slf, Entry::Shared(handle.clone_ref(py)));
             handle.into_any()
         } else {
             Self::schedule(slf, METHOD, callback, args, context, false)?.into_any()

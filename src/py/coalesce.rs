@@ -18,7 +18,7 @@ use super::datagram::DatagramTransport;
 use super::errors::contain;
 use super::event_loop::LoopCore;
 use super::ffi;
-use super::slots::Endpoint;
+use super::slots::EndpointRef;
 use super::stream::StreamTransport;
 use crate::core::drive::{datagram, stream};
 
@@ -31,7 +31,7 @@ pub struct Coalesce {
     /// The thread that runs a turn, by [`this_thread`]; 0 between turns, and while corked writes leave.
     thread: AtomicUsize,
     /// The transports that have corked writes.
-    corked: GilCell<Vec<Endpoint>>,
+    corked: GilCell<Vec<EndpointRef>>,
 }
 
 /// A number of this thread, never 0, that no other living thread has.
@@ -76,7 +76,7 @@ impl Coalesce {
     }
 
     /// Has a transport's writes leave when the turn ends.
-    pub fn cork(&self, py: Python<'_>, endpoint: Endpoint) {
+    pub fn cork(&self, py: Python<'_>, endpoint: EndpointRef) {
         self.corked.with(py, |corked| corked.push(endpoint));
     }
 
@@ -125,11 +125,7 @@ impl Coalesce {
         }
         let mut result = Ok(());
         for endpoint in this.take(slf.py()) {
-            result = result.and(match endpoint {
-                Endpoint::Stream(stream) => StreamTransport::forget_corked(stream.bind(slf.py())),
-                Endpoint::Datagram(transport) => DatagramTransport::forget_corked(transport.bind(slf.py())),
-                Endpoint::Listener(_) => Ok(()),
-            });
+            result = result.and((endpoint.ops.forget_corked)(endpoint.object.bind(slf.py())));
         }
         result
     }
@@ -149,11 +145,7 @@ impl Coalesce {
     fn uncork_all(slf: &Bound<'_, LoopCore>, enter: bool) -> PyResult<()> {
         let mut result = Ok(());
         for endpoint in slf.get().coalesce.take(slf.py()) {
-            let released = match endpoint {
-                Endpoint::Stream(stream) => StreamTransport::release(stream.bind(slf.py()), enter),
-                Endpoint::Datagram(transport) => DatagramTransport::release(transport.bind(slf.py()), enter),
-                Endpoint::Listener(_) => Ok(()),
-            };
+            let released = (endpoint.ops.uncork)(endpoint.object.bind(slf.py()), enter);
             result = result.and(contain(slf, released));
         }
         result
@@ -161,7 +153,7 @@ impl Coalesce {
 
     /// The list of transports, to be dropped outside a borrow.
     #[must_use]
-    pub fn take(&self, py: Python<'_>) -> Vec<Endpoint> {
+    pub fn take(&self, py: Python<'_>) -> Vec<EndpointRef> {
         self.corked.take(py)
     }
 

@@ -21,6 +21,7 @@ use super::datagram_send::Message;
 use super::event_loop::LoopCore;
 use super::ffi::{self, FastMethod};
 use super::marks;
+use super::slots::Life;
 use super::stats::Counters;
 use crate::core::datagram::Datagram;
 use crate::core::drive::datagram as drive;
@@ -402,11 +403,11 @@ impl DatagramTransport {
     }
 
     fn _tell_made(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || Self::handle_made(slf))
+        Self::guard(slf, || Self::handle_life(slf, Life::Made))
     }
 
     fn _tell_lost(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || Self::handle_lost(slf))
+        Self::guard(slf, || Self::handle_life(slf, Life::Lost))
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {

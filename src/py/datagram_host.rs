@@ -19,10 +19,10 @@ use super::chunk::Chunk;
 use super::datagram::{Arrival, DatagramTransport, Packet, Received, State};
 use super::datagram_send::{Message, would_block};
 use super::errors::{culprit_message, fault_error, io_error, os_errno, passes_through};
-use super::event_loop::SCRATCH;
+use super::event_loop::{LoopCore, SCRATCH};
 use super::ffi;
-use super::slots::Endpoint;
-use super::tables::{Entry, Life};
+use super::slots::Life;
+use super::tables::Entry;
 use crate::core::datagram::{BATCH, Datagram};
 use crate::core::drive::datagram::{Found, Host};
 use crate::core::drive::{self, Culprit, Dir};
@@ -154,19 +154,19 @@ impl drive::Host for &Bound<'_, DatagramTransport> {
     }
 
     fn cork(&mut self) {
-        self.get().owner.get().coalesce.cork(self.py(), Endpoint::Datagram((*self).clone().unbind()));
+        self.get().owner.get().coalesce.cork(self.py(), DatagramTransport::endpoint(self));
     }
 
     #[inline]
     fn queue(&mut self, dir: Dir) {
         let this = self.get();
-        this.owner.get().push(self.py(), Entry::Io(source::token(this.slot, dir == Dir::Write)));
+        LoopCore::push(this.owner.bind(self.py()), Entry::Io(source::token(this.slot, dir == Dir::Write)));
     }
 
     fn queue_lost(&mut self) -> PyResult<()> {
-        let owner = self.get().owner.get();
-        owner.check_open()?;
-        owner.push(self.py(), Entry::Datagram(Life::Lost, (*self).clone().unbind()));
+        let owner = self.get().owner.bind(self.py());
+        owner.get().check_open()?;
+        LoopCore::push(owner, Entry::Life(Life::Lost, Box::new(DatagramTransport::endpoint(self))));
         Ok(())
     }
 

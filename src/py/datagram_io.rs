@@ -18,10 +18,10 @@ use super::datagram::{DatagramTransport, State};
 use super::errors::{close_unclosed, io_error, passes_through, report};
 use super::event_loop::LoopCore;
 use super::ffi;
-use super::slots::Endpoint;
+use super::slots::{EndpointRef, Life, Ops};
 use super::stats::{Counters, Kind};
 use super::stream::{address_or_none, transport_socket};
-use super::tables::{Entry, Life};
+use super::tables::Entry;
 use super::waiter::settle;
 use crate::core::datagram::{Datagram, Policy};
 use crate::core::drive::datagram as drive;
@@ -30,7 +30,28 @@ use crate::io::source::Source;
 use crate::io::sys::BorrowedRawFd;
 use crate::log_debug;
 
+static OPS: Ops = Ops {
+    handle_io: |transport, write| DatagramTransport::handle_io(transport.cast()?, write),
+    handle_life: |transport, life| DatagramTransport::handle_life(transport.cast()?, life),
+    uncork: |transport, enter| DatagramTransport::release(transport.cast()?, enter),
+    forget_corked: |transport| DatagramTransport::forget_corked(transport.cast()?),
+    panicked: |transport, payload| DatagramTransport::panicked(transport.cast()?, payload),
+    uses_file: |transport| {
+        let (py, this) = (transport.py(), transport.cast::<DatagramTransport>()?.get());
+        Ok(!this.is_closing_now(py) && this.owns_fd(py))
+    },
+    orphan: |transport| {
+        transport.cast::<DatagramTransport>()?.get().orphan(transport.py());
+        Ok(())
+    },
+};
+
 impl DatagramTransport {
+    /// What the loop knows of it.
+    pub fn endpoint(slf: &Bound<'_, Self>) -> EndpointRef {
+        EndpointRef::new(slf, &OPS, slf.get().fd)
+    }
+
     pub fn create(
         owner: &Bound<'_, LoopCore>,
         sock: &Bound<'_, PyAny>,
@@ -95,9 +116,9 @@ impl DatagramTransport {
                 return Err(io_error(py, &error));
             }
         }
-        let endpoint = Endpoint::Datagram(transport.clone_ref(py));
-        owner.get().io.with(py, |io| io.slots.fill(slot, fd, endpoint));
-        owner.get().push(py, Entry::Datagram(Life::Made, transport.clone_ref(py)));
+        let (endpoint, counters) = (Self::endpoint(transport.bind(py)), &transport.get().counters);
+        owner.get().io.with(py, |io| io.slots.fill(slot, counters, endpoint));
+        LoopCore::push(owner, Entry::Life(Life::Made, Box::new(Self::endpoint(transport.bind(py)))));
         Ok(transport)
     }
 
@@ -149,7 +170,14 @@ impl DatagramTransport {
 
     // ---- events, called by the turn
 
-    pub fn handle_made(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn handle_life(slf: &Bound<'_, Self>, life: Life) -> PyResult<()> {
+        match life {
+            Life::Made => Self::handle_made(slf),
+            Life::Lost => drive::handle_lost(&mut &*slf),
+        }
+    }
+
+    fn handle_made(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         log_debug!("made fd={}", slf.get().fd);
         let waiter = slf.get().state.with(py, |state| state.waiter.take());
@@ -168,10 +196,6 @@ impl DatagramTransport {
             );
         }
         if write { drive::handle_writable(&mut &*slf) } else { drive::handle_readable(&mut &*slf) }
-    }
-
-    pub fn handle_lost(slf: &Bound<'_, Self>) -> PyResult<()> {
-        drive::handle_lost(&mut &*slf)
     }
 
     /// Deregisters and closes the socket, and lets go of everything.

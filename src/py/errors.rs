@@ -69,6 +69,14 @@ pub fn panic_error(payload: &(dyn Any + Send)) -> PyErr {
     PyRuntimeError::new_err(format!("{PANIC}: {text}"))
 }
 
+/// Reports a caught panic that no connection is to blame for.
+///
+/// # Errors
+/// Only what passes through.
+pub fn report_panic(owner: &Bound<'_, PyAny>, payload: &(dyn Any + Send)) -> PyResult<()> {
+    report(owner, PANIC, Some(&panic_error(payload)), &[])
+}
+
 /// As `BaseEventLoop.default_exception_handler` calls what says nothing of itself.
 const UNHANDLED: &str = "Unhandled exception in event loop";
 

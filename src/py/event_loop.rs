@@ -111,11 +111,11 @@ impl LoopCore {
     }
 
     #[inline]
-    pub fn push(&self, py: Python<'_>, entry: Entry) {
-        if self.patches.has(Patches::QUEUE) {
-            return self.push_lent(py, entry);
+    pub fn push(slf: &Bound<'_, Self>, entry: Entry) {
+        if slf.get().patches.has(Patches::QUEUE) {
+            return Self::push_lent(slf, entry);
         }
-        self.sched.with(py, |sched| sched.ready.push(entry));
+        slf.get().sched.with(slf.py(), |sched| sched.ready.push(entry));
     }
 
     /// Ends a park, if another thread has the loop parked.

@@ -21,8 +21,8 @@ use super::event_loop::LoopCore;
 use super::ffi;
 use super::handle::{Args, Call, Handle};
 use super::patched::Patches;
-use super::slots::Endpoint;
-use super::tables::{Entry, Life};
+use super::slots::Life;
+use super::tables::Entry;
 use super::threadsafe::ThreadSafeHandle;
 use super::timer::{Place, TimerHandle};
 use crate::core::ready::Snapshot;
@@ -57,9 +57,7 @@ impl Entry {
             Self::Timer(handle) => Self::Timer(handle.clone_ref(py)),
             Self::Foreign(handle) => Self::Foreign(handle.clone_ref(py)),
             Self::Io(token) => Self::Io(*token),
-            Self::Made(stream) => Self::Made(stream.clone_ref(py)),
-            Self::Lost(stream) => Self::Lost(stream.clone_ref(py)),
-            Self::Datagram(life, transport) => Self::Datagram(*life, transport.clone_ref(py)),
+            Self::Life(life, endpoint) => Self::Life(*life, Box::new(endpoint.clone_ref(py))),
         }
     }
 
@@ -67,8 +65,9 @@ impl Entry {
     ///
     /// # Errors
     /// `MemoryError`.
-    pub fn into_object(self, owner: &LoopCore, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let (owner, callback) = match self {
+    pub fn into_object(self, owner: &Bound<'_, LoopCore>) -> PyResult<Option<Py<PyAny>>> {
+        let py = owner.py();
+        let (endpoint, method) = match self {
             Self::Handle(handle) | Self::Watch(handle) => {
                 Handle::show_collector(handle.bind(py));
                 return Ok(Some(handle.into_any()));
@@ -78,35 +77,17 @@ impl Entry {
             Self::Foreign(handle) => return Ok(Some(handle)),
             Self::Io(token) => {
                 let (slot, write) = source::slot(token);
-                let endpoint = owner.io.with(py, |io| io.slots.at(slot).map(|endpoint| endpoint.clone_ref(py)));
-                let ready = if write { intern!(py, "_write_ready") } else { intern!(py, "_read_ready") };
-                match endpoint {
-                    Some(Endpoint::Stream(stream)) => {
-                        (stream.get().owner.clone_ref(py), stream.bind(py).getattr(ready)?)
-                    }
-                    Some(Endpoint::Datagram(transport)) => {
-                        (transport.get().owner.clone_ref(py), transport.bind(py).getattr(ready)?)
-                    }
-                    Some(Endpoint::Listener(listener)) => {
-                        (listener.get().owner.clone_ref(py), listener.bind(py).getattr(intern!(py, "_resume"))?)
-                    }
-                    None => return Ok(None),
-                }
+                let endpoint = owner.get().io.with(py, |io| io.slots.at(slot).map(|endpoint| endpoint.clone_ref(py)));
+                let Some(endpoint) = endpoint else { return Ok(None) };
+                (endpoint, if write { intern!(py, "_write_ready") } else { intern!(py, "_read_ready") })
             }
-            Self::Made(stream) => {
-                (stream.get().owner.clone_ref(py), stream.bind(py).getattr(intern!(py, "_tell_made"))?)
-            }
-            Self::Lost(stream) => {
-                (stream.get().owner.clone_ref(py), stream.bind(py).getattr(intern!(py, "_tell_lost"))?)
-            }
-            Self::Datagram(life, transport) => {
-                let name = if life == Life::Made { intern!(py, "_tell_made") } else { intern!(py, "_tell_lost") };
-                (transport.get().owner.clone_ref(py), transport.bind(py).getattr(name)?)
-            }
+            Self::Life(Life::Made, endpoint) => (*endpoint, intern!(py, "_tell_made")),
+            Self::Life(Life::Lost, endpoint) => (*endpoint, intern!(py, "_tell_lost")),
         };
+        let callback = endpoint.object.getattr(py, method)?;
         // The transport enters its own context, so this one only has to be another.
-        let call = Call { callback: callback.unbind(), args: Args::None, context: ffi::copy_context(py)? };
-        let handle = Handle::create(owner.bind(py), call)?;
+        let call = Call { callback, args: Args::None, context: ffi::copy_context(py)? };
+        let handle = Handle::create(owner, call)?;
         Handle::show_collector(handle.bind(py));
         Ok(Some(handle.into_any()))
     }
@@ -165,7 +146,7 @@ impl LoopCore {
                 return Ok(queue);
             }
             for entry in entries {
-                if let Some(handle) = entry.into_object(this, py)? {
+                if let Some(handle) = entry.into_object(slf)? {
                     queue.call_method1(intern!(py, "append"), (handle,))?;
                 }
             }
@@ -181,8 +162,9 @@ impl LoopCore {
 
     /// Queues an entry behind what is lent.
     #[cold]
-    pub fn push_lent(&self, py: Python<'_>, entry: Entry) {
-        let pushed = entry.into_object(self, py).and_then(|handle| match (handle, self.lent_queue(py)) {
+    pub fn push_lent(slf: &Bound<'_, Self>, entry: Entry) {
+        let py = slf.py();
+        let pushed = entry.into_object(slf).and_then(|handle| match (handle, slf.get().lent_queue(py)) {
             (Some(handle), Some(queue)) => queue.call_method1(intern!(py, "append"), (handle,)).map(drop),
             _ => Ok(()),
         });
@@ -290,7 +272,7 @@ impl LoopCore {
             if ffi::is_unshared(&queue) {
                 this.patches.set(Patches::QUEUE, false);
                 for handle in queue.try_iter()? {
-                    this.push(py, Entry::from_object(handle?));
+                    Self::push(slf, Entry::from_object(handle?));
                 }
             } else {
                 drop(this.sched.with(py, |sched| sched.lent.queue.replace(queue.unbind())));
@@ -357,7 +339,7 @@ impl LoopCore {
             }
         }
         while let Some(timer) = this.sched.with(py, |sched| sched.timers.pop_due(due)) {
-            this.push(py, Entry::Timer(timer));
+            Self::push(slf, Entry::Timer(timer));
         }
         Ok(())
     }
@@ -372,7 +354,7 @@ pub fn take_back(owner: &Bound<'_, LoopCore>) -> PyResult<()> {
 /// Queues a handle, of whatever kind.
 #[pyfunction]
 pub fn queue_handle(owner: &Bound<'_, LoopCore>, handle: Bound<'_, PyAny>) {
-    owner.get().push(owner.py(), Entry::from_object(handle));
+    LoopCore::push(owner, Entry::from_object(handle));
 }
 
 /// Looks at I/O, or waits for it: behind `_selector.select`. What was found, and is for the caller to queue: tuples of fd,

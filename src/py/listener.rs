@@ -15,10 +15,10 @@ use pyo3::{PyTraverseError, PyVisit};
 use socket2::SockAddr;
 
 use super::cell::GilCell;
-use super::errors::{contain, io_error, passes_through, report};
+use super::errors::{contain, io_error, passes_through, report, report_panic};
 use super::event_loop::LoopCore;
 use super::ffi;
-use super::slots::Endpoint;
+use super::slots::{EndpointRef, Ops};
 use super::stats::{self, Counters};
 use super::stream::StreamTransport;
 use super::stream_make::Parts;
@@ -53,6 +53,20 @@ pub struct Listener {
     pub counters: Arc<Counters>,
     state: GilCell<State>,
 }
+
+static OPS: Ops = Ops {
+    handle_io: |listener, _| Listener::handle_io(listener.cast()?),
+    panicked: |listener, payload| report_panic(listener.cast::<Listener>()?.get().owner.bind(listener.py()), payload),
+    orphan: |listener| {
+        listener.cast::<Listener>()?.get().orphan(listener.py());
+        Ok(())
+    },
+    // It has no protocol, and writes nothing.
+    handle_life: |_, _| Ok(()),
+    uncork: |_, _| Ok(()),
+    forget_corked: |_| Ok(()),
+    uses_file: |_| Ok(false),
+};
 
 impl Listener {
     pub fn start(
@@ -97,12 +111,17 @@ impl Listener {
         };
         let ready = source.arm_read();
         listener.get().state.with(py, |state| state.source = Some(source));
-        owner.get().io.with(py, |io| io.slots.fill(slot, fd, Endpoint::Listener(listener)));
+        let endpoint = EndpointRef::new(listener.bind(py), &OPS, fd);
+        owner.get().io.with(py, |io| io.slots.fill(slot, &listener.get().counters, endpoint));
         if ready {
-            owner.get().push(py, Entry::Io(source::token(slot, false)));
+            LoopCore::push(owner, Entry::Io(source::token(slot, false)));
         }
         log_debug!("listening fd={fd}");
         Ok(())
+    }
+
+    fn of(py: Python<'_>, endpoint: &EndpointRef) -> Option<Py<Self>> {
+        endpoint.object.bind(py).cast_exact::<Self>().ok().map(|listener| listener.clone().unbind())
     }
 
     /// Stops accepting on a listening socket; one that is not served is left alone.
@@ -110,15 +129,13 @@ impl Listener {
         let py = owner.py();
         let raw: i32 = sock.call_method0(intern!(py, "fileno"))?.extract()?;
         let listener = owner.get().io.with(py, |io| match u32::try_from(raw) {
-            Ok(fd) => match io.slots.by_fd(fd) {
-                Some(Endpoint::Listener(listener)) => Some(listener.clone_ref(py)),
-                _ => None,
-            },
+            Ok(fd) => io.slots.by_fd(fd).and_then(|endpoint| Self::of(py, endpoint)),
             // Closed by its owner, who serves with it no more: its slot is still to be freed.
-            Err(_) => io.slots.iter().find_map(|endpoint| match endpoint {
-                Endpoint::Listener(listener) if listener.get().serves(sock) => Some(listener.clone_ref(py)),
-                _ => None,
-            }),
+            Err(_) => io
+                .slots
+                .iter()
+                .filter_map(|endpoint| Self::of(py, endpoint))
+                .find(|listener| listener.get().serves(sock)),
         });
         if let Some(listener) = listener {
             listener.get().orphan(py);
@@ -218,14 +235,14 @@ impl Listener {
 
     fn accept_on(&self, py: Python<'_>) {
         if self.state.with(py, |state| state.source.is_some()) {
-            self.owner.get().push(py, Entry::Io(source::token(self.slot, false)));
+            LoopCore::push(self.owner.bind(py), Entry::Io(source::token(self.slot, false)));
         }
     }
 
     /// Accepts again after `delay` seconds.
     fn retry(slf: &Bound<'_, Self>, delay: f64) -> PyResult<()> {
         let py = slf.py();
-        let resume = slf.getattr(intern!(py, "_resume"))?;
+        let resume = slf.getattr(intern!(py, "_read_ready"))?;
         slf.get().owner.bind(py).call_method1(intern!(py, "call_later"), (delay, resume)).map(drop)
     }
 
@@ -319,8 +336,8 @@ fn peer_name<'py>(py: Python<'py>, address: &SockAddr) -> PyResult<Option<Bound<
 
 #[pymethods]
 impl Listener {
-    /// The rest after a lack of resources is over.
-    fn _resume(slf: &Bound<'_, Self>) -> PyResult<()> {
+    /// Accepts, once the rest after a lack of resources is over, or for who has the loop's queue in hand.
+    fn _read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::handle_io(slf)
     }
 

@@ -197,7 +197,7 @@ fn is_cpythons(function: &Bound<'_, PyAny>) -> PyResult<bool> {
 #[cold]
 pub fn run(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
     let py = slf.py();
-    let Some(handle) = entry.clone_ref(py).into_object(slf.get(), py)? else { return Ok(()) };
+    let Some(handle) = entry.clone_ref(py).into_object(slf)? else { return Ok(()) };
     let handle = handle.bind(py);
     if handle.getattr(intern!(py, "_cancelled"))?.is_truthy()? {
         return Ok(());

@@ -3,7 +3,6 @@
 //! The order is `core::turn`'s. Python only ever runs outside the Tokio runtime, and the GIL is let go of for each look
 //! and park. A signal ends the park, and its Python handler runs right then.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,15 +12,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::coalesce::Coalesce;
-use super::datagram::DatagramTransport;
-use super::errors::{PANIC, contain, io_error, panic_error, passes_through, report};
+use super::errors::{PANIC, contain, io_error, passes_through, report, report_panic};
 use super::event_loop::{LoopCore, now};
 use super::ffi::unless_ended;
 use super::handle::{Body, Call, Handle};
 use super::patched::{self, Patches};
-use super::slots::Endpoint;
-use super::stream::StreamTransport;
-use super::tables::{Entry, Io, Life};
+use super::slots::EndpointRef;
+use super::tables::{Entry, Io};
 use super::threadsafe::ThreadSafeHandle;
 use super::timer::{Place, TimerHandle};
 use super::waiter::settle;
@@ -172,13 +169,13 @@ pub fn look_by_hand(slf: &Bound<'_, LoopCore>, timeout: Option<f64>) -> PyResult
     let collected = collect(slf, &parker, |entry, fd, write| found.push((entry, fd, write)));
     if let Err(error) = collected.and_then(|()| py.check_signals()) {
         for (entry, ..) in found {
-            this.push(py, entry);
+            LoopCore::push(slf, entry);
         }
         return Err(error);
     }
     let mut events = Vec::with_capacity(found.len());
     for (entry, fd, write) in found {
-        events.push((i64::from(fd), write, entry.into_object(this, py)?));
+        events.push((i64::from(fd), write, entry.into_object(slf)?));
     }
     // As asyncio finds a byte in its socket pair.
     if waits && this.ready_len(py)? > 0 {
@@ -196,7 +193,7 @@ fn look(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, wait: Wait, moment: Tim
         let mut found = Vec::new();
         let collected = collect(slf, parker, |entry, _, _| found.push(entry));
         for entry in found {
-            this.push(py, entry);
+            LoopCore::push(slf, entry);
         }
         collected?;
     } else {
@@ -260,7 +257,7 @@ fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, mut queue: impl FnMu
             if slot == USER_SLOT {
                 interest.handle_edge();
             } else {
-                queue(Entry::Io(token), slots.at(slot).map_or(0, Endpoint::fd), write);
+                queue(Entry::Io(token), slots.at(slot).map_or(0, |endpoint| endpoint.fd), write);
             }
         }
         let (mut woken, mut stale) = (Vec::new(), Vec::new());
@@ -327,44 +324,26 @@ fn run_snapshot(slf: &Bound<'_, LoopCore>, snapshot: Snapshot) -> PyResult<()> {
 /// Runs one entry. A panic of ours ends here: it is reported, and the connection it happened on is closed.
 #[inline]
 fn run_entry(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
-    let py = slf.py();
     match catch_unwind(AssertUnwindSafe(|| dispatch(slf, entry))) {
         Ok(result) => result,
-        Err(payload) => {
-            let stream = match entry {
-                Entry::Made(stream) | Entry::Lost(stream) => Some(stream.clone_ref(py)),
-                Entry::Datagram(_, transport) => {
-                    return DatagramTransport::panicked(transport.bind(py), payload.as_ref());
-                }
-                Entry::Io(token) => match endpoint(slf, *token) {
-                    Some(Endpoint::Stream(stream)) => Some(stream),
-                    Some(Endpoint::Datagram(transport)) => {
-                        return DatagramTransport::panicked(transport.bind(py), payload.as_ref());
-                    }
-                    _ => None,
-                },
-                Entry::Handle(_) | Entry::Shared(_) | Entry::Watch(_) | Entry::Timer(_) | Entry::Foreign(_) => None,
-            };
-            panicked(slf, stream.as_ref().map(|stream| stream.bind(py)), payload.as_ref())
-        }
+        Err(payload) => match endpoint(slf, entry) {
+            Some(EndpointRef { object, ops, .. }) => (ops.panicked)(object.bind(slf.py()), payload.as_ref()),
+            None => report_panic(slf, payload.as_ref()),
+        },
     }
 }
 
-/// Reports a caught panic and closes the connection it happened on.
-///
-/// # Errors
-/// Only what passes through.
-pub fn panicked(
-    slf: &Bound<'_, LoopCore>,
-    stream: Option<&Bound<'_, StreamTransport>>,
-    payload: &(dyn Any + Send),
-) -> PyResult<()> {
-    let error = panic_error(payload);
-    report(slf, PANIC, Some(&error), &[("transport", stream.map(|stream| stream.clone().into_any()))])?;
-    stream.map_or(Ok(()), |stream| StreamTransport::fail_with(stream, error))
+/// The endpoint that an entry is for.
+fn endpoint(slf: &Bound<'_, LoopCore>, entry: &Entry) -> Option<EndpointRef> {
+    let py = slf.py();
+    match entry {
+        Entry::Io(token) => registered(slf, *token),
+        Entry::Life(_, endpoint) => Some(endpoint.clone_ref(py)),
+        Entry::Handle(_) | Entry::Shared(_) | Entry::Watch(_) | Entry::Timer(_) | Entry::Foreign(_) => None,
+    }
 }
 
-fn endpoint(slf: &Bound<'_, LoopCore>, token: u32) -> Option<Endpoint> {
+fn registered(slf: &Bound<'_, LoopCore>, token: u32) -> Option<EndpointRef> {
     let py = slf.py();
     slf.get().io.with(py, |io| io.slots.at(source::slot(token).0).map(|endpoint| endpoint.clone_ref(py)))
 }
@@ -384,18 +363,11 @@ fn dispatch(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
             handle.get().set_place(py, Place::Nowhere);
             run_call(slf, handle.bind(py), &handle.get().body, true)
         }
-        Entry::Io(token) => match endpoint(slf, *token) {
-            Some(Endpoint::Stream(stream)) => StreamTransport::handle_io(stream.bind(py), source::slot(*token).1),
-            Some(Endpoint::Datagram(transport)) => {
-                DatagramTransport::handle_io(transport.bind(py), source::slot(*token).1)
-            }
-            Some(Endpoint::Listener(listener)) => super::listener::Listener::handle_io(listener.bind(py)),
+        Entry::Io(token) => match registered(slf, *token) {
+            Some(EndpointRef { object, ops, .. }) => (ops.handle_io)(object.bind(py), source::slot(*token).1),
             None => Ok(()),
         },
-        Entry::Made(stream) => StreamTransport::handle_made(stream.bind(py)),
-        Entry::Lost(stream) => StreamTransport::handle_lost(stream.bind(py)),
-        Entry::Datagram(Life::Made, transport) => DatagramTransport::handle_made(transport.bind(py)),
-        Entry::Datagram(Life::Lost, transport) => DatagramTransport::handle_lost(transport.bind(py)),
+        Entry::Life(life, endpoint) => (endpoint.ops.handle_life)(endpoint.object.bind(py), *life),
     }
 }
 
@@ -490,12 +462,8 @@ fn run_timed(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
         Entry::Shared(handle) => (handle.bind(py).clone().into_any(), Some(&handle.get().body)),
         Entry::Foreign(handle) => (handle.bind(py).clone(), None),
         Entry::Timer(handle) => (handle.bind(py).clone().into_any(), Some(&handle.get().body)),
-        Entry::Made(stream) | Entry::Lost(stream) => (stream.bind(py).clone().into_any(), None),
-        Entry::Datagram(_, transport) => (transport.bind(py).clone().into_any(), None),
-        Entry::Io(token) => match endpoint(slf, *token) {
-            Some(Endpoint::Stream(stream)) => (stream.bind(py).clone().into_any(), None),
-            Some(Endpoint::Listener(listener)) => (listener.bind(py).clone().into_any(), None),
-            Some(Endpoint::Datagram(transport)) => (transport.bind(py).clone().into_any(), None),
+        Entry::Io(_) | Entry::Life(..) => match endpoint(slf, entry) {
+            Some(EndpointRef { object, .. }) => (object.into_bound(py), None),
             None => return Ok(()),
         },
     };

@@ -1,56 +1,62 @@
 //! The table of a loop's registered endpoints: a slot's number is the token that Tokio's wakers push.
+//!
+//! The loop knows none of their classes: each gives it a table of what it does.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::datagram::DatagramTransport;
-use super::listener::Listener;
 use super::stats::{Counters, Table};
-use super::stream::StreamTransport;
+
+/// What a loop has an endpoint do. The object is of the class that gave the table.
+#[derive(Debug)]
+pub struct Ops {
+    /// Its file is ready: readable, or (true) writable.
+    pub handle_io: fn(&Bound<'_, PyAny>, bool) -> PyResult<()>,
+    /// Its protocol is to be told `connection_made`, or `connection_lost`.
+    pub handle_life: fn(&Bound<'_, PyAny>, Life) -> PyResult<()>,
+    /// What it has corked leaves. True: no callback is running, so its context can be entered.
+    pub uncork: fn(&Bound<'_, PyAny>, bool) -> PyResult<()>,
+    /// In the child of a fork: what it has corked is the parent's to send.
+    pub forget_corked: fn(&Bound<'_, PyAny>) -> PyResult<()>,
+    /// Reports a panic that was caught, and closes the connection that it happened on.
+    pub panicked: fn(&Bound<'_, PyAny>, &(dyn Any + Send)) -> PyResult<()>,
+    /// Whether it is a transport in the middle of its life, whose file nobody else may watch.
+    pub uses_file: fn(&Bound<'_, PyAny>) -> PyResult<bool>,
+    /// Deregisters it, and no callback will come: the loop closes.
+    pub orphan: fn(&Bound<'_, PyAny>) -> PyResult<()>,
+}
+
+/// What a transport is told of its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    Made,
+    Lost,
+}
 
 /// What can be registered.
 #[derive(Debug)]
-pub enum Endpoint {
-    Stream(Py<StreamTransport>),
-    Listener(Py<Listener>),
-    Datagram(Py<DatagramTransport>),
+pub struct EndpointRef {
+    pub object: Py<PyAny>,
+    pub ops: &'static Ops,
+    /// The number it was registered by.
+    pub fd: u32,
 }
 
-impl Endpoint {
+impl EndpointRef {
+    pub fn new<T>(object: &Bound<'_, T>, ops: &'static Ops, fd: u32) -> Self {
+        Self { object: object.as_any().clone().unbind(), ops, fd }
+    }
+
     pub fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Stream(stream) => Self::Stream(stream.clone_ref(py)),
-            Self::Listener(listener) => Self::Listener(listener.clone_ref(py)),
-            Self::Datagram(transport) => Self::Datagram(transport.clone_ref(py)),
-        }
-    }
-
-    /// The number it was registered by.
-    pub fn fd(&self) -> u32 {
-        match self {
-            Self::Stream(stream) => stream.get().fd,
-            Self::Listener(listener) => listener.get().fd,
-            Self::Datagram(transport) => transport.get().fd,
-        }
-    }
-
-    fn counters(&self) -> &Arc<Counters> {
-        match self {
-            Self::Stream(stream) => &stream.get().counters,
-            Self::Listener(listener) => &listener.get().counters,
-            Self::Datagram(transport) => &transport.get().counters,
-        }
+        Self { object: self.object.clone_ref(py), ..*self }
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self {
-            Self::Stream(stream) => visit.call(stream),
-            Self::Listener(listener) => visit.call(listener),
-            Self::Datagram(transport) => visit.call(transport),
-        }
+        visit.call(&self.object)
     }
 }
 
@@ -58,7 +64,7 @@ impl Endpoint {
 /// is harmless.
 #[derive(Debug, Default)]
 pub struct Slots {
-    endpoints: Vec<Option<Endpoint>>,
+    endpoints: Vec<Option<EndpointRef>>,
     free: Vec<u32>,
     by_fd: HashMap<u32, u32>,
     /// What every thread may read of it.
@@ -79,29 +85,29 @@ impl Slots {
         })
     }
 
-    /// Registers the endpoint that has `fd` now.
-    pub fn fill(&mut self, slot: u32, fd: u32, endpoint: Endpoint) {
-        self.by_fd.insert(fd, slot);
-        self.table.insert(slot, Arc::clone(endpoint.counters()));
+    /// Registers the endpoint that has its file now.
+    pub fn fill(&mut self, slot: u32, counters: &Arc<Counters>, endpoint: EndpointRef) {
+        self.by_fd.insert(endpoint.fd, slot);
+        self.table.insert(slot, Arc::clone(counters));
         if let Some(place) = self.endpoints.get_mut(slot as usize) {
             *place = Some(endpoint);
         }
     }
 
     #[must_use]
-    pub fn at(&self, slot: u32) -> Option<&Endpoint> {
+    pub fn at(&self, slot: u32) -> Option<&EndpointRef> {
         self.endpoints.get(slot as usize)?.as_ref()
     }
 
     /// The endpoint that was registered for `fd` last.
     #[must_use]
-    pub fn by_fd(&self, fd: u32) -> Option<&Endpoint> {
+    pub fn by_fd(&self, fd: u32) -> Option<&EndpointRef> {
         self.at(*self.by_fd.get(&fd)?)
     }
 
     /// Frees a slot; the endpoint is given back to be dropped outside the borrow.
     #[must_use]
-    pub fn remove(&mut self, slot: u32, fd: u32) -> Option<Endpoint> {
+    pub fn remove(&mut self, slot: u32, fd: u32) -> Option<EndpointRef> {
         if self.by_fd.get(&fd) == Some(&slot) {
             self.by_fd.remove(&fd);
         }
@@ -111,7 +117,7 @@ impl Slots {
         endpoint
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Endpoint> {
+    pub fn iter(&self) -> impl Iterator<Item = &EndpointRef> {
         self.endpoints.iter().flatten()
     }
 }

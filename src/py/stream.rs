@@ -21,6 +21,7 @@ use super::ffi::{self, FastMethod};
 use super::marks;
 use super::patched;
 use super::protocol::Protocol;
+use super::slots::Life;
 use super::stats::Counters;
 use crate::core::drive::stream as drive;
 use crate::core::flow::DEFAULT_HIGH;
@@ -127,8 +128,7 @@ impl StreamTransport {
 
     /// Runs a method's body; a panic in it is reported and closes the connection.
     pub fn guard(slf: &Bound<'_, Self>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
-        catch_unwind(AssertUnwindSafe(body))
-            .unwrap_or_else(|payload| super::run::panicked(slf.get().owner.bind(slf.py()), Some(slf), payload.as_ref()))
+        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Self::panicked(slf, payload.as_ref()))
     }
 
     /// `write`, without its guard.
@@ -408,11 +408,11 @@ impl StreamTransport {
     }
 
     fn _tell_made(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || Self::handle_made(slf))
+        Self::guard(slf, || Self::handle_life(slf, Life::Made))
     }
 
     fn _tell_lost(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || Self::handle_lost(slf))
+        Self::guard(slf, || Self::handle_life(slf, Life::Lost))
     }
 
     /// A future that is done once the outbox is empty; until it is reset, writes raise: for `loop.sendfile`.

@@ -11,10 +11,10 @@ use pyo3::types::{PyBytes, PyString};
 
 use super::chunk::Chunk;
 use super::errors::{culprit_message, fault_error, io_error, os_errno, passes_through};
-use super::event_loop::SCRATCH;
+use super::event_loop::{LoopCore, SCRATCH};
 use super::ffi::{self, Lent};
 use super::protocol::Protocol;
-use super::slots::Endpoint;
+use super::slots::Life;
 use super::stream::{State, StreamTransport, write_error};
 use super::tables::Entry;
 use super::waiter::settle;
@@ -129,19 +129,19 @@ impl drive::Host for &Bound<'_, StreamTransport> {
     }
 
     fn cork(&mut self) {
-        self.get().owner.get().coalesce.cork(self.py(), Endpoint::Stream((*self).clone().unbind()));
+        self.get().owner.get().coalesce.cork(self.py(), StreamTransport::endpoint(self));
     }
 
     #[inline]
     fn queue(&mut self, dir: Dir) {
         let this = self.get();
-        this.owner.get().push(self.py(), Entry::Io(source::token(this.slot, dir == Dir::Write)));
+        LoopCore::push(this.owner.bind(self.py()), Entry::Io(source::token(this.slot, dir == Dir::Write)));
     }
 
     fn queue_lost(&mut self) -> PyResult<()> {
-        let owner = self.get().owner.get();
-        owner.check_open()?;
-        owner.push(self.py(), Entry::Lost((*self).clone().unbind()));
+        let owner = self.get().owner.bind(self.py());
+        owner.get().check_open()?;
+        LoopCore::push(owner, Entry::Life(Life::Lost, Box::new(StreamTransport::endpoint(self))));
         Ok(())
     }
 

@@ -4,12 +4,14 @@
 //! Before each system call a socket that the user handed in is asked for its fd: closed under the transport it has
 //! none, and the number may be another file's by then.
 
+use std::any::Any;
 use std::io;
 
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::errors::{close_unclosed, contain, report};
+use super::errors::{self, close_unclosed, contain, report};
+use super::slots::{EndpointRef, Life, Ops};
 use super::stream::{State, StreamTransport};
 use super::waiter::settle;
 use crate::core::drive::stream as drive;
@@ -26,7 +28,38 @@ impl State {
     }
 }
 
+static OPS: Ops = Ops {
+    handle_io: |stream, write| StreamTransport::handle_io(stream.cast()?, write),
+    handle_life: |stream, life| StreamTransport::handle_life(stream.cast()?, life),
+    uncork: |stream, enter| StreamTransport::release(stream.cast()?, enter),
+    forget_corked: |stream| StreamTransport::forget_corked(stream.cast()?),
+    panicked: |stream, payload| StreamTransport::panicked(stream.cast()?, payload),
+    uses_file: |stream| {
+        let (py, this) = (stream.py(), stream.cast::<StreamTransport>()?.get());
+        Ok(!this.is_closing_now(py) && this.owns_fd(py))
+    },
+    orphan: |stream| {
+        StreamTransport::orphan(stream.cast()?);
+        Ok(())
+    },
+};
+
 impl StreamTransport {
+    /// What the loop knows of it.
+    pub fn endpoint(slf: &Bound<'_, Self>) -> EndpointRef {
+        EndpointRef::new(slf, &OPS, slf.get().fd)
+    }
+
+    /// A panic of ours: reported, and the connection closed.
+    ///
+    /// # Errors
+    /// Only what passes through.
+    pub fn panicked(slf: &Bound<'_, Self>, payload: &(dyn Any + Send)) -> PyResult<()> {
+        let error = errors::panic_error(payload);
+        Self::report(slf, errors::PANIC, &error)?;
+        Self::fail_with(slf, error)
+    }
+
     /// True when the socket object still has the fd that was registered.
     pub fn owns_fd(&self, py: Python<'_>) -> bool {
         let (open, fileno) = self
@@ -46,7 +79,14 @@ impl StreamTransport {
 
     // ---- events, called by the turn
 
-    pub fn handle_made(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn handle_life(slf: &Bound<'_, Self>, life: Life) -> PyResult<()> {
+        match life {
+            Life::Made => Self::handle_made(slf),
+            Life::Lost => drive::handle_lost(&mut &*slf),
+        }
+    }
+
+    fn handle_made(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         log_debug!("made fd={}", slf.get().fd);
         let waiter = slf.get().state.with(py, |state| state.waiter.take());
@@ -65,10 +105,6 @@ impl StreamTransport {
             );
         }
         if write { drive::handle_writable(&mut &*slf) } else { drive::handle_readable(&mut &*slf) }
-    }
-
-    pub fn handle_lost(slf: &Bound<'_, Self>) -> PyResult<()> {
-        drive::handle_lost(&mut &*slf)
     }
 
     /// Closes at once; `connection_lost` gets the exception.

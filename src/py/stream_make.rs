@@ -14,7 +14,7 @@ use super::event_loop::LoopCore;
 use super::ffi;
 use super::pipe::{ReadPipeTransport, WritePipeTransport};
 use super::protocol::Protocol;
-use super::slots::Endpoint;
+use super::slots::Life;
 use super::stats::{self, Counters};
 use super::stream::{State, StreamTransport, address_or_none, transport_socket};
 use super::tables::Entry;
@@ -93,7 +93,7 @@ impl StreamTransport {
             let server = server.clone().unbind();
             stream.get().state.with(py, |state| state.server = Some(server));
         }
-        owner.get().push(py, Entry::Made(stream.clone_ref(py)));
+        LoopCore::push(owner, Entry::Life(Life::Made, Box::new(Self::endpoint(stream.bind(py)))));
         Ok(stream)
     }
 
@@ -112,7 +112,7 @@ impl StreamTransport {
         let (file, fileno, extra) = parts.check(owner)?;
         extra.set_item(intern!(py, "pipe"), parts.file)?;
         let stream = Self::register(owner, parts, file, (policy, kind, stats::Kind::Pipe), Some(fileno), extra)?;
-        owner.get().push(py, Entry::Made(stream.clone_ref(py)));
+        LoopCore::push(owner, Entry::Life(Life::Made, Box::new(Self::endpoint(stream.bind(py)))));
         Ok(stream)
     }
 
@@ -185,8 +185,8 @@ impl StreamTransport {
             }
             _ => ffi::make_with_dict(py, stream)?.unbind(),
         };
-        let endpoint = Endpoint::Stream(stream.clone_ref(py));
-        owner.get().io.with(py, |io| io.slots.fill(slot, fd, endpoint));
+        let endpoint = Self::endpoint(stream.bind(py));
+        owner.get().io.with(py, |io| io.slots.fill(slot, &stream.get().counters, endpoint));
         Ok(stream)
     }
 

@@ -6,14 +6,12 @@ use std::io;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::datagram::DatagramTransport;
 use super::event_loop::LoopCore;
 use super::handle::Handle;
 use super::lent::Lent;
 use super::patched::Patches;
-use super::slots::{Endpoint, Slots};
+use super::slots::{EndpointRef, Life, Slots};
 use super::sockops::Owners;
-use super::stream::StreamTransport;
 use super::threadsafe::ThreadSafeHandle;
 use super::timer::TimerHandle;
 use super::watch::Party;
@@ -21,13 +19,6 @@ use crate::core::interest::{Change, Interest, Keep};
 use crate::core::ready::Ready;
 use crate::core::timers::Timers;
 use crate::io::reactor::{Reactor, UserEvent};
-
-/// What a transport is told of its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
-    Made,
-    Lost,
-}
 
 /// What waits in the ready queue.
 #[derive(Debug)]
@@ -42,12 +33,8 @@ pub enum Entry {
     Io(u32),
     /// A handle that is none of ours: whatever somebody put into `loop._ready`.
     Foreign(Py<PyAny>),
-    /// A transport is to be told `connection_made`.
-    Made(Py<StreamTransport>),
-    /// A transport is to be told `connection_lost`.
-    Lost(Py<StreamTransport>),
-    /// A datagram transport is to be told one or the other.
-    Datagram(Life, Py<DatagramTransport>),
+    /// A transport is to be told of its life.
+    Life(Life, Box<EndpointRef>),
 }
 
 impl Entry {
@@ -58,8 +45,7 @@ impl Entry {
             Self::Foreign(handle) => visit.call(handle),
             Self::Timer(handle) => visit.call(handle),
             Self::Io(_) => Ok(()),
-            Self::Made(stream) | Self::Lost(stream) => visit.call(stream),
-            Self::Datagram(_, transport) => visit.call(transport),
+            Self::Life(_, endpoint) => endpoint.traverse(visit),
         }
     }
 }
@@ -106,10 +92,8 @@ pub fn let_go(slf: &Bound<'_, LoopCore>) {
     let io = this.io.take(py);
     this.stats.endpoints.clear();
     for endpoint in io.slots.iter() {
-        match endpoint {
-            Endpoint::Stream(stream) => StreamTransport::orphan(stream.bind(py)),
-            Endpoint::Listener(listener) => listener.get().orphan(py),
-            Endpoint::Datagram(transport) => transport.get().orphan(py),
+        if let Err(error) = (endpoint.ops.orphan)(endpoint.object.bind(py)) {
+            error.write_unraisable(py, None);
         }
     }
     let corked = this.coalesce.take(py);

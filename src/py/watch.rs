@@ -9,7 +9,7 @@ use super::errors::io_error;
 use super::event_loop::LoopCore;
 use super::ffi;
 use super::handle::{Args, Call, Handle};
-use super::slots::Endpoint;
+use super::slots::EndpointRef;
 use crate::core::interest::{Dir, Keep};
 
 /// Who waits for a user's fd.
@@ -78,16 +78,12 @@ pub fn fd_of(file: &Bound<'_, PyAny>) -> PyResult<u32> {
 pub fn check_no_transport(slf: &Bound<'_, LoopCore>, fd: u32, file: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
     let endpoint = slf.get().io.with(py, |io| io.slots.by_fd(fd).map(|endpoint| endpoint.clone_ref(py)));
-    let transport = match endpoint {
-        Some(Endpoint::Stream(stream)) if !stream.get().is_closing_now(py) && stream.get().owns_fd(py) => {
-            stream.into_any()
-        }
-        Some(Endpoint::Datagram(datagram)) if !datagram.get().is_closing_now(py) && datagram.get().owns_fd(py) => {
-            datagram.into_any()
-        }
-        _ => return Ok(()),
-    };
-    let message = format!("File descriptor {} is used by transport {}", file.repr()?, transport.bind(py).repr()?);
+    let Some(EndpointRef { object, ops, .. }) = endpoint else { return Ok(()) };
+    let transport = object.bind(py);
+    if !(ops.uses_file)(transport)? {
+        return Ok(());
+    }
+    let message = format!("File descriptor {} is used by transport {}", file.repr()?, transport.repr()?);
     Err(PyRuntimeError::new_err(message))
 }
 
