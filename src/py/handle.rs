@@ -13,8 +13,10 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
-use super::event_loop::LoopCore;
+use super::errors::{passes_through, report};
 use super::ffi;
+use super::loop_core::LoopCore;
+use super::patched::{self, Patches};
 
 /// The arguments of a callback; one is by far the most frequent number.
 #[derive(Debug)]
@@ -244,6 +246,68 @@ impl Body {
     }
 }
 
+/// Runs a handle's callback, unless it was cancelled; `once`: and lets go of it.
+///
+/// # Errors
+/// Only what passes through.
+#[inline]
+pub fn run_call<T>(slf: &Bound<'_, LoopCore>, handle: &Bound<'_, T>, body: &Body, once: bool) -> PyResult<()> {
+    let py = slf.py();
+    let Some(call) = (if once { body.take(py) } else { body.peek(py) }) else { return Ok(()) };
+    match call.run(py) {
+        Ok(()) => Ok(()),
+        Err(error) => callback_failed(slf, handle, body, call, &error, once),
+    }
+}
+
+/// Runs a handle's callback for who calls its `_run`: it keeps it.
+///
+/// # Errors
+/// Only what passes through, and what a `_run` of somebody else's raises.
+pub fn run_by_hand<T>(handle: &Bound<'_, T>, body: &Body) -> PyResult<()> {
+    let py = handle.py();
+    let Some(owner) = body.owner(py) else { return Ok(()) };
+    let owner = owner.bind(py);
+    if owner.get().patches.look(owner)? && owner.get().patches.has(Patches::RUN) {
+        return patched::run_patched(handle.as_any());
+    }
+    run_call(owner, handle, body, false)
+}
+
+/// Reports the exception of a callback as `asyncio.Handle._run` does.
+#[cold]
+fn callback_failed<T>(
+    slf: &Bound<'_, LoopCore>,
+    handle: &Bound<'_, T>,
+    body: &Body,
+    call: Call,
+    error: &PyErr,
+    once: bool,
+) -> PyResult<()> {
+    let py = slf.py();
+    if passes_through(py, error) {
+        return Err(error.clone_ref(py));
+    }
+    let what = call.describe(py, slf.get().is_debug()).inspect_err(|failed| {
+        // The callback has a repr that raises: its exception is not lost over that.
+        failed.set_context(py, Some(error.clone_ref(py)));
+    })?;
+    // The report shows the handle, and the handle its callback.
+    if once {
+        body.restore(py, call);
+    }
+    let result = report(
+        slf,
+        &format!("Exception in callback {what}"),
+        Some(error),
+        &[("handle", Some(handle.clone().into_any())), ("source_traceback", body.trace(py))],
+    );
+    if once {
+        drop(body.take(py));
+    }
+    result
+}
+
 /// The methods of a handle class, a stand-in for `asyncio.events.$name`: those that all have and its own.
 macro_rules! handle_methods {
     ($class:ident as $name:literal: $($own:tt)*) => {
@@ -303,7 +367,7 @@ macro_rules! handle_methods {
 
             /// Runs the callback, as asyncio does: what it raises is reported to the loop.
             fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
-                super::run::run_by_hand(slf, &slf.get().body)
+                super::handle::run_by_hand(slf, &slf.get().body)
             }
 
             fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -12,99 +12,17 @@
 //! ```
 
 use pyo3::exceptions::PyIndexError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyList;
-use pyo3::{PyTraverseError, PyVisit, intern};
 
-use super::event_loop::LoopCore;
 use super::ffi;
-use super::handle::{Args, Call, Handle};
+use super::loop_core::{Entry, LoopCore};
 use super::patched::Patches;
-use super::slots::Life;
-use super::tables::Entry;
-use super::threadsafe::ThreadSafeHandle;
 use super::timer::{Place, TimerHandle};
 use crate::core::ready::Snapshot;
 use crate::core::time::Time;
-use crate::io::source;
-
-/// What is lent.
-#[derive(Debug, Default)]
-pub struct Lent {
-    /// A `collections.deque` of handles, or what somebody put in its place.
-    queue: Option<Py<PyAny>>,
-    /// A list of handles that is a heap, or what somebody put in its place.
-    timers: Option<Py<PyAny>>,
-}
-
-impl Lent {
-    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        [&self.queue, &self.timers].into_iter().flatten().try_for_each(|lent| visit.call(lent))
-    }
-
-    pub fn take(&mut self) -> Self {
-        std::mem::take(self)
-    }
-}
-
-impl Entry {
-    pub fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Handle(handle) => Self::Handle(handle.clone_ref(py)),
-            Self::Shared(handle) => Self::Shared(handle.clone_ref(py)),
-            Self::Watch(handle) => Self::Watch(handle.clone_ref(py)),
-            Self::Timer(handle) => Self::Timer(handle.clone_ref(py)),
-            Self::Foreign(handle) => Self::Foreign(handle.clone_ref(py)),
-            Self::Io(token) => Self::Io(*token),
-            Self::Life(life, endpoint) => Self::Life(*life, Box::new(endpoint.clone_ref(py))),
-        }
-    }
-
-    /// The handle that programs see: what waits for a transport becomes one. `None`: there is nothing to run any more.
-    ///
-    /// # Errors
-    /// `MemoryError`.
-    pub fn into_object(self, owner: &Bound<'_, LoopCore>) -> PyResult<Option<Py<PyAny>>> {
-        let py = owner.py();
-        let (endpoint, method) = match self {
-            Self::Handle(handle) | Self::Watch(handle) => {
-                Handle::show_collector(handle.bind(py));
-                return Ok(Some(handle.into_any()));
-            }
-            Self::Shared(handle) => return Ok(Some(handle.into_any())),
-            Self::Timer(handle) => return Ok(Some(handle.into_any())),
-            Self::Foreign(handle) => return Ok(Some(handle)),
-            Self::Io(token) => {
-                let (slot, write) = source::slot(token);
-                let endpoint = owner.get().io.with(py, |io| io.slots.at(slot).map(|endpoint| endpoint.clone_ref(py)));
-                let Some(endpoint) = endpoint else { return Ok(None) };
-                (endpoint, if write { intern!(py, "_write_ready") } else { intern!(py, "_read_ready") })
-            }
-            Self::Life(Life::Made, endpoint) => (*endpoint, intern!(py, "_tell_made")),
-            Self::Life(Life::Lost, endpoint) => (*endpoint, intern!(py, "_tell_lost")),
-        };
-        let callback = endpoint.object.getattr(py, method)?;
-        // The transport enters its own context, so this one only has to be another.
-        let call = Call { callback, args: Args::None, context: ffi::copy_context(py)? };
-        let handle = Handle::create(owner, call)?;
-        Handle::show_collector(handle.bind(py));
-        Ok(Some(handle.into_any()))
-    }
-
-    /// The entry of an object out of somebody's hands. A handle keeps its callback when it runs, as others may have it.
-    pub fn from_object(object: Bound<'_, PyAny>) -> Self {
-        if let Ok(handle) = object.cast_exact::<Handle>() {
-            Self::Watch(handle.clone().unbind())
-        } else if let Ok(handle) = object.cast_exact::<TimerHandle>() {
-            Self::Timer(handle.clone().unbind())
-        } else if let Ok(handle) = object.cast_exact::<ThreadSafeHandle>() {
-            Self::Shared(handle.clone().unbind())
-        } else {
-            Self::Foreign(object.unbind())
-        }
-    }
-}
 
 /// `collections.deque`. The module asks for it once while it is imported, so that it is there to the end: a loop that is
 /// closed has its queue cleared.
@@ -118,10 +36,6 @@ pub fn deque_class(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
 
 /// The queue.
 impl LoopCore {
-    fn lent_queue<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.sched.with(py, |sched| sched.lent.queue.as_ref().map(|queue| queue.bind(py).clone()))
-    }
-
     /// `_ready`.
     ///
     /// # Errors
@@ -158,19 +72,6 @@ impl LoopCore {
         let old = self.sched.with(py, |sched| (sched.ready.take_all(), sched.lent.queue.replace(queue)));
         self.patches.set(Patches::QUEUE, true);
         drop(old);
-    }
-
-    /// Queues an entry behind what is lent.
-    #[cold]
-    pub fn push_lent(slf: &Bound<'_, Self>, entry: Entry) {
-        let py = slf.py();
-        let pushed = entry.into_object(slf).and_then(|handle| match (handle, slf.get().lent_queue(py)) {
-            (Some(handle), Some(queue)) => queue.call_method1(intern!(py, "append"), (handle,)).map(drop),
-            _ => Ok(()),
-        });
-        if let Err(error) = pushed {
-            error.write_unraisable(py, None);
-        }
     }
 
     /// The next entry of a turn.
@@ -355,12 +256,4 @@ pub fn take_back(owner: &Bound<'_, LoopCore>) -> PyResult<()> {
 #[pyfunction]
 pub fn queue_handle(owner: &Bound<'_, LoopCore>, handle: Bound<'_, PyAny>) {
     LoopCore::push(owner, Entry::from_object(handle));
-}
-
-/// Looks at I/O, or waits for it: behind `_selector.select`. What was found, and is for the caller to queue: tuples of fd,
-/// whether it is for writing, and handle; one without a handle where something else ended the waiting.
-#[pyfunction]
-#[pyo3(signature = (owner, timeout = None))]
-pub fn look(owner: &Bound<'_, LoopCore>, timeout: Option<f64>) -> PyResult<Vec<super::run::Event>> {
-    super::run::look_by_hand(owner, timeout)
 }

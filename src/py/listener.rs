@@ -16,14 +16,13 @@ use socket2::SockAddr;
 
 use super::cell::GilCell;
 use super::errors::{contain, io_error, passes_through, report, report_panic};
-use super::event_loop::LoopCore;
 use super::ffi;
+use super::loop_core::{Entry, LoopCore};
 use super::slots::{EndpointRef, Ops};
-use super::stats::{self, Counters};
 use super::stream::StreamTransport;
 use super::stream_make::Parts;
-use super::tables::Entry;
 use crate::core::accept::{Accept, AcceptError, AcceptStep, RETRY_DELAY};
+use crate::io::counters::{self as stats, Counters};
 use crate::io::endpoint;
 use crate::io::source::{self, Source};
 use crate::log_debug;

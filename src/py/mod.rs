@@ -25,7 +25,7 @@ mod datagram_send;
 #[deny(unsafe_code)]
 mod errors;
 #[deny(unsafe_code)]
-mod event_loop;
+mod face;
 mod ffi;
 #[deny(unsafe_code)]
 mod handle;
@@ -33,6 +33,8 @@ mod handle;
 mod lent;
 #[deny(unsafe_code)]
 mod listener;
+#[deny(unsafe_code)]
+mod loop_core;
 #[deny(unsafe_code)]
 mod marks;
 #[deny(unsafe_code)]
@@ -59,8 +61,6 @@ mod stream_host;
 mod stream_io;
 #[deny(unsafe_code)]
 mod stream_make;
-#[deny(unsafe_code)]
-mod tables;
 #[deny(unsafe_code)]
 mod threadsafe;
 #[deny(unsafe_code)]
@@ -93,17 +93,17 @@ mod _tokioloop {
     #[pymodule_export]
     use super::datagram::DatagramTransport;
     #[pymodule_export]
-    use super::event_loop::LoopCore;
-    #[pymodule_export]
     use super::handle::Handle;
     #[pymodule_export]
-    use super::lent::{look, queue_handle, take_back};
+    use super::lent::{queue_handle, take_back};
     #[pymodule_export]
     use super::listener::Listener;
     #[pymodule_export]
-    use super::patched::{expect_turns, look_by_selector};
+    use super::loop_core::LoopCore;
     #[pymodule_export]
     use super::pipe::{ReadPipeTransport, WritePipeTransport};
+    #[pymodule_export]
+    use super::run::{expect_turns, look, look_by_selector};
     #[pymodule_export]
     use super::sockops::SockOperation;
     #[pymodule_export]

@@ -13,10 +13,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyString, PyType};
 
-use super::event_loop::LoopCore;
 use super::ffi;
-use super::tables::Entry;
-use super::timer::Place;
 
 /// No class has this version: look.
 const UNKNOWN: u32 = u32::MAX;
@@ -28,7 +25,7 @@ pub struct Patches {
     /// The versions of the loop's class and of asyncio's handles when they were looked at.
     loop_version: AtomicU32,
     handle_version: AtomicU32,
-    /// `run_forever` of ours waits for the loop to stop: see [`super::run::run`].
+    /// `run_forever` of ours waits for the loop to stop: see `run`.
     pub many: AtomicBool,
 }
 
@@ -73,7 +70,7 @@ impl Patches {
     /// # Errors
     /// What looking the names up raises.
     #[inline]
-    pub fn look(&self, slf: &Bound<'_, LoopCore>) -> PyResult<bool> {
+    pub fn look(&self, slf: &Bound<'_, PyAny>) -> PyResult<bool> {
         let seen = (self.loop_version.load(Ordering::Relaxed), self.handle_version.load(Ordering::Relaxed));
         if seen != (ffi::version_of_class(slf), ffi::version_of(timer_class(slf.py())?)) {
             self.examine(slf)?;
@@ -91,7 +88,7 @@ impl Patches {
     }
 
     #[cold]
-    fn examine(&self, slf: &Bound<'_, LoopCore>) -> PyResult<()> {
+    fn examine(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
         let timers = timer_class(slf.py())?;
         self.set(Self::CLOCK, !is_own(slf, intern!(slf.py(), "time"))?);
         self.set(Self::RUN_ONCE, !is_own(slf, intern!(slf.py(), "_run_once"))?);
@@ -168,7 +165,7 @@ fn timer_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
 }
 
 /// Whether the method that the loop has by this name is the one of the extension.
-fn is_own(slf: &Bound<'_, LoopCore>, name: &Bound<'_, PyString>) -> PyResult<bool> {
+fn is_own(slf: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> PyResult<bool> {
     let py = slf.py();
     let method = slf.getattr(name)?;
     Ok(method.is_exact_instance_of::<PyCFunction>()
@@ -190,59 +187,11 @@ fn is_cpythons(function: &Bound<'_, PyAny>) -> PyResult<bool> {
     code.getattr(intern!(py, "co_filename"))?.eq(events_file(py)?)
 }
 
-/// Runs an entry as asyncio would, by the `_run` that somebody put in the place of asyncio's.
-///
-/// # Errors
-/// What that raises; asyncio does not catch it either.
-#[cold]
-pub fn run(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
-    let py = slf.py();
-    let Some(handle) = entry.clone_ref(py).into_object(slf)? else { return Ok(()) };
-    let handle = handle.bind(py);
-    if handle.getattr(intern!(py, "_cancelled"))?.is_truthy()? {
-        return Ok(());
-    }
-    match entry {
-        Entry::Foreign(_) => handle.call_method0(intern!(py, "_run")).map(drop),
-        Entry::Shared(shared) => {
-            let running = shared.get().begin(py);
-            let result = run_patched(handle);
-            drop(running);
-            drop(shared.get().body.take(py));
-            result
-        }
-        Entry::Timer(timer) => {
-            timer.get().set_place(py, Place::Nowhere);
-            let result = run_patched(handle);
-            drop(timer.get().body.take(py));
-            result
-        }
-        Entry::Handle(once) => {
-            let result = run_patched(handle);
-            drop(once.get().body.take(py));
-            result
-        }
-        _ => run_patched(handle),
-    }
-}
-
 /// Runs a handle of ours by the `_run` that somebody put in the place of asyncio's.
 ///
 /// # Errors
-/// As [`run`].
+/// What that raises; asyncio does not catch it either.
 pub fn run_patched(handle: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = handle.py();
     timer_class(py)?.getattr(intern!(py, "_run"))?.call1((handle,)).map(drop)
-}
-
-/// `run_forever` of ours begins or ends: the hook it calls may run many turns.
-#[pyfunction]
-pub fn expect_turns(owner: &Bound<'_, LoopCore>, many: bool) {
-    owner.get().patches.many.store(many, Ordering::Relaxed);
-}
-
-/// Whether looking at I/O goes by `_selector.select`.
-#[pyfunction]
-pub fn look_by_selector(owner: &Bound<'_, LoopCore>, on: bool) {
-    owner.get().patches.set(Patches::SELECT, on);
 }

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict, PyTuple, PyType};
 
-use super::event_loop::LoopCore;
+use super::loop_core::LoopCore;
 use super::stream::StreamTransport;
 use super::stream_make::Parts;
 use crate::core::stream::Policy;

@@ -12,23 +12,22 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::coalesce::Coalesce;
-use super::errors::{PANIC, contain, io_error, passes_through, report, report_panic};
-use super::event_loop::{LoopCore, now};
+use super::errors::{PANIC, contain, io_error, report, report_panic};
 use super::ffi::unless_ended;
-use super::handle::{Body, Call, Handle};
+use super::handle::{Handle, run_call};
+use super::loop_core::{Entry, Io, LoopCore, Party};
 use super::patched::{self, Patches};
 use super::slots::EndpointRef;
-use super::tables::{Entry, Io};
 use super::threadsafe::ThreadSafeHandle;
 use super::timer::{Place, TimerHandle};
 use super::waiter::settle;
-use super::watch::Party;
 use crate::core::drive::turn::{Host, prepare};
 use crate::core::interest::{Dir, Keep};
 use crate::core::ready::{Ready, Snapshot};
 use crate::core::time::Time;
 use crate::core::timers::Timers;
 use crate::core::turn::{Wait, plan};
+use crate::io::counters::now;
 use crate::io::reactor::{Parker, USER_SLOT};
 use crate::io::source;
 use crate::io::sys::monotonic_nanos;
@@ -115,7 +114,7 @@ impl Host for (&Bound<'_, LoopCore>, &Arc<Parker>) {
 
     #[inline]
     fn look(&mut self, wait: Wait, moment: Time) -> PyResult<()> {
-        look(self.0, self.1, wait, moment)
+        look_and_queue(self.0, self.1, wait, moment)
     }
 
     #[inline]
@@ -145,37 +144,39 @@ fn prepare_patched(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<
         let found = slf.getattr(intern!(py, "_selector"))?.call_method1(intern!(py, "select"), (timeout,))?;
         slf.call_method1(intern!(py, "_process_events"), (found,))?;
     } else {
-        look(slf, parker, wait, before)?;
+        look_and_queue(slf, parker, wait, before)?;
     }
     LoopCore::queue_due(slf)?;
     this.begin_snapshot(py)
 }
 
-/// Looks at I/O for who calls `_selector.select`: what was found is theirs to queue.
+/// Looks at I/O, or waits for it, for who calls `_selector.select`: what was found is theirs to queue. One without a handle
+/// where something else ended the waiting.
 ///
-/// # Errors
-/// `RuntimeError` when the loop is closed; what a signal handler raises: what was found is queued then.
-pub fn look_by_hand(slf: &Bound<'_, LoopCore>, timeout: Option<f64>) -> PyResult<Vec<Event>> {
-    let (py, this) = (slf.py(), slf.get());
-    let parker = parker_of(slf)?;
+/// Raises `RuntimeError` when the loop is closed, and what a signal handler raises: what was found is queued then.
+#[pyfunction]
+#[pyo3(signature = (owner, timeout = None))]
+pub fn look(owner: &Bound<'_, LoopCore>, timeout: Option<f64>) -> PyResult<Vec<Event>> {
+    let (py, this) = (owner.py(), owner.get());
+    let parker = parker_of(owner)?;
     let ready = this.ready_len(py)?;
     let moment = now();
     let deadline = timeout.map(|timeout| Time::from_secs(moment.secs() + timeout));
     // Who waits had nothing to run when the time to wait was worked out: another thread has scheduled since.
     let busy = ready > 0 || this.io.with(py, |io| io.interest.io_pending());
     let waits = timeout.is_none_or(|timeout| timeout > 0.0);
-    wait_for_io(slf, &parker, if waits { plan(busy, deadline, moment) } else { Wait::Poll }, moment)?;
+    wait_for_io(owner, &parker, if waits { plan(busy, deadline, moment) } else { Wait::Poll }, moment)?;
     let mut found = Vec::new();
-    let collected = collect(slf, &parker, |entry, fd, write| found.push((entry, fd, write)));
+    let collected = collect(owner, &parker, |entry, fd, write| found.push((entry, fd, write)));
     if let Err(error) = collected.and_then(|()| py.check_signals()) {
         for (entry, ..) in found {
-            LoopCore::push(slf, entry);
+            LoopCore::push(owner, entry);
         }
         return Err(error);
     }
     let mut events = Vec::with_capacity(found.len());
     for (entry, fd, write) in found {
-        events.push((i64::from(fd), write, entry.into_object(slf)?));
+        events.push((i64::from(fd), write, entry.into_object(owner)?));
     }
     // As asyncio finds a byte in its socket pair.
     if waits && this.ready_len(py)? > 0 {
@@ -186,7 +187,7 @@ pub fn look_by_hand(slf: &Bound<'_, LoopCore>, timeout: Option<f64>) -> PyResult
 
 /// Kept out of `turn`, which is then inlined where the turns are run: 40 instructions less for each.
 #[inline(never)]
-fn look(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, wait: Wait, moment: Time) -> PyResult<()> {
+fn look_and_queue(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, wait: Wait, moment: Time) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
     wait_for_io(slf, parker, wait, moment)?;
     if this.patches.has(Patches::QUEUE) {
@@ -352,7 +353,7 @@ fn registered(slf: &Bound<'_, LoopCore>, token: u32) -> Option<EndpointRef> {
 fn dispatch(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
     let py = slf.py();
     if slf.get().patches.has(Patches::RUN) {
-        return patched::run(slf, entry);
+        return run_as_asyncio(slf, entry);
     }
     match entry {
         Entry::Handle(handle) => run_call(slf, handle.bind(py), &handle.get().body, true),
@@ -371,29 +372,38 @@ fn dispatch(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
     }
 }
 
-/// Runs a handle's callback, unless it was cancelled; `once`: and lets go of it.
-#[inline]
-fn run_call<T>(slf: &Bound<'_, LoopCore>, handle: &Bound<'_, T>, body: &Body, once: bool) -> PyResult<()> {
+/// Runs an entry as asyncio would, by the `_run` that somebody put in the place of asyncio's.
+/// What that raises goes on: asyncio does not catch it either.
+#[cold]
+fn run_as_asyncio(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
     let py = slf.py();
-    let Some(call) = (if once { body.take(py) } else { body.peek(py) }) else { return Ok(()) };
-    match call.run(py) {
-        Ok(()) => Ok(()),
-        Err(error) => callback_failed(slf, handle, body, call, &error, once),
+    let Some(handle) = entry.clone_ref(py).into_object(slf)? else { return Ok(()) };
+    let handle = handle.bind(py);
+    if handle.getattr(intern!(py, "_cancelled"))?.is_truthy()? {
+        return Ok(());
     }
-}
-
-/// Runs a handle's callback for who calls its `_run`: it keeps it.
-///
-/// # Errors
-/// Only what passes through, and what a `_run` of somebody else's raises.
-pub fn run_by_hand<T>(handle: &Bound<'_, T>, body: &Body) -> PyResult<()> {
-    let py = handle.py();
-    let Some(owner) = body.owner(py) else { return Ok(()) };
-    let owner = owner.bind(py);
-    if owner.get().patches.look(owner)? && owner.get().patches.has(Patches::RUN) {
-        return patched::run_patched(handle.as_any());
+    match entry {
+        Entry::Foreign(_) => handle.call_method0(intern!(py, "_run")).map(drop),
+        Entry::Shared(shared) => {
+            let running = shared.get().begin(py);
+            let result = patched::run_patched(handle);
+            drop(running);
+            drop(shared.get().body.take(py));
+            result
+        }
+        Entry::Timer(timer) => {
+            timer.get().set_place(py, Place::Nowhere);
+            let result = patched::run_patched(handle);
+            drop(timer.get().body.take(py));
+            result
+        }
+        Entry::Handle(once) => {
+            let result = patched::run_patched(handle);
+            drop(once.get().body.take(py));
+            result
+        }
+        _ => patched::run_patched(handle),
     }
-    run_call(owner, handle, body, false)
 }
 
 /// Runs a handle that is none of ours, as asyncio does: it reports what its callback raises itself.
@@ -416,40 +426,6 @@ fn run_shared(slf: &Bound<'_, LoopCore>, handle: &Bound<'_, ThreadSafeHandle>) -
     let running = this.begin(slf.py());
     let result = run_call(slf, handle, &this.body, true);
     drop(running);
-    result
-}
-
-/// Reports the exception of a callback as `asyncio.Handle._run` does.
-#[cold]
-fn callback_failed<T>(
-    slf: &Bound<'_, LoopCore>,
-    handle: &Bound<'_, T>,
-    body: &Body,
-    call: Call,
-    error: &PyErr,
-    once: bool,
-) -> PyResult<()> {
-    let py = slf.py();
-    if passes_through(py, error) {
-        return Err(error.clone_ref(py));
-    }
-    let what = call.describe(py, slf.get().is_debug()).inspect_err(|failed| {
-        // The callback has a repr that raises: its exception is not lost over that.
-        failed.set_context(py, Some(error.clone_ref(py)));
-    })?;
-    // The report shows the handle, and the handle its callback.
-    if once {
-        body.restore(py, call);
-    }
-    let result = report(
-        slf,
-        &format!("Exception in callback {what}"),
-        Some(error),
-        &[("handle", Some(handle.clone().into_any())), ("source_traceback", body.trace(py))],
-    );
-    if once {
-        drop(body.take(py));
-    }
     result
 }
 
@@ -494,4 +470,16 @@ fn run_timed(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
         return slf.call_method1(intern!(py, "_report_slow"), (what, took)).map(drop);
     }
     Ok(())
+}
+
+/// `run_forever` of ours begins or ends: the hook it calls may run many turns.
+#[pyfunction]
+pub fn expect_turns(owner: &Bound<'_, LoopCore>, many: bool) {
+    owner.get().patches.many.store(many, Ordering::Relaxed);
+}
+
+/// Whether looking at I/O goes by `_selector.select`.
+#[pyfunction]
+pub fn look_by_selector(owner: &Bound<'_, LoopCore>, on: bool) {
+    owner.get().patches.set(Patches::SELECT, on);
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::stats::{Counters, Table};
+use crate::io::counters::{Counters, Table};
 
 /// What a loop has an endpoint do. The object is of the class that gave the table.
 #[derive(Debug)]

@@ -20,10 +20,10 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
 use super::errors::io_error;
-use super::event_loop::{LoopCore, SCRATCH};
 use super::ffi::{self, Lent};
+use super::loop_core::{LoopCore, Party, SCRATCH};
 use super::plain::is_plain;
-use super::watch::Party;
+use super::waiter;
 use crate::core::by_fd::ByFd;
 use crate::core::interest::{Dir, Keep, WaitKey};
 use crate::core::sockop::{Next, SockOp};
@@ -368,7 +368,7 @@ impl SockOperation {
         let py = sock.py();
         owner.get().check_open()?;
         super::watch::check_no_transport(owner, fd, sock)?;
-        let future = LoopCore::create_future(owner)?;
+        let future = waiter::future_of(owner)?;
         let inode = i32::try_from(fd).ok().and_then(sys::inode);
         let known = owner.get().io.with(py, |io| io.owners.owns(py, fd, sock) && io.owners.inode(fd) == inode);
         // Made before the borrow: a weak reference is an object of Python's.

@@ -3,10 +3,9 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use super::event_loop::LoopCore;
+use super::loop_core::LoopCore;
 use crate::core::time::Time;
-use crate::io::counters::{Counter, now};
-pub use crate::io::counters::{Counters, Kind, Listed, Stats, Table};
+use crate::io::counters::{Counter, Counters, now};
 
 fn endpoint<'py>(py: Python<'py>, counters: &Counters) -> PyResult<Bound<'py, PyDict>> {
     let shown = PyDict::new(py);

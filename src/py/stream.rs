@@ -16,16 +16,17 @@ use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
 use super::chunk::{self, Chunk};
-use super::event_loop::LoopCore;
 use super::ffi::{self, FastMethod};
+use super::loop_core::LoopCore;
 use super::marks;
 use super::patched;
 use super::protocol::Protocol;
 use super::slots::Life;
-use super::stats::Counters;
+use super::waiter;
 use crate::core::drive::stream as drive;
 use crate::core::flow::DEFAULT_HIGH;
 use crate::core::stream::{Stream, WriteError};
+use crate::io::counters::Counters;
 use crate::io::endpoint::Kind;
 use crate::io::source::Source;
 use crate::io::sys::BorrowedRawFd;
@@ -422,7 +423,7 @@ impl StreamTransport {
             return Err(PyRuntimeError::new_err("Empty waiter is already set"));
         }
         Self::uncork(slf)?;
-        let future = LoopCore::create_future(this.owner.bind(py))?;
+        let future = waiter::future_of(this.owner.bind(py))?;
         if this.state.with(py, |state| state.machine.begin_drain_wait()) {
             future.call_method1(intern!(py, "set_result"), (py.None(),))?;
         } else {
@@ -449,7 +450,7 @@ impl StreamTransport {
     /// `ConnectionError` when the connection is lost before. For `loop.sendfile`.
     fn _make_writable_waiter<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let (py, this) = (slf.py(), slf.get());
-        let future = LoopCore::create_future(this.owner.bind(py))?;
+        let future = waiter::future_of(this.owner.bind(py))?;
         let waiter = future.clone().unbind();
         let old = this.state.with(py, |state| state.drain_waiter.replace(waiter));
         let result = Self::guard(slf, || drive::handle_blocked(&mut &*slf));
@@ -458,7 +459,7 @@ impl StreamTransport {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let (name, fd, over) = (self.name(py), self.fd, self.owner.bind(py).get().closed());
+        let (name, fd, over) = (self.name(py), self.fd, self.owner.get().is_closed_now());
         self.state.with(py, |state| {
             let machine = &state.machine;
             let life = match (state.sock.is_none(), machine.is_closing()) {

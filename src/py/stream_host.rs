@@ -11,12 +11,11 @@ use pyo3::types::{PyBytes, PyString};
 
 use super::chunk::Chunk;
 use super::errors::{culprit_message, fault_error, io_error, os_errno, passes_through};
-use super::event_loop::{LoopCore, SCRATCH};
 use super::ffi::{self, Lent};
+use super::loop_core::{Entry, LoopCore, SCRATCH};
 use super::protocol::Protocol;
 use super::slots::Life;
 use super::stream::{State, StreamTransport, write_error};
-use super::tables::Entry;
 use super::waiter::settle;
 use crate::core::drive::stream::{Host, Received};
 use crate::core::drive::{self, Culprit, Dir};

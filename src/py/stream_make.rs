@@ -10,15 +10,14 @@ use pyo3::{PyClassInitializer, intern};
 
 use super::cell::GilCell;
 use super::errors::io_error;
-use super::event_loop::LoopCore;
 use super::ffi;
+use super::loop_core::{Entry, LoopCore};
 use super::pipe::{ReadPipeTransport, WritePipeTransport};
 use super::protocol::Protocol;
 use super::slots::Life;
-use super::stats::{self, Counters};
 use super::stream::{State, StreamTransport, address_or_none, transport_socket};
-use super::tables::Entry;
 use crate::core::stream::{Policy, Stream};
+use crate::io::counters::{self as stats, Counters};
 use crate::io::endpoint::{self, Kind};
 use crate::io::sys::BorrowedRawFd;
 

@@ -13,8 +13,8 @@ use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
-use super::event_loop::LoopCore;
 use super::handle::{Body, Call, handle_methods};
+use super::loop_core::LoopCore;
 
 /// A callback that waits in the ready queue and that any thread may cancel (`asyncio.events._ThreadSafeHandle`).
 ///

@@ -8,9 +8,9 @@ use pyo3::types::{PyFloat, PyInt, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
-use super::event_loop::LoopCore;
 use super::ffi;
 use super::handle::{Body, Call, handle_methods};
+use super::loop_core::LoopCore;
 use crate::core::time::Time;
 use crate::core::timers::TimerKey;
 

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
-use super::event_loop::LoopCore;
+use super::loop_core::LoopCore;
 
 /// A future of a loop, of the class that asyncio has now.
 ///

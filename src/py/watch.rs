@@ -1,46 +1,16 @@
 //! `add_reader`, `add_writer` and their removal.
 
 use pyo3::exceptions::{PyAttributeError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
-use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::errors::io_error;
-use super::event_loop::LoopCore;
 use super::ffi;
 use super::handle::{Args, Call, Handle};
+use super::loop_core::{LoopCore, Party};
 use super::slots::EndpointRef;
 use crate::core::interest::{Dir, Keep};
-
-/// Who waits for a user's fd.
-#[derive(Debug)]
-pub enum Party {
-    Watcher(Py<Handle>),
-    /// The future that a `sock_*` operation waits for.
-    Waiter(Py<PyAny>),
-}
-
-impl Party {
-    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self {
-            Self::Watcher(handle) => visit.call(handle),
-            Self::Waiter(future) => visit.call(future),
-        }
-    }
-
-    /// Those who waited for a file that is gone: watchers are cancelled, as their queued callbacks must not run for the
-    /// file that has the number now. A `sock_*` operation on a closed socket waits for ever, as with asyncio.
-    pub fn end_stale(stale: Vec<Self>, py: Python<'_>) -> PyResult<()> {
-        stale.into_iter().filter(|party| matches!(party, Self::Watcher(_))).try_for_each(|party| party.cancel(py))
-    }
-
-    fn cancel(self, py: Python<'_>) -> PyResult<()> {
-        match self {
-            Self::Watcher(handle) => handle.bind(py).call_method0(intern!(py, "cancel")).map(drop),
-            Self::Waiter(future) => future.bind(py).call_method0(intern!(py, "cancel")).map(drop),
-        }
-    }
-}
 
 /// The number of an fd or file object.
 ///

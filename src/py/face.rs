@@ -1,137 +1,27 @@
-//! `LoopCore`: the Rust half of `TokioLoop`. Scheduling and lifecycle; `run` has the turn, `watch` the user's fds.
-//!
-//! `TokioLoop(LoopCore, asyncio.BaseEventLoop)` inherits everything that is not hot. The attributes that
-//! `BaseEventLoop` sets and reads (`_closed`, `_debug`, `_stopping`, `_thread_id`) are properties here, so that both
-//! halves see one value.
+//! `LoopCore` as Python sees it: the hot half of `TokioLoop`. Each method is carried out by the module of its part.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{PyTraverseError, PyVisit};
 
-use super::cell::GilCell;
 use super::coalesce::Coalesce;
 use super::datagram::DatagramTransport;
-use super::errors::io_error;
 use super::ffi;
 use super::handle::{Args, Handle};
 use super::listener::Listener;
-use super::patched::Patches;
+use super::loop_core::LoopCore;
 use super::pipe;
-use super::slots::Slots;
 use super::sockops::{Kind, SockOperation};
-use super::stats::{self, Listed, Stats};
+use super::stats;
 use super::stream::StreamTransport;
 use super::stream_make::Parts;
-use super::tables::{self, Entry, Io, Sched};
 use super::timer::{Due, TimerHandle};
 use super::waiter;
 use super::watch;
 use crate::core::interest::Dir;
-use crate::core::time::Time;
-use crate::core::timers::TimerKey;
-pub use crate::io::counters::now;
-use crate::io::reactor::Reactor;
-
-/// One read takes this much at most: asyncio's `max_size`.
-pub const SCRATCH: usize = 256 * 1024;
-
-/// The Rust half of an event loop.
-#[pyclass(module = "tokioloop._tokioloop", subclass, frozen)]
-#[derive(Debug)]
-pub struct LoopCore {
-    closed: AtomicBool,
-    debug: AtomicBool,
-    stopping: AtomicBool,
-    /// The number of the running turn; 0 while the loop does not run.
-    turn: AtomicU64,
-    pub stats: Listed,
-    /// What programs have changed of the loop.
-    pub patches: Patches,
-    pub thread_id: GilCell<Option<Py<PyAny>>>,
-    pub sched: GilCell<Sched>,
-    pub io: GilCell<Io>,
-    pub scratch: GilCell<Vec<u8>>,
-    pub coalesce: Coalesce,
-    /// The socket of the next datagram transport is the loop's own: nobody else closes it.
-    pub private_datagrams: AtomicBool,
-    /// Handles that ran, to be used again.
-    pub pool: GilCell<Vec<Py<Handle>>>,
-    pub future_kwargs: GilCell<Option<Py<PyDict>>>,
-}
-
-impl LoopCore {
-    #[inline]
-    pub fn is_debug(&self) -> bool {
-        self.debug.load(Ordering::Relaxed)
-    }
-
-    #[inline]
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
-    }
-
-    /// The number of the running turn.
-    #[inline]
-    pub fn turn(&self) -> Option<u64> {
-        Some(self.turn.load(Ordering::Relaxed)).filter(|turn| *turn != 0)
-    }
-
-    pub fn begin_turn(&self) {
-        self.stats.turns.add(1);
-        self.turn.store(self.stats.turns.get(), Ordering::Relaxed);
-    }
-
-    /// Turns end, within the turn `outer` if there is one.
-    pub fn end_turns(&self, outer: Option<u64>) {
-        self.turn.store(outer.unwrap_or(0), Ordering::Relaxed);
-    }
-
-    /// Now, on the loop's clock.
-    ///
-    /// # Errors
-    /// What a `time()` of somebody else's raises.
-    #[inline]
-    pub fn clock(slf: &Bound<'_, Self>) -> PyResult<Time> {
-        if slf.get().patches.look(slf)? && slf.get().patches.has(Patches::CLOCK) {
-            let secs = slf.call_method0(intern!(slf.py(), "time"))?;
-            return Ok(Time::from_secs(secs.extract()?));
-        }
-        Ok(now())
-    }
-
-    /// # Errors
-    /// `RuntimeError` when the loop is closed.
-    #[inline]
-    pub fn check_open(&self) -> PyResult<()> {
-        if self.closed.load(Ordering::Relaxed) { Err(PyRuntimeError::new_err("Event loop is closed")) } else { Ok(()) }
-    }
-
-    #[inline]
-    pub fn push(slf: &Bound<'_, Self>, entry: Entry) {
-        if slf.get().patches.has(Patches::QUEUE) {
-            return Self::push_lent(slf, entry);
-        }
-        slf.get().sched.with(slf.py(), |sched| sched.ready.push(entry));
-    }
-
-    /// Ends a park, if another thread has the loop parked.
-    pub fn wake(&self, py: Python<'_>) {
-        self.io.with(py, |io| {
-            if let Some(reactor) = &io.reactor {
-                reactor.shared().wake();
-            }
-        });
-    }
-
-    /// A cancelled timer leaves; gives back the loop's reference to it.
-    pub fn forget_timer(&self, py: Python<'_>, key: TimerKey) -> Option<Py<TimerHandle>> {
-        self.sched.with(py, |sched| sched.timers.cancel(key))
-    }
-}
+use crate::io::counters::now;
 
 #[pymethods]
 impl LoopCore {
@@ -139,27 +29,7 @@ impl LoopCore {
     #[classmethod]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(cls: &Bound<'_, PyType>, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let py = cls.py();
-        let coalesce = Coalesce::from_environment()?;
-        let reactor = Reactor::new().map_err(|error| io_error(py, &error))?;
-        let stats = Stats::listed();
-        let slots = Slots::new(Arc::clone(&stats.endpoints));
-        Ok(Self {
-            closed: AtomicBool::new(false),
-            debug: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-            patches: Patches::default(),
-            turn: AtomicU64::new(0),
-            stats,
-            thread_id: GilCell::default(),
-            sched: GilCell::default(),
-            io: GilCell::new(Io { reactor: Some(reactor), slots, ..Io::default() }),
-            scratch: GilCell::default(),
-            coalesce,
-            private_datagrams: AtomicBool::new(false),
-            pool: GilCell::default(),
-            future_kwargs: GilCell::default(),
-        })
+        Self::create(cls.py())
     }
 
     /// As `call_soon`, from any thread; wakes the loop.
@@ -222,8 +92,8 @@ impl LoopCore {
     }
 
     #[getter(_closed)]
-    pub fn closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+    fn closed(&self) -> bool {
+        self.is_closed_now()
     }
 
     #[setter(_closed)]
@@ -232,7 +102,7 @@ impl LoopCore {
     }
 
     fn is_closed(&self) -> bool {
-        self.closed()
+        self.is_closed_now()
     }
 
     #[getter(_debug)]
@@ -559,37 +429,17 @@ impl LoopCore {
 
     /// Lets go of everything scheduled and registered; the last part of `close()`.
     fn _close_core(slf: &Bound<'_, Self>) {
-        tables::let_go(slf);
+        Self::let_go(slf);
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Some(sched) = self.sched.traversed(&visit) {
-            sched.ready.iter().try_for_each(|entry| entry.traverse(&visit))?;
-            sched.timers.iter().try_for_each(|timer| visit.call(timer))?;
-            sched.lent.traverse(&visit)?;
-        }
-        if let Some(io) = self.io.traversed(&visit) {
-            io.interest.parties().try_for_each(|party| party.traverse(&visit))?;
-            io.slots.iter().try_for_each(|endpoint| endpoint.traverse(&visit))?;
-            io.files.values().try_for_each(|file| visit.call(file))?;
-        }
-        self.coalesce.traverse(&visit)?;
-        if let Some(pool) = self.pool.traversed(&visit) {
-            pool.iter().try_for_each(|handle| visit.call(handle))?;
-        }
-        if let Some(kwargs) = self.future_kwargs.traversed(&visit).as_deref().and_then(Option::as_ref) {
-            visit.call(kwargs)?;
-        }
-        if let Some(id) = self.thread_id.traversed(&visit).as_deref().and_then(Option::as_ref) {
-            visit.call(id)?;
-        }
-        Ok(())
+        self.traverse(&visit)
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
         let py = slf.py();
         drop(slf.get().future_kwargs.take(py));
         drop(slf.get().thread_id.take(py));
-        Self::_close_core(slf);
+        Self::let_go(slf);
     }
 }
