@@ -1,11 +1,20 @@
-//! Calling a protocol, in the context of its connection.
+//! Calling a protocol.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyString;
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::types::{PyString, PyType};
+use pyo3::{PyTraverseError, PyTypeInfo, PyVisit};
 
-use super::tls::{TlsProtocol, TlsTransport};
+/// How a protocol is given bytes out of the loop's own buffer, without a `bytes` of theirs.
+pub type Take = fn(&Bound<'_, PyAny>, &[u8]) -> PyResult<()>;
+
+/// The class of protocols that are given bytes so: that of TLS connections, which stand above the streams they are told of.
+static TAKER: PyOnceLock<(Py<PyType>, Take)> = PyOnceLock::new();
+
+/// Has the protocols of a class be given bytes by `take`; called once, while the extension is imported.
+pub fn define_taker<T: PyTypeInfo>(py: Python<'_>, take: Take) {
+    TAKER.get_or_init(py, || (py.get_type::<T>().unbind(), take));
+}
 
 /// The protocol of a transport.
 #[derive(Debug)]
@@ -13,8 +22,7 @@ pub struct Protocol {
     pub object: Py<PyAny>,
     /// It lends its own buffers (`asyncio.BufferedProtocol`).
     pub buffered: bool,
-    /// It is ours, of a TLS connection above.
-    pub tls: Option<Py<TlsTransport>>,
+    pub take: Option<Take>,
 }
 
 impl Protocol {
@@ -22,20 +30,19 @@ impl Protocol {
     /// Whatever the protocol's `__class__` raises.
     pub fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         static BUFFERED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let class = BUFFERED.import(object.py(), "asyncio", "BufferedProtocol")?;
-        let tls = object.cast_exact::<TlsProtocol>().ok().map(|protocol| protocol.get().tls.clone_ref(object.py()));
-        Ok(Self { buffered: tls.is_none() && object.is_instance(class)?, object: object.clone().unbind(), tls })
+        let py = object.py();
+        let class = BUFFERED.import(py, "asyncio", "BufferedProtocol")?;
+        let taker = TAKER.get(py).filter(|(class, _)| object.get_type().is(class));
+        let buffered = taker.is_none() && object.is_instance(class)?;
+        Ok(Self { object: object.clone().unbind(), buffered, take: taker.map(|(_, take)| *take) })
     }
 
     pub fn clone_ref(&self, py: Python<'_>) -> Self {
-        let tls = self.tls.as_ref().map(|tls| tls.clone_ref(py));
-        Self { object: self.object.clone_ref(py), buffered: self.buffered, tls }
+        Self { object: self.object.clone_ref(py), ..*self }
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.object)?;
-        // A reference of its own: one that the collector is not told of keeps all alive.
-        self.tls.as_ref().map_or(Ok(()), |tls| visit.call(tls))
+        visit.call(&self.object)
     }
 
     /// Calls a method without arguments.

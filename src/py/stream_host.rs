@@ -42,8 +42,8 @@ pub struct Target<'py> {
 enum Place<'py> {
     /// Into a `bytes` of its size.
     Bytes(Option<Bound<'py, PyBytes>>),
-    /// To a TLS connection above, in the loop's buffer, without a `bytes` of its own.
-    Ciphertext(Vec<u8>),
+    /// To a protocol of ours, in the loop's buffer, without a `bytes` of its own.
+    Taken(Vec<u8>),
     /// Into the protocol's own buffer.
     Lent(Lent),
 }
@@ -185,7 +185,7 @@ impl<'py> Host for &Bound<'py, StreamTransport> {
                 }
                 received
             }),
-            Place::Ciphertext(taken) => {
+            Place::Taken(taken) => {
                 // Out of its cell, as what reads it calls user code.
                 let mut scratch = this.owner.get().scratch.take(py);
                 if scratch.is_empty() {
@@ -263,8 +263,8 @@ impl<'py> Host for &Bound<'py, StreamTransport> {
                 Ok(lent) => Place::Lent(lent),
                 Err(error) => return Some(Err(error)),
             }
-        } else if callee.protocol.tls.is_some() {
-            Place::Ciphertext(Vec::new())
+        } else if callee.protocol.take.is_some() {
+            Place::Taken(Vec::new())
         } else {
             Place::Bytes(None)
         };
@@ -280,9 +280,9 @@ impl<'py> Host for &Bound<'py, StreamTransport> {
             Place::Bytes(Some(bytes)) => ffi::in_context(py, &context, || {
                 protocol.call1(intern!(py, "data_received"), bytes.into_any()).map(drop)
             }),
-            Place::Ciphertext(scratch) => {
-                let called = protocol.tls.as_ref().map_or(Ok(()), |tls| {
-                    ffi::in_context(py, &context, || drive::tls::handle_ciphertext(&mut tls.bind(py), &scratch[..n]))
+            Place::Taken(scratch) => {
+                let called = protocol.take.map_or(Ok(()), |take| {
+                    ffi::in_context(py, &context, || take(protocol.object.bind(py), &scratch[..n]))
                 });
                 drop(self.get().owner.get().scratch.replace(py, scratch));
                 called

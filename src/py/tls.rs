@@ -18,7 +18,7 @@ use super::errors::warn_unclosed;
 use super::ffi;
 use super::loop_core::LoopCore;
 use super::marks;
-use super::protocol::Protocol;
+use super::protocol::{self, Protocol};
 use super::tls_engine::Engine;
 use super::tls_lower::{Lower, has_it};
 use crate::core::drive::tls as drive;
@@ -70,6 +70,14 @@ impl TlsTransport {
     fn guard(slf: &Bound<'_, Self>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
         catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Self::panicked(slf, payload.as_ref()))
     }
+}
+
+/// Has a stream hand over the ciphertext that it reads.
+pub fn define_taker(py: Python<'_>) {
+    protocol::define_taker::<TlsProtocol>(py, |protocol, ciphertext| {
+        let tls = &protocol.cast::<TlsProtocol>()?.get().tls;
+        drive::handle_ciphertext(&mut tls.bind(protocol.py()), ciphertext)
+    });
 }
 
 /// What may be written, as an exact `bytes`.

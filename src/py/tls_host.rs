@@ -22,7 +22,7 @@ use super::tls::TlsTransport;
 use super::tls_engine::{RECORD, ssl_class};
 use super::tls_lower::Lower;
 use super::waiter::settle;
-use crate::core::drive::tls::{self as drive, Culprit, Host};
+use crate::core::drive::tls::{Culprit, Host};
 use crate::core::tls::{Outcome, RecordEngine, Tls};
 use crate::log_debug;
 
@@ -232,8 +232,8 @@ impl<'py> Host for &Bound<'py, TlsTransport> {
 
     fn deliver(&mut self, protocol: &Protocol, plaintext: Bound<'py, PyBytes>) -> PyResult<()> {
         let py = self.py();
-        match &protocol.tls {
-            Some(inner) => drive::handle_ciphertext(&mut inner.bind(py), plaintext.as_bytes()),
+        match protocol.take {
+            Some(take) => take(protocol.object.bind(py), plaintext.as_bytes()),
             None => protocol.call1(intern!(py, "data_received"), plaintext.into_any()).map(drop),
         }
     }
