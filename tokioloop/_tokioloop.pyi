@@ -211,7 +211,7 @@ class TimerHandle:
 # What an accepting socket is to the loop; it shows up in debug messages only.
 @final
 class Listener:
-    def _resume(self) -> None: ...
+    def _read_ready(self) -> None: ...
 
 # What sock_recv() and the others return: a coroutine.
 @final

@@ -14,13 +14,9 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::cell::GilCell;
-use super::datagram::DatagramTransport;
 use super::errors::contain;
-use super::ffi;
 use super::loop_core::LoopCore;
 use super::slots::EndpointRef;
-use super::stream::StreamTransport;
-use crate::core::drive::{datagram, stream};
 
 const VARIABLE: &str = "TOKIOLOOP_COALESCE";
 
@@ -162,38 +158,3 @@ impl Coalesce {
         corked.iter().try_for_each(|endpoint| endpoint.traverse(visit))
     }
 }
-
-/// What is corked, of a transport: its machine, state and context have the same names in both classes.
-macro_rules! corked {
-    ($class:ident, $uncork:expr, $forget:expr) => {
-        impl $class {
-            /// What is corked leaves now.
-            pub fn uncork(slf: &Bound<'_, Self>) -> PyResult<()> {
-                $uncork(slf)
-            }
-
-            /// What is corked leaves, as the loop wants it. `enter`: no callback is running, so the context can be entered.
-            pub fn release(slf: &Bound<'_, Self>, enter: bool) -> PyResult<()> {
-                let py = slf.py();
-                let context =
-                    slf.get().state.with(py, |state| state.context.as_ref().map(|context| context.clone_ref(py)));
-                Self::guard(slf, || match context.filter(|_| enter) {
-                    Some(context) => ffi::in_context(py, &context, || Self::uncork(slf)),
-                    None => Self::uncork(slf),
-                })
-            }
-
-            /// In the child of a fork: what is corked is the parent's to send.
-            pub fn forget_corked(slf: &Bound<'_, Self>) -> PyResult<()> {
-                $forget(slf)
-            }
-        }
-    };
-}
-
-corked!(StreamTransport, |slf: &Bound<'_, Self>| stream::uncork(&mut &*slf), |slf: &Bound<'_, Self>| {
-    stream::handle_forked(&mut &*slf)
-});
-corked!(DatagramTransport, |slf: &Bound<'_, Self>| datagram::uncork(&mut &*slf), |slf: &Bound<'_, Self>| {
-    datagram::handle_forked(&mut &*slf)
-});

@@ -4,10 +4,8 @@
 //! as asyncio's own does.
 
 use std::ffi::CStr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
-use pyo3::exceptions::{PyBaseException, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
@@ -15,21 +13,23 @@ use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 use socket2::SockAddr;
 
 use super::address::{self, Peers};
-use super::cell::GilCell;
 use super::chunk::{self, Chunk};
 use super::datagram_send::Message;
 use super::ffi::{self, FastMethod};
 use super::loop_core::LoopCore;
 use super::marks;
+use super::protocol::Protocol;
 use super::slots::Life;
+use super::transport::{self, Transport, transport_methods};
+use super::transport_base::Base;
 use crate::core::datagram::Datagram;
 use crate::core::drive::datagram as drive;
 use crate::core::fault::Fault;
 use crate::core::flow::DEFAULT_HIGH;
-use crate::io::counters::Counters;
 use crate::io::datagram::Family;
-use crate::io::source::Source;
-use crate::io::sys::BorrowedRawFd;
+
+/// The name of its class, as it is shown.
+const NAME: &str = "DatagramTransport";
 
 /// A datagram that came in.
 #[derive(Debug)]
@@ -68,65 +68,36 @@ impl AsRef<[u8]> for Packet {
     }
 }
 
-/// What a transport is made of.
+/// What a datagram transport needs beside what every transport has.
 #[derive(Debug)]
-pub struct State {
-    pub machine: Datagram<Received, Packet>,
-    pub source: Option<Source>,
-    pub sock: Option<Py<PyAny>>,
-    /// The bound `fileno` of a socket that the user has, too, and may close under the transport.
-    pub fileno: Option<Py<PyAny>>,
-    pub protocol: Option<Py<PyAny>>,
-    pub extra: Option<Py<PyDict>>,
+pub struct More {
     /// The one address that datagrams may be sent to.
     pub address: Option<Py<PyAny>>,
-    /// Told once `connection_made` ran.
-    pub waiter: Option<Py<PyAny>>,
-    /// The context of every callback of the protocol.
-    pub context: Option<Py<PyAny>>,
-    /// The exception for `connection_lost`.
-    pub error: Option<Py<PyBaseException>>,
     pub peers: Peers,
     /// What a batch brings, from a sender who is new on: on its way to the machine.
     pub arrivals: Vec<Arrival>,
-    pub failpoint: bool,
 }
 
 /// A datagram transport (`asyncio.DatagramTransport`).
 #[pyclass(module = "tokioloop", frozen, weakref, dict)]
 #[derive(Debug)]
 pub struct DatagramTransport {
-    pub owner: Py<LoopCore>,
-    pub slot: u32,
-    pub fd: u32,
-    /// The same, for calls on it.
-    pub file: BorrowedRawFd,
+    pub base: Base<Datagram<Received, Packet>, More>,
     pub family: Family,
     /// Sends need no address, and one that is given counts for nothing: asyncio asks whether the peer has a name.
     pub connected: bool,
     /// Connected to a peer without a name (a Unix socket): an address that is given counts.
     pub paired: bool,
-    pub counters: Arc<Counters>,
-    pub state: GilCell<State>,
 }
 
 impl DatagramTransport {
-    pub fn is_closing_now(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.machine.is_closing())
-    }
-
-    /// Runs a method's body; a panic in it is reported and closes the endpoint.
-    pub fn guard(slf: &Bound<'_, Self>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
-        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Self::panicked(slf, payload.as_ref()))
-    }
-
     /// The object that a datagram to `given` is for, by the rules of asyncio; `None` where the socket knows.
     fn addressee<'py>(
         &self,
         py: Python<'py>,
         given: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let fixed = self.state.with(py, |state| state.address.as_ref().map(|address| address.clone_ref(py)));
+        let fixed = self.base.state.with(py, |state| state.more.address.as_ref().map(|address| address.clone_ref(py)));
         let Some(fixed) = fixed else { return Ok(given.cloned()) };
         let fixed = fixed.into_bound(py);
         if let Some(given) = given
@@ -144,13 +115,13 @@ impl DatagramTransport {
             return Destination::Peer;
         }
         let address = address.unwrap_or_else(|| py.None().into_bound(py));
-        if let Some(known) = self.state.with(py, |state| state.peers.address(&address).cloned()) {
+        if let Some(known) = self.base.state.with(py, |state| state.more.peers.address(&address).cloned()) {
             return Destination::Address(known);
         }
         match address::from_python(self.family, &address) {
             Some(native) => {
                 let object = address.unbind();
-                drop(self.state.with(py, |state| state.peers.keep(native.clone(), object)));
+                drop(self.base.state.with(py, |state| state.more.peers.keep(native.clone(), object)));
                 Destination::Address(native)
             }
             None => Destination::Object(address.unbind(), data.clone().unbind()),
@@ -193,7 +164,7 @@ impl FastMethod for SendTo {
 
     #[inline]
     fn runs_here(slf: &Bound<'_, DatagramTransport>) -> bool {
-        slf.get().owner.get().coalesce.runs_here()
+        slf.get().base.owner.get().coalesce.runs_here()
     }
 
     fn call<'py>(
@@ -240,8 +211,8 @@ pub fn define_fast_methods(py: Python<'_>) -> PyResult<()> {
     ffi::define::<SendTo>(py)
 }
 
-#[pymethods]
-impl DatagramTransport {
+transport_methods! {
+    DatagramTransport:
     #[getter(__class__)]
     fn class<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -255,55 +226,15 @@ impl DatagramTransport {
         Ok(class.bind(py))
     }
 
-    #[getter(_loop)]
-    fn owner(&self, py: Python<'_>) -> Py<LoopCore> {
-        self.owner.clone_ref(py)
-    }
-
-    #[getter(_extra)]
-    fn extra(&self, py: Python<'_>) -> Option<Py<PyDict>> {
-        self.state.with(py, |state| state.extra.as_ref().map(|extra| extra.clone_ref(py)))
-    }
-
-    #[getter(_sock)]
-    fn sock(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with(py, |state| state.sock.as_ref().map(|sock| sock.clone_ref(py)))
-    }
-
-    #[getter(_sock_fd)]
-    fn sock_fd(&self) -> u32 {
-        self.fd
-    }
-
-    #[getter(_protocol)]
-    fn own_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.get_protocol(py)
-    }
-
-    #[setter(_protocol)]
-    fn replace_protocol(&self, py: Python<'_>, protocol: Py<PyAny>) {
-        self.set_protocol(py, protocol);
-    }
-
-    #[getter(_closing)]
-    fn closing(&self, py: Python<'_>) -> bool {
-        self.is_closing_now(py)
-    }
-
-    #[getter(_paused)]
-    fn paused(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.machine.is_paused())
-    }
-
     /// Whether the connection is lost.
     #[getter(_conn_lost)]
     fn lost_count(&self, py: Python<'_>) -> u32 {
-        self.state.with(py, |state| u32::from(state.machine.is_lost()))
+        self.base.state.with(py, |state| u32::from(state.machine.is_lost()))
     }
 
     #[getter(_address)]
     fn address(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with(py, |state| state.address.as_ref().map(|address| address.clone_ref(py)))
+        self.base.state.with(py, |state| state.more.address.as_ref().map(|address| address.clone_ref(py)))
     }
 
     /// `socket`, `sockname`, `peername`, or `default`.
@@ -317,101 +248,15 @@ impl DatagramTransport {
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = slf.py();
         // Who has the socket may send, too.
-        if slf.get().state.with(py, |state| state.machine.is_corked()) && name.eq("socket")? {
+        if slf.get().base.state.with(py, |state| state.machine.is_corked()) && name.eq("socket")? {
             Self::guard(slf, || Self::uncork(slf))?;
         }
-        let Some(extra) = slf.get().extra(py) else { return Ok(default) };
+        let Some(extra) = slf.get().base.extra(py) else { return Ok(default) };
         Ok(extra.bind(py).get_item(name)?.map(Bound::unbind).or(default))
     }
 
-    fn get_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with(py, |state| state.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
-    }
-
-    /// Datagrams go to `protocol` from now on.
-    ///
-    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.set_protocol>
-    fn set_protocol(&self, py: Python<'_>, protocol: Py<PyAny>) {
-        drop(self.state.with(py, |state| state.protocol.replace(protocol)));
-    }
-
-    fn is_closing(&self, py: Python<'_>) -> bool {
-        self.is_closing_now(py)
-    }
-
-    fn is_reading(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.machine.is_reading())
-    }
-
-    /// Stops calling `datagram_received`.
-    fn pause_reading(&self, py: Python<'_>) {
-        self.state.with(py, |state| state.machine.pause_reading());
-    }
-
-    /// Goes on calling `datagram_received`.
-    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || drive::resume_reading(&mut &*slf))
-    }
-
-    /// Closes the transport; what is queued is sent first, and `connection_lost(None)` follows.
-    ///
-    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.close>
-    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || drive::close(&mut &*slf))
-    }
-
-    /// Closes the transport at once; what is queued is lost, and `connection_lost(None)` follows.
-    ///
-    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.DatagramTransport.abort>
-    fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || drive::abort(&mut &*slf))
-    }
-
-    /// Bytes that are queued; since Python 3.13 with 8 more for each datagram, as asyncio counts them.
-    fn get_write_buffer_size(slf: &Bound<'_, Self>) -> PyResult<usize> {
-        Self::guard(slf, || Self::uncork(slf))?;
-        Ok(slf.get().state.with(slf.py(), |state| state.machine.buffered()))
-    }
-
-    /// `(low, high)`, bytes.
-    fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
-        self.state.with(py, |state| state.machine.limits())
-    }
-
-    /// Sets the marks of write flow control, bytes.
-    ///
-    /// Raises `ValueError` unless `high >= low >= 0`.
-    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.set_write_buffer_limits>
-    #[pyo3(signature = (high = None, low = None))]
-    fn set_write_buffer_limits(
-        slf: &Bound<'_, Self>,
-        high: Option<&Bound<'_, PyAny>>,
-        low: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        let (high, low) = marks::marks(slf.py(), high, low, DEFAULT_HIGH)?;
-        Self::guard(slf, || drive::set_limits(&mut &*slf, Some(high), Some(low))?.map_err(marks::refused))
-    }
-
-    // ---- what the loop calls, as callbacks for who has its queue in hand
-
-    fn _read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || Self::handle_io(slf, false))
-    }
-
-    fn _write_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || Self::handle_io(slf, true))
-    }
-
-    fn _tell_made(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || Self::handle_life(slf, Life::Made))
-    }
-
-    fn _tell_lost(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || Self::handle_life(slf, Life::Lost))
-    }
-
     fn __repr__(&self, py: Python<'_>) -> String {
-        self.state.with(py, |state| {
+        self.base.state.with(py, |state| {
             let machine = &state.machine;
             let life = match (state.sock.is_none(), machine.is_closing()) {
                 (true, _) => " closed",
@@ -421,36 +266,31 @@ impl DatagramTransport {
             let read = if machine.wants_read() { "polling" } else { "idle" };
             let write = if machine.is_watching_write() { "polling" } else { "idle" };
             let size = machine.buffered();
-            format!("<DatagramTransport{life} fd={} read={read} write=<{write}, bufsize={size}>>", self.fd)
+            format!("<DatagramTransport{life} fd={} read={read} write=<{write}, bufsize={size}>>", self.base.fd)
         })
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.owner)?;
-        let Some(state) = self.state.traversed(&visit) else { return Ok(()) };
-        let objects = [&state.sock, &state.fileno, &state.protocol, &state.address, &state.waiter, &state.context];
-        objects.into_iter().flatten().try_for_each(|object| visit.call(object))?;
-        if let Some(error) = &state.error {
-            visit.call(error)?;
-        }
-        if let Some(extra) = &state.extra {
-            visit.call(extra)?;
-        }
-        state.peers.traverse(&visit)?;
-        state.machine.undelivered().try_for_each(|received| visit.call(&received.from))?;
-        state.machine.unsent().try_for_each(|packet| match &packet.to {
-            Destination::Object(address, _) => visit.call(address),
-            Destination::Peer | Destination::Address(_) => Ok(()),
+        self.base.traverse(&visit, |state, visit| {
+            if let Some(address) = &state.more.address {
+                visit.call(address)?;
+            }
+            state.more.peers.traverse(visit)?;
+            state.machine.undelivered().try_for_each(|received| visit.call(&received.from))?;
+            state.machine.unsent().try_for_each(|packet| match &packet.to {
+                Destination::Object(address, _) => visit.call(address),
+                Destination::Peer | Destination::Address(_) => Ok(()),
+            })
         })
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        ffi::finalize(py, || self.abandon(py));
-        let rest = self.state.with(py, |state| {
+        ffi::finalize(py, || self.base.abandon(py, NAME));
+        self.base.clear(py);
+        let rest = self.base.state.with(py, |state| {
             // Without its machine's contents nothing refers to user objects any more.
             let step = state.machine.fail(Fault::Closed);
-            let dropped = state.machine.take_dropped();
-            (state.extra.take(), state.waiter.take(), state.error.take(), state.address.take(), step, dropped)
+            (state.more.address.take(), step, state.machine.take_dropped())
         });
         drop(rest);
     }
@@ -459,6 +299,6 @@ impl DatagramTransport {
 impl Drop for DatagramTransport {
     fn drop(&mut self) {
         // Without an interpreter there is nobody to warn, and the socket goes with the process.
-        let _finalizing = Python::try_attach(|py| ffi::finalize(py, || self.abandon(py)));
+        let _finalizing = Python::try_attach(|py| ffi::finalize(py, || self.base.abandon(py, NAME)));
     }
 }

@@ -43,7 +43,7 @@ impl DatagramTransport {
         let py = message.bytes.py();
         let tried = self.send_known(py, message.address.as_ref(), message.bytes.as_bytes());
         if matches!(tried, Some(Ok(true))) {
-            self.counters.sent(message.bytes.as_bytes().len());
+            self.base.counters.sent(message.bytes.as_bytes().len());
             return Ok(true);
         }
         self.send_direct(message, tried)
@@ -53,13 +53,13 @@ impl DatagramTransport {
     /// others.
     #[inline]
     fn send_known(&self, py: Python<'_>, address: Option<&Bound<'_, PyAny>>, bytes: &[u8]) -> Option<io::Result<bool>> {
-        let fd = self.live_fd(py);
+        let fd = self.base.live_fd(py);
         if self.connected {
             return Some(fd.and_then(|fd| datagram::send_to(fd, bytes, None)));
         }
         let address = address?;
-        self.state.with(py, |state| {
-            let known = state.peers.address(address)?;
+        self.base.state.with(py, |state| {
+            let known = state.more.peers.address(address)?;
             Some(fd.and_then(|fd| datagram::send_to(fd, bytes, Some(known))))
         })
     }
@@ -73,10 +73,10 @@ impl DatagramTransport {
             Destination::Object(object, _) => self.send_by_python(&message.bytes, object.bind(py)),
             Destination::Peer | Destination::Address(_) => {
                 let native = if let Destination::Address(address) = &to { Some(address) } else { None };
-                let send = || self.live_fd(py).and_then(|fd| datagram::send_to(fd, bytes, native));
+                let send = || self.base.live_fd(py).and_then(|fd| datagram::send_to(fd, bytes, native));
                 let sent = tried.unwrap_or_else(send).map_err(|error| io_error(py, &error));
                 if matches!(sent, Ok(true)) {
-                    self.counters.sent(bytes.len());
+                    self.base.counters.sent(bytes.len());
                 }
                 sent
             }
@@ -87,11 +87,11 @@ impl DatagramTransport {
 
     fn send_by_python(&self, data: &Bound<'_, PyBytes>, to: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = data.py();
-        let sock = self.state.with(py, |state| state.sock.as_ref().map(|sock| sock.clone_ref(py)));
+        let sock = self.base.state.with(py, |state| state.sock.as_ref().map(|sock| sock.clone_ref(py)));
         let Some(sock) = sock else { return Ok(true) };
         match sock.bind(py).call_method1(intern!(py, "sendto"), (data, to)) {
             Ok(_) => {
-                self.counters.sent(data.as_bytes().len());
+                self.base.counters.sent(data.as_bytes().len());
                 Ok(true)
             }
             Err(error) if would_block(py, &error) => Ok(false),
@@ -104,7 +104,7 @@ impl DatagramTransport {
     /// # Errors
     /// The kernel's, or what `socket.sendto` raises, of the first one.
     pub fn send_front(&self, py: Python<'_>, fd: io::Result<BorrowedRawFd>, batch: usize) -> PyResult<usize> {
-        let attempt = self.state.with(py, |state| match state.machine.unsent().next().map(|packet| &packet.to) {
+        let attempt = self.base.state.with(py, |state| match state.machine.unsent().next().map(|packet| &packet.to) {
             None => Attempt::Nothing,
             Some(Destination::Object(object, data)) => Attempt::Python(data.clone_ref(py), object.clone_ref(py)),
             Some(_) => {
@@ -115,7 +115,7 @@ impl DatagramTransport {
                 });
                 let sent = fd.and_then(|fd| datagram::send_batch(fd, &native));
                 for packet in state.machine.unsent().take(*sent.as_ref().unwrap_or(&0)) {
-                    self.counters.sent(packet.as_ref().len());
+                    self.base.counters.sent(packet.as_ref().len());
                 }
                 Attempt::Kernel(sent)
             }

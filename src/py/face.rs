@@ -16,8 +16,8 @@ use super::pipe;
 use super::sockops::{Kind, SockOperation};
 use super::stats;
 use super::stream::StreamTransport;
-use super::stream_make::Parts;
 use super::timer::{Due, TimerHandle};
+use super::transport_base::Parts;
 use super::waiter;
 use super::watch;
 use crate::core::interest::Dir;
@@ -312,7 +312,7 @@ impl LoopCore {
         waiter: Option<&Bound<'_, PyAny>>,
         extra: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<DatagramTransport>> {
-        DatagramTransport::create(slf, sock, protocol, address, waiter, extra)
+        DatagramTransport::create(slf, Parts { file: sock, protocol, waiter, extra, context: None }, address)
     }
 
     /// The next datagram transport's socket is one that `create_datagram_endpoint` made.

@@ -20,7 +20,7 @@ use super::ffi;
 use super::loop_core::{Entry, LoopCore};
 use super::slots::{EndpointRef, Ops};
 use super::stream::StreamTransport;
-use super::stream_make::Parts;
+use super::transport_base::Parts;
 use crate::core::accept::{Accept, AcceptError, AcceptStep, RETRY_DELAY};
 use crate::io::counters::{self as stats, Counters};
 use crate::io::endpoint;
@@ -256,7 +256,7 @@ impl Listener {
 
     fn shown_socket<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let sock = self.state.with(py, |state| state.sock.as_ref().map(|sock| sock.clone_ref(py)));
-        sock.map(|sock| super::stream::transport_socket(sock.bind(py))).transpose()
+        sock.map(|sock| super::transport_base::transport_socket(sock.bind(py))).transpose()
     }
 
     fn connect(slf: &Bound<'_, Self>, conn: OwnedFd, address: &SockAddr) -> PyResult<()> {

@@ -76,6 +76,10 @@ mod tls_io;
 #[deny(unsafe_code)]
 mod tls_lower;
 #[deny(unsafe_code)]
+mod transport;
+#[deny(unsafe_code)]
+mod transport_base;
+#[deny(unsafe_code)]
 mod waiter;
 #[deny(unsafe_code)]
 mod watch;
@@ -108,9 +112,6 @@ mod _tokioloop {
     use super::sockops::SockOperation;
     #[pymodule_export]
     use super::stream::StreamTransport;
-    #[cfg(feature = "failpoints")]
-    #[pymodule_export]
-    use super::stream::panic_next_event;
     #[pymodule_export]
     use super::threadsafe::ThreadSafeHandle;
     #[pymodule_export]
@@ -125,6 +126,18 @@ mod _tokioloop {
     #[pyo3(signature = (class, /))]
     fn adopt_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
         super::ffi::adopt_methods(class, &class.py().get_type::<LoopCore>())
+    }
+
+    /// Has the transport's next I/O event panic inside Rust: for the test that no panic crosses into Python.
+    #[cfg(feature = "failpoints")]
+    #[pyfunction]
+    fn panic_next_event(transport: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = transport.py();
+        match transport.cast::<DatagramTransport>() {
+            Ok(datagram) => datagram.get().base.state.with(py, |state| state.failpoint = true),
+            Err(_) => transport.cast::<StreamTransport>()?.get().base.state.with(py, |state| state.failpoint = true),
+        }
+        Ok(())
     }
 
     #[pymodule_init]

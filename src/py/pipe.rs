@@ -11,7 +11,7 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple, PyType};
 
 use super::loop_core::LoopCore;
 use super::stream::StreamTransport;
-use super::stream_make::Parts;
+use super::transport_base::Parts;
 use crate::core::stream::Policy;
 use crate::io::endpoint::Kind;
 

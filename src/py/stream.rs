@@ -4,17 +4,13 @@
 //! write flow control: `loop.sendfile` asks for that one.
 
 use std::ffi::CStr;
-use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
-use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 
-use super::cell::GilCell;
 use super::chunk::{self, Chunk};
 use super::ffi::{self, FastMethod};
 use super::loop_core::LoopCore;
@@ -22,82 +18,28 @@ use super::marks;
 use super::patched;
 use super::protocol::Protocol;
 use super::slots::Life;
+use super::transport::{self, Transport, transport_methods};
+use super::transport_base::Base;
 use super::waiter;
 use crate::core::drive::stream as drive;
 use crate::core::flow::DEFAULT_HIGH;
-use crate::core::stream::{Stream, WriteError};
-use crate::io::counters::Counters;
+use crate::core::stream::{Policy, Stream, WriteError};
 use crate::io::endpoint::Kind;
-use crate::io::source::Source;
-use crate::io::sys::BorrowedRawFd;
 
-/// What a transport is made of.
-#[derive(Debug)]
-pub struct State {
-    pub machine: Stream<Chunk>,
-    pub source: Option<Source>,
-    /// A second descriptor of the file, where another transport has registered it by its first.
-    pub second: Option<OwnedFd>,
-    pub sock: Option<Py<PyAny>>,
-    /// The bound `fileno` of a socket that the user has, too.
-    pub fileno: Option<Py<PyAny>>,
-    pub protocol: Option<Protocol>,
-    pub extra: Option<Py<PyDict>>,
+/// What a stream needs beside what every transport has.
+#[derive(Debug, Default)]
+pub struct More {
     pub server: Option<Py<PyAny>>,
-    /// Told once `connection_made` ran.
-    pub waiter: Option<Py<PyAny>>,
     /// Told once the outbox is empty, then each time the lent socket takes bytes again.
     pub drain_waiter: Option<Py<PyAny>>,
-    /// The context of every callback of the protocol.
-    pub context: Option<Py<PyAny>>,
-    /// The exception for `connection_lost`.
-    pub error: Option<Py<PyBaseException>>,
-    pub failpoint: bool,
 }
 
 /// A stream transport (`asyncio.Transport`).
 #[pyclass(module = "tokioloop", frozen, weakref, subclass, dict)]
 #[derive(Debug)]
 pub struct StreamTransport {
-    pub owner: Py<LoopCore>,
-    pub slot: u32,
-    pub fd: u32,
-    /// The same, for calls on it.
-    pub file: BorrowedRawFd,
+    pub base: Base<Stream<Chunk>, More>,
     pub kind: Kind,
-    pub counters: Arc<Counters>,
-    pub state: GilCell<State>,
-}
-
-/// Asyncio's read-only view of a socket.
-///
-/// # Errors
-/// Whatever `TransportSocket` raises.
-pub fn transport_socket<'py>(sock: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    CLASS.import(sock.py(), "asyncio.trsock", "TransportSocket")?.call1((sock,))
-}
-
-/// The socket's address by this method; `None` where there is none, as asyncio has it.
-pub fn address_or_none<'py>(sock: &Bound<'py, PyAny>, method: &str) -> PyResult<Bound<'py, PyAny>> {
-    static ERROR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = sock.py();
-    match sock.call_method0(method) {
-        Err(error) if error.matches(py, ERROR.import(py, "socket", "error")?)? => Ok(py.None().into_bound(py)),
-        result => result,
-    }
-}
-
-/// Has the transport's next I/O event panic inside Rust: for the test that no panic crosses into Python.
-#[cfg(feature = "failpoints")]
-#[pyfunction]
-pub fn panic_next_event(transport: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = transport.py();
-    match transport.cast::<super::datagram::DatagramTransport>() {
-        Ok(datagram) => datagram.get().state.with(py, |state| state.failpoint = true),
-        Err(_) => transport.cast::<StreamTransport>()?.get().state.with(py, |state| state.failpoint = true),
-    }
-    Ok(())
 }
 
 pub fn write_error(error: WriteError, method: &str) -> PyErr {
@@ -108,13 +50,13 @@ pub fn write_error(error: WriteError, method: &str) -> PyErr {
 }
 
 impl StreamTransport {
-    pub fn is_closing_now(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.machine.is_closing())
+    fn policy(&self, py: Python<'_>) -> Policy {
+        self.base.state.with(py, |state| state.machine.policy())
     }
 
     /// The name of its class, as it is shown.
     pub fn name(&self, py: Python<'_>) -> &'static str {
-        let policy = self.state.with(py, |state| state.machine.policy());
+        let policy = self.policy(py);
         match (policy.readable, policy.writable) {
             (true, true) => "StreamTransport",
             (_, false) => "ReadPipeTransport",
@@ -123,13 +65,8 @@ impl StreamTransport {
     }
 
     pub fn is_pipe(&self, py: Python<'_>) -> bool {
-        let policy = self.state.with(py, |state| state.machine.policy());
+        let policy = self.policy(py);
         !(policy.readable && policy.writable)
-    }
-
-    /// Runs a method's body; a panic in it is reported and closes the connection.
-    pub fn guard(slf: &Bound<'_, Self>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
-        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Self::panicked(slf, payload.as_ref()))
     }
 
     /// `write`, without its guard.
@@ -151,7 +88,7 @@ impl FastMethod for Write {
 
     #[inline]
     fn runs_here(slf: &Bound<'_, StreamTransport>) -> bool {
-        slf.get().owner.get().coalesce.runs_here()
+        slf.get().base.owner.get().coalesce.runs_here()
     }
 
     fn call<'py>(
@@ -185,8 +122,8 @@ pub fn define_fast_methods(py: Python<'_>) -> PyResult<()> {
     ffi::define::<Write>(py)
 }
 
-#[pymethods]
-impl StreamTransport {
+transport_methods! {
+    StreamTransport:
     #[classattr]
     #[pyo3(name = "_start_tls_compatible")]
     const START_TLS_COMPATIBLE: bool = true;
@@ -201,7 +138,7 @@ impl StreamTransport {
     #[getter(_sendfile_compatible)]
     fn sendfile_mode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         static MODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let policy = self.state.with(py, |state| state.machine.policy());
+        let policy = self.policy(py);
         let mode = if policy.readable && policy.writable { "TRY_NATIVE" } else { "UNSUPPORTED" };
         MODE.import(py, "asyncio.constants", "_SendfileMode")?.getattr(mode)
     }
@@ -209,63 +146,23 @@ impl StreamTransport {
     /// Asked by the fallback of `loop.sendfile`.
     #[getter(_protocol_paused)]
     fn is_protocol_paused(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.machine.is_write_paused())
-    }
-
-    #[getter(_loop)]
-    fn owner(&self, py: Python<'_>) -> Py<LoopCore> {
-        self.owner.clone_ref(py)
-    }
-
-    #[getter(_extra)]
-    fn extra(&self, py: Python<'_>) -> Option<Py<PyDict>> {
-        self.state.with(py, |state| state.extra.as_ref().map(|extra| extra.clone_ref(py)))
-    }
-
-    #[getter(_sock)]
-    fn sock(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with(py, |state| state.sock.as_ref().map(|sock| sock.clone_ref(py)))
-    }
-
-    #[getter(_sock_fd)]
-    fn sock_fd(&self) -> u32 {
-        self.fd
-    }
-
-    #[getter(_protocol)]
-    fn own_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.get_protocol(py)
-    }
-
-    #[setter(_protocol)]
-    fn replace_protocol(&self, py: Python<'_>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.set_protocol(py, protocol)
-    }
-
-    #[getter(_closing)]
-    fn closing(&self, py: Python<'_>) -> bool {
-        self.is_closing_now(py)
-    }
-
-    #[getter(_paused)]
-    fn paused(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.machine.is_paused())
+        self.base.state.with(py, |state| state.machine.is_write_paused())
     }
 
     /// 0 until the connection is lost, then one more for each write.
     #[getter(_conn_lost)]
     fn lost_count(&self, py: Python<'_>) -> u32 {
-        self.state.with(py, |state| state.machine.lost_count())
+        self.base.state.with(py, |state| state.machine.lost_count())
     }
 
     #[getter(_eof)]
     fn eof(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.machine.eof_asked())
+        self.base.state.with(py, |state| state.machine.eof_asked())
     }
 
     #[getter(_server)]
     fn server(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with(py, |state| state.server.as_ref().map(|server| server.clone_ref(py)))
+        self.base.state.with(py, |state| state.more.server.as_ref().map(|server| server.clone_ref(py)))
     }
 
     /// `socket`, `sockname`, `peername`, or `default`.
@@ -284,56 +181,11 @@ impl StreamTransport {
             return Ok(Some(said.unbind()));
         }
         // Who has the file may write, too.
-        if slf.get().state.with(py, |state| state.machine.is_corked()) && (name.eq("socket")? || name.eq("pipe")?) {
+        if slf.get().base.state.with(py, |state| state.machine.is_corked()) && (name.eq("socket")? || name.eq("pipe")?) {
             Self::guard(slf, || Self::uncork(slf))?;
         }
-        let Some(extra) = slf.get().extra(py) else { return Ok(default) };
+        let Some(extra) = slf.get().base.extra(py) else { return Ok(default) };
         Ok(extra.bind(py).get_item(name)?.map(Bound::unbind).or(default))
-    }
-
-    fn get_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with(py, |state| state.protocol.as_ref().map(|protocol| protocol.object.clone_ref(py)))
-    }
-
-    /// Data goes to `protocol` from now on.
-    ///
-    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.set_protocol>
-    fn set_protocol(&self, py: Python<'_>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
-        let new = Protocol::new(protocol)?;
-        drop(self.state.with(py, |state| state.protocol.replace(new)));
-        Ok(())
-    }
-
-    fn is_closing(&self, py: Python<'_>) -> bool {
-        self.is_closing_now(py)
-    }
-
-    fn is_reading(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.machine.is_reading())
-    }
-
-    /// Stops calling `data_received`.
-    fn pause_reading(&self, py: Python<'_>) {
-        self.state.with(py, |state| state.machine.pause_reading());
-    }
-
-    /// Goes on calling `data_received`.
-    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || drive::resume_reading(&mut &*slf))
-    }
-
-    /// Closes the transport; what is buffered is sent first, and `connection_lost(None)` follows.
-    ///
-    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.close>
-    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || drive::close(&mut &*slf))
-    }
-
-    /// Closes the transport at once; what is buffered is lost, and `connection_lost(None)` follows.
-    ///
-    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.abort>
-    fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || drive::abort(&mut &*slf))
     }
 
     /// As `abort`, with an exception for `connection_lost`: the hook of `asyncio.sslproto`.
@@ -342,7 +194,7 @@ impl StreamTransport {
             return Self::abort(slf);
         }
         let error = PyErr::from_value(exc.clone());
-        Self::guard(slf, || Self::fail_with(slf, error))
+        Self::guard(slf, || Self::fail(slf, error))
     }
 
     /// Writes the items of an iterable, in one vectored send where the kernel takes it.
@@ -351,7 +203,7 @@ impl StreamTransport {
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.writelines>
     fn writelines(slf: &Bound<'_, Self>, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
-        this.state.with(py, |state| state.machine.check_write()).map_err(|error| write_error(error, "writelines"))?;
+        this.base.state.with(py, |state| state.machine.check_write()).map_err(|error| write_error(error, "writelines"))?;
         let chunks =
             list_of_data.try_iter()?.map(|data| chunk::bytes_of_buffer(&data?)).collect::<PyResult<Vec<_>>>()?;
         if chunks.iter().all(|bytes| bytes.as_bytes().is_empty()) {
@@ -368,74 +220,29 @@ impl StreamTransport {
     }
 
     fn can_write_eof(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.machine.can_write_eof())
-    }
-
-    /// Bytes that are buffered.
-    fn get_write_buffer_size(slf: &Bound<'_, Self>) -> PyResult<usize> {
-        // What is coalesced waits for nothing but the end of the turn.
-        Self::guard(slf, || Self::uncork(slf))?;
-        Ok(slf.get().state.with(slf.py(), |state| state.machine.buffered()))
-    }
-
-    /// `(low, high)`, bytes.
-    fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
-        self.state.with(py, |state| state.machine.limits())
-    }
-
-    /// Sets the marks of write flow control, bytes.
-    ///
-    /// Raises `ValueError` unless `high >= low >= 0`.
-    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.set_write_buffer_limits>
-    #[pyo3(signature = (high = None, low = None))]
-    fn set_write_buffer_limits(
-        slf: &Bound<'_, Self>,
-        high: Option<&Bound<'_, PyAny>>,
-        low: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        let py = slf.py();
-        let (high, low) = marks::marks(py, high, low, DEFAULT_HIGH)?;
-        Self::guard(slf, || drive::set_limits(&mut &*slf, Some(high), Some(low))?.map_err(marks::refused))
-    }
-
-    // ---- what the loop calls, as callbacks for who has its queue in hand
-
-    fn _read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || Self::handle_io(slf, false))
-    }
-
-    fn _write_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || Self::handle_io(slf, true))
-    }
-
-    fn _tell_made(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || Self::handle_life(slf, Life::Made))
-    }
-
-    fn _tell_lost(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || Self::handle_life(slf, Life::Lost))
+        self.base.state.with(py, |state| state.machine.can_write_eof())
     }
 
     /// A future that is done once the outbox is empty; until it is reset, writes raise: for `loop.sendfile`.
     fn _make_empty_waiter<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let (py, this) = (slf.py(), slf.get());
-        if this.state.with(py, |state| state.machine.is_drain_awaited()) {
+        if this.base.state.with(py, |state| state.machine.is_drain_awaited()) {
             return Err(PyRuntimeError::new_err("Empty waiter is already set"));
         }
         Self::uncork(slf)?;
-        let future = waiter::future_of(this.owner.bind(py))?;
-        if this.state.with(py, |state| state.machine.begin_drain_wait()) {
+        let future = waiter::future_of(this.base.owner.bind(py))?;
+        if this.base.state.with(py, |state| state.machine.begin_drain_wait()) {
             future.call_method1(intern!(py, "set_result"), (py.None(),))?;
         } else {
             let waiter = future.clone().unbind();
-            drop(this.state.with(py, |state| state.drain_waiter.replace(waiter)));
+            drop(this.base.state.with(py, |state| state.more.drain_waiter.replace(waiter)));
         }
         Ok(future)
     }
 
     /// The transport may write again, and does what `write_eof` asked for meanwhile.
     fn _reset_empty_waiter(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let waiter = slf.get().state.with(slf.py(), |state| state.drain_waiter.take());
+        let waiter = slf.get().base.state.with(slf.py(), |state| state.more.drain_waiter.take());
         let result = Self::guard(slf, || drive::end_drain_wait(&mut &*slf));
         drop(waiter);
         result
@@ -443,24 +250,24 @@ impl StreamTransport {
 
     /// Bytes that `loop.sendfile` sent itself belong to what the transport sent: see `loop.stats()`.
     fn _count_sent(&self, n: usize) {
-        self.counters.sent_some(n);
+        self.base.counters.sent_some(n);
     }
 
     /// A future that is done once the socket, which `_make_empty_waiter` gave and which is full, takes bytes again;
     /// `ConnectionError` when the connection is lost before. For `loop.sendfile`.
     fn _make_writable_waiter<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let (py, this) = (slf.py(), slf.get());
-        let future = waiter::future_of(this.owner.bind(py))?;
+        let future = waiter::future_of(this.base.owner.bind(py))?;
         let waiter = future.clone().unbind();
-        let old = this.state.with(py, |state| state.drain_waiter.replace(waiter));
+        let old = this.base.state.with(py, |state| state.more.drain_waiter.replace(waiter));
         let result = Self::guard(slf, || drive::handle_blocked(&mut &*slf));
         drop(old);
         result.map(|()| future)
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let (name, fd, over) = (self.name(py), self.fd, self.owner.get().is_closed_now());
-        self.state.with(py, |state| {
+        let (name, fd, over) = (self.name(py), self.base.fd, self.base.owner.get().is_closed_now());
+        self.base.state.with(py, |state| {
             let machine = &state.machine;
             let life = match (state.sock.is_none(), machine.is_closing()) {
                 (true, _) => " closed",
@@ -482,34 +289,21 @@ impl StreamTransport {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.owner)?;
-        let Some(state) = self.state.traversed(&visit) else { return Ok(()) };
-        let objects = [&state.sock, &state.fileno, &state.server, &state.waiter, &state.drain_waiter, &state.context];
-        objects.into_iter().flatten().try_for_each(|object| visit.call(object))?;
-        if let Some(error) = &state.error {
-            visit.call(error)?;
-        }
-        if let Some(protocol) = &state.protocol {
-            protocol.traverse(&visit)?;
-        }
-        if let Some(extra) = &state.extra {
-            visit.call(extra)?;
-        }
-        Ok(())
+        self.base.traverse(&visit, |state, visit| {
+            [&state.more.server, &state.more.drain_waiter].into_iter().flatten().try_for_each(|object| visit.call(object))
+        })
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        ffi::finalize(py, || self.abandon(py));
-        let rest = self
-            .state
-            .with(py, |state| (state.extra.take(), state.waiter.take(), state.drain_waiter.take(), state.error.take()));
-        drop(rest);
+        ffi::finalize(py, || self.base.abandon(py, self.name(py)));
+        self.base.clear(py);
+        drop(self.base.state.with(py, |state| std::mem::take(&mut state.more)));
     }
 }
 
 impl Drop for StreamTransport {
     fn drop(&mut self) {
         // Without an interpreter there is nobody to warn, and the socket goes with the process.
-        let _finalizing = Python::try_attach(|py| ffi::finalize(py, || self.abandon(py)));
+        let _finalizing = Python::try_attach(|py| ffi::finalize(py, || self.base.abandon(py, self.name(py))));
     }
 }

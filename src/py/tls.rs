@@ -176,7 +176,7 @@ impl TlsTransport {
         });
         match lower {
             None => Ok(self.state.with(py, |state| state.machine.is_closing())),
-            Some(Lower::Stream(stream)) => Ok(stream.get().is_closing_now(py)),
+            Some(Lower::Stream(stream)) => Ok(stream.get().base.state.with(py, |state| state.machine.is_closing())),
             Some(Lower::Other(transport)) => transport.bind(py).call_method0(intern!(py, "is_closing"))?.is_truthy(),
         }
     }

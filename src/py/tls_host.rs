@@ -168,7 +168,7 @@ impl<'py> Host for &Bound<'py, TlsTransport> {
     fn is_below_closing(&mut self) -> bool {
         let py = self.py();
         match self.get().lower(py) {
-            Some(Lower::Stream(stream)) => stream.get().is_closing_now(py),
+            Some(Lower::Stream(stream)) => stream.get().base.state.with(py, |state| state.machine.is_closing()),
             _ => false,
         }
     }

@@ -7,6 +7,7 @@ use pyo3::types::PyBytes;
 
 use super::stream::StreamTransport;
 use super::tls::TlsTransport;
+use super::transport::Transport;
 
 /// Asyncio's high-water mark of a transport, bytes.
 const LOWER_HIGH: usize = 64 * 1024;
@@ -70,7 +71,7 @@ impl Lower {
     /// What `get_write_buffer_size` raises.
     pub fn buffered(&self, py: Python<'_>) -> PyResult<usize> {
         match self {
-            Self::Stream(stream) => Ok(stream.get().state.with(py, |state| state.machine.buffered())),
+            Self::Stream(stream) => Ok(stream.get().base.state.with(py, |state| state.machine.buffered())),
             Self::Other(transport) => {
                 let size = transport.bind(py).call_method0(intern!(py, "get_write_buffer_size"));
                 has_it(py, size)?.map_or(Ok(0), |size| size.extract())
@@ -84,7 +85,7 @@ impl Lower {
     /// What the attribute raises.
     pub fn is_write_paused(&self, py: Python<'_>) -> PyResult<bool> {
         match self {
-            Self::Stream(stream) => Ok(stream.get().state.with(py, |state| state.machine.is_write_paused())),
+            Self::Stream(stream) => Ok(stream.get().base.state.with(py, |state| state.machine.is_write_paused())),
             // Of asyncio's transports. One that has no such attribute has paused nobody, for all that is known.
             Self::Other(transport) => match transport.bind(py).getattr_opt(intern!(py, "_protocol_paused"))? {
                 Some(paused) => paused.is_truthy(),
