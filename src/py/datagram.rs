@@ -20,7 +20,7 @@ use super::loop_core::LoopCore;
 use super::marks;
 use super::protocol::Protocol;
 use super::slots::Life;
-use super::transport::{self, Transport, transport_methods};
+use super::transport::{self, Connection, Transport, transport_methods};
 use super::transport_base::Base;
 use crate::core::datagram::Datagram;
 use crate::core::drive::datagram as drive;

@@ -12,12 +12,26 @@ use super::errors::{io_error, passes_through};
 use super::ffi;
 use super::loop_core::{Entry, LoopCore};
 use super::slots::Life;
-use super::transport::{Transport, report};
+use super::transport::{Connection, Transport};
 use super::transport_base::{Base, Parts};
 use crate::core::datagram::{Datagram, Policy};
 use crate::core::drive::datagram as drive;
 use crate::io::counters::Kind;
 use crate::io::datagram::Family;
+
+impl Connection for DatagramTransport {
+    fn owner<'a>(slf: &'a Bound<'_, Self>) -> &'a Py<LoopCore> {
+        &slf.get().base.owner
+    }
+
+    fn protocol(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
+        slf.get().base.protocol(slf.py())
+    }
+
+    fn fail(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        drive::fail(&mut &*slf, error)
+    }
+}
 
 impl Transport for DatagramTransport {
     type Machine = Datagram<Received, Packet>;
@@ -58,10 +72,6 @@ impl Transport for DatagramTransport {
 
     fn uncork(slf: &Bound<'_, Self>) -> PyResult<()> {
         drive::uncork(&mut &*slf)
-    }
-
-    fn fail(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
-        drive::fail(&mut &*slf, error)
     }
 }
 
@@ -131,7 +141,7 @@ impl DatagramTransport {
         base.free_slot(py);
         drop(base.state.with(py, |state| std::mem::take(&mut state.more.peers)));
         match sock.map_or(Ok(()), |sock| sock.bind(py).call_method0(intern!(py, "close")).map(drop)) {
-            Err(error) if !passes_through(py, &error) => report(slf, "Closing a socket failed", &error),
+            Err(error) if !passes_through(py, &error) => Self::report(slf, "Closing a socket failed", &error),
             result => result,
         }
     }

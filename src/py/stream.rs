@@ -18,7 +18,7 @@ use super::marks;
 use super::patched;
 use super::protocol::Protocol;
 use super::slots::Life;
-use super::transport::{self, Transport, transport_methods};
+use super::transport::{self, Connection, Transport, transport_methods};
 use super::transport_base::Base;
 use super::waiter;
 use crate::core::drive::stream as drive;

@@ -6,12 +6,27 @@ use pyo3::prelude::*;
 
 use super::chunk::Chunk;
 use super::errors::contain;
+use super::loop_core::LoopCore;
 use super::stream::{More, StreamTransport};
-use super::transport::Transport;
+use super::transport::{Connection, Transport};
 use super::transport_base::Base;
 use super::waiter::settle;
 use crate::core::drive::stream as drive;
 use crate::core::stream::Stream;
+
+impl Connection for StreamTransport {
+    fn owner<'a>(slf: &'a Bound<'_, Self>) -> &'a Py<LoopCore> {
+        &slf.get().base.owner
+    }
+
+    fn protocol(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
+        slf.get().base.protocol(slf.py())
+    }
+
+    fn fail(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        drive::fail(&mut &*slf, error)
+    }
+}
 
 impl Transport for StreamTransport {
     type Machine = Stream<Chunk>;
@@ -52,10 +67,6 @@ impl Transport for StreamTransport {
 
     fn uncork(slf: &Bound<'_, Self>) -> PyResult<()> {
         drive::uncork(&mut &*slf)
-    }
-
-    fn fail(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
-        drive::fail(&mut &*slf, error)
     }
 }
 

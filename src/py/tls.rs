@@ -4,8 +4,6 @@
 //! The stream below may be any transport: a [`StreamTransport`], which hands its ciphertext over without Python in between,
 //! another [`TlsTransport`], or anybody's.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use pyo3::exceptions::{PyBaseException, PyNotImplementedError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -21,6 +19,7 @@ use super::marks;
 use super::protocol::{self, Protocol};
 use super::tls_engine::Engine;
 use super::tls_lower::{Lower, has_it};
+use super::transport::{Connection, connection_methods};
 use crate::core::drive::tls as drive;
 use crate::core::tls::{READ_HIGH, Tls, WRITE_HIGH};
 
@@ -65,13 +64,6 @@ pub struct TlsProtocol {
     pub tls: Py<TlsTransport>,
 }
 
-impl TlsTransport {
-    /// Runs a method's body; a panic in it is reported and closes the connection.
-    fn guard(slf: &Bound<'_, Self>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
-        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Self::panicked(slf, payload.as_ref()))
-    }
-}
-
 /// Has a stream hand over the ciphertext that it reads.
 pub fn define_taker(py: Python<'_>) {
     protocol::define_taker::<TlsProtocol>(py, |protocol, ciphertext| {
@@ -95,8 +87,8 @@ fn bytes_to_write<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>
     Err(PyTypeError::new_err(format!("data: expecting a bytes-like instance, got {name}")))
 }
 
-#[pymethods]
-impl TlsTransport {
+connection_methods! {
+    TlsTransport:
     #[classattr]
     #[pyo3(name = "_start_tls_compatible")]
     const START_TLS_COMPATIBLE: bool = true;
@@ -120,19 +112,9 @@ impl TlsTransport {
         self.state.with(py, |state| state.machine.is_write_paused())
     }
 
-    #[getter(_loop)]
-    fn owner(&self, py: Python<'_>) -> Py<LoopCore> {
-        self.owner.clone_ref(py)
-    }
-
     #[getter(_ssl_protocol)]
     fn below(&self, py: Python<'_>) -> Option<Py<TlsProtocol>> {
         self.state.with(py, |state| state.below.as_ref().map(|below| below.clone_ref(py)))
-    }
-
-    #[getter(_extra)]
-    fn extra(&self, py: Python<'_>) -> Option<Py<PyDict>> {
-        self.state.with(py, |state| state.extra.as_ref().map(|extra| extra.clone_ref(py)))
     }
 
     /// `sslcontext`; after the handshake `ssl_object`, `peercert`, `cipher` and `compression`; what the stream below has.
@@ -155,19 +137,6 @@ impl TlsTransport {
         lower.call_method1(py, intern!(py, "get_extra_info"), (name, default)).map(Some)
     }
 
-    fn get_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with(py, |state| state.protocol.as_ref().map(|protocol| protocol.object.clone_ref(py)))
-    }
-
-    /// Data goes to `protocol` from now on.
-    ///
-    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.set_protocol>
-    fn set_protocol(&self, py: Python<'_>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
-        let new = Protocol::new(protocol)?;
-        drop(self.state.with(py, |state| state.protocol.replace(new)));
-        Ok(())
-    }
-
     /// True once it is closed, or the stream below is.
     fn is_closing(&self, py: Python<'_>) -> PyResult<bool> {
         let lower = self.state.with(py, |state| match &state.lower {
@@ -183,23 +152,6 @@ impl TlsTransport {
 
     fn is_reading(&self, py: Python<'_>) -> bool {
         self.state.with(py, |state| !state.machine.is_read_paused())
-    }
-
-    /// Stops calling `data_received`.
-    fn pause_reading(&self, py: Python<'_>) {
-        self.state.with(py, |state| state.machine.pause_reading());
-    }
-
-    /// Goes on calling `data_received`, from the next turn on.
-    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        drive::resume_reading(&mut &*slf)
-    }
-
-    /// Closes the connection: what was written is sent, then `close_notify`, and `connection_lost(None)` follows.
-    ///
-    /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.close>
-    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::guard(slf, || drive::close(&mut &*slf))
     }
 
     /// Closes the connection at once, without `close_notify`; what is buffered is lost, and `connection_lost(None)` follows.
@@ -270,11 +222,6 @@ impl TlsTransport {
         // By its method, which has what is coalesced leave.
         let below = has_it(py, lower.bind(py).call_method0(intern!(py, "get_write_buffer_size")))?;
         Ok(ours + below.map_or(Ok(0), |below| below.extract::<usize>())?)
-    }
-
-    /// `(low, high)`, bytes.
-    fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
-        self.state.with(py, |state| state.machine.limits())
     }
 
     /// Sets the marks of write flow control, bytes.

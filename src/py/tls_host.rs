@@ -21,6 +21,7 @@ use super::protocol::Protocol;
 use super::tls::TlsTransport;
 use super::tls_engine::{RECORD, ssl_class};
 use super::tls_lower::Lower;
+use super::transport::Connection;
 use super::waiter::settle;
 use crate::core::drive::tls::{Culprit, Host};
 use crate::core::tls::{Outcome, RecordEngine, Tls};
@@ -89,7 +90,7 @@ impl<'py> Host for &Bound<'py, TlsTransport> {
 
     fn report_fatal(&mut self, error: &PyErr, culprit: Culprit) -> PyResult<()> {
         static CANCELLED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        let (py, owner) = (self.py(), &self.get().owner);
+        let py = self.py();
         let message = match culprit {
             Culprit::Handshake => handshake_message(py, error)?,
             Culprit::Protocol => "Fatal error on SSL protocol",
@@ -97,11 +98,7 @@ impl<'py> Host for &Bound<'py, TlsTransport> {
             Culprit::Transport => "Fatal error on transport",
         };
         if error.is_instance_of::<PyOSError>(py) {
-            if !owner.get().is_debug() {
-                return Ok(());
-            }
-            let logged = (*self, message, error.value(py));
-            return owner.bind(py).call_method1(intern!(py, "_log_fatal"), logged).map(drop);
+            return TlsTransport::log_fatal(self, message, error);
         }
         if error.is_instance(py, CANCELLED.import(py, "asyncio", "CancelledError")?) {
             return Ok(());

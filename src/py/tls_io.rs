@@ -1,16 +1,29 @@
 //! The life of a [`TlsTransport`]: what the stream below says. `tls_host` has what its driver needs.
 
-use std::any::Any;
-
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::errors::report;
+use super::loop_core::LoopCore;
 use super::protocol::Protocol;
 use super::tls::TlsTransport;
 use super::tls_lower::Lower;
+use super::transport::Connection;
 use super::waiter::settle;
 use crate::core::drive::tls as drive;
+
+impl Connection for TlsTransport {
+    fn owner<'a>(slf: &'a Bound<'_, Self>) -> &'a Py<LoopCore> {
+        &slf.get().owner
+    }
+
+    fn protocol(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
+        slf.get().protocol_ref(slf.py()).map(|protocol| protocol.object)
+    }
+
+    fn fail(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        drive::abort_below(&mut &*slf, Some(&error))
+    }
+}
 
 impl TlsTransport {
     pub fn lower(&self, py: Python<'_>) -> Option<Lower> {
@@ -68,24 +81,5 @@ impl TlsTransport {
         let timer = this.owner.bind(py).call_method1(intern!(py, "call_later"), (seconds, overdue))?.unbind();
         let old = this.state.with(py, |state| state.timer.replace(timer));
         old.map_or(Ok(()), |old| old.bind(py).call_method0(intern!(py, "cancel")).map(drop))
-    }
-
-    /// A panic of ours: reported, and the connection aborted.
-    ///
-    /// # Errors
-    /// Only what passes through.
-    pub fn panicked(slf: &Bound<'_, Self>, payload: &(dyn Any + Send)) -> PyResult<()> {
-        let error = super::errors::panic_error(payload);
-        let result = Self::report(slf, super::errors::PANIC, &error);
-        result.and(drive::abort_below(&mut &*slf, Some(&error)))
-    }
-
-    pub fn report(slf: &Bound<'_, Self>, message: &str, error: &PyErr) -> PyResult<()> {
-        let (py, this) = (slf.py(), slf.get());
-        let more = [
-            ("transport", Some(slf.clone().into_any())),
-            ("protocol", this.protocol_ref(py).map(|protocol| protocol.object.into_bound(py))),
-        ];
-        report(this.owner.bind(py), message, Some(error), &more)
     }
 }

@@ -19,8 +19,62 @@ use crate::core::drive::{self, Culprit, Dir};
 use crate::io::source;
 use crate::log_debug;
 
+/// A transport of any kind, for its reports.
+pub trait Connection: PyTypeInfo {
+    fn owner<'a>(slf: &'a Bound<'_, Self>) -> &'a Py<LoopCore>;
+    fn protocol(slf: &Bound<'_, Self>) -> Option<Py<PyAny>>;
+    /// Closes at once; `connection_lost` gets the exception.
+    ///
+    /// # Errors
+    /// Only what passes through.
+    fn fail(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()>;
+
+    /// Tells the loop's exception handler.
+    ///
+    /// # Errors
+    /// Only what passes through.
+    fn report(slf: &Bound<'_, Self>, message: &str, error: &PyErr) -> PyResult<()> {
+        let py = slf.py();
+        let protocol = Self::protocol(slf).map(|protocol| protocol.into_bound(py));
+        let more = [("transport", Some(slf.as_any().clone())), ("protocol", protocol)];
+        errors::report(Self::owner(slf).bind(py), message, Some(error), &more)
+    }
+
+    /// Runs a method's body; a panic in it is reported and closes the connection.
+    ///
+    /// # Errors
+    /// Those of the body.
+    #[inline]
+    fn guard(slf: &Bound<'_, Self>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Self::panicked(slf, payload.as_ref()))
+    }
+
+    /// A panic of ours: reported, and the connection closed.
+    ///
+    /// # Errors
+    /// Only what passes through.
+    #[cold]
+    fn panicked(slf: &Bound<'_, Self>, payload: &(dyn Any + Send)) -> PyResult<()> {
+        let error = errors::panic_error(payload);
+        let reported = Self::report(slf, errors::PANIC, &error);
+        reported.and(Self::fail(slf, error))
+    }
+
+    /// What the network is to blame for is only logged, for who debugs.
+    ///
+    /// # Errors
+    /// What the log raises.
+    fn log_fatal(slf: &Bound<'_, Self>, message: &str, error: &PyErr) -> PyResult<()> {
+        let (py, owner) = (slf.py(), Self::owner(slf));
+        if !owner.get().is_debug() {
+            return Ok(());
+        }
+        owner.bind(py).call_method1(intern!(py, "_log_fatal"), (slf, message, error.value(py))).map(drop)
+    }
+}
+
 /// The transport of a file, by its class: what its driver does, and what follows of it.
-pub trait Transport: PyTypeInfo {
+pub trait Transport: Connection {
     type Machine;
     type More;
 
@@ -53,12 +107,6 @@ pub trait Transport: PyTypeInfo {
     /// # Errors
     /// Only what passes through.
     fn uncork(slf: &Bound<'_, Self>) -> PyResult<()>;
-    /// Closes at once; `connection_lost` gets the exception.
-    ///
-    /// # Errors
-    /// Only what passes through.
-    fn fail(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()>;
-
     // ---- what follows
 
     const OPS: &'static Ops = &Ops {
@@ -66,7 +114,7 @@ pub trait Transport: PyTypeInfo {
         handle_life: |transport, life| handle_life::<Self>(transport.cast()?, life),
         uncork: |transport, enter| uncork_in_context::<Self>(transport.cast()?, enter),
         forget_corked: |transport| Self::handle_forked(transport.cast()?),
-        panicked: |transport, payload| panicked::<Self>(transport.cast()?, payload),
+        panicked: |transport, payload| Self::panicked(transport.cast()?, payload),
         uses_file: |transport| {
             let (py, base) = (transport.py(), Self::base(transport.cast()?));
             Ok(!base.state.with(py, |state| Self::is_closing(&state.machine)) && base.owns_fd(py))
@@ -80,15 +128,6 @@ pub trait Transport: PyTypeInfo {
     /// What the loop knows of it.
     fn endpoint(slf: &Bound<'_, Self>) -> EndpointRef {
         EndpointRef::new(slf, Self::OPS, Self::base(slf).fd)
-    }
-
-    /// Runs a method's body; a panic in it is reported and closes the connection.
-    ///
-    /// # Errors
-    /// Those of the body.
-    #[inline]
-    fn guard(slf: &Bound<'_, Self>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
-        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| panicked(slf, payload.as_ref()))
     }
 }
 
@@ -134,24 +173,6 @@ fn uncork_in_context<T: Transport>(slf: &Bound<'_, T>, enter: bool) -> PyResult<
     })
 }
 
-/// A panic of ours: reported, and the transport closed.
-fn panicked<T: Transport>(slf: &Bound<'_, T>, payload: &(dyn Any + Send)) -> PyResult<()> {
-    let error = errors::panic_error(payload);
-    report(slf, errors::PANIC, &error)?;
-    T::fail(slf, error)
-}
-
-/// Tells the loop's exception handler.
-///
-/// # Errors
-/// Only what passes through.
-pub fn report<T: Transport>(slf: &Bound<'_, T>, message: &str, error: &PyErr) -> PyResult<()> {
-    let (py, base) = (slf.py(), T::base(slf));
-    let protocol = base.protocol(py).map(|protocol| protocol.into_bound(py));
-    let more = [("transport", Some(slf.as_any().clone())), ("protocol", protocol)];
-    errors::report(base.owner.bind(py), message, Some(error), &more)
-}
-
 /// What every driver needs.
 impl<T: Transport> drive::Host for &Bound<'_, T> {
     type Error = PyErr;
@@ -166,17 +187,12 @@ impl<T: Transport> drive::Host for &Bound<'_, T> {
 
     #[cold]
     fn report(&mut self, error: &PyErr, culprit: Culprit) -> PyResult<()> {
-        report(self, &culprit_message(culprit, T::over(self)), error)
+        T::report(self, &culprit_message(culprit, T::over(self)), error)
     }
 
     #[cold]
     fn log_fatal(&mut self, error: &PyErr, culprit: Culprit) -> PyResult<()> {
-        let (py, owner) = (self.py(), &T::base(self).owner);
-        if !owner.get().is_debug() {
-            return Ok(());
-        }
-        let message = culprit_message(culprit, T::over(self));
-        owner.bind(py).call_method1(intern!(py, "_log_fatal"), (*self, message, error.value(py))).map(drop)
+        T::log_fatal(self, &culprit_message(culprit, T::over(self)), error)
     }
 
     fn keep_error(&mut self, error: PyErr) {
@@ -213,22 +229,70 @@ impl<T: Transport> drive::Host for &Bound<'_, T> {
     }
 }
 
-/// The methods of a transport's class: those that all have, by the driver `drive` of where this is, and its own.
-macro_rules! transport_methods {
-    ($class:ident: $($own:tt)*) => {
+/// The methods of a transport's class: those that all have, by the driver `drive` of where this is, and its own. Owner and
+/// state are its fields, or those of its field `base`.
+macro_rules! connection_methods {
+    ($class:ident $(. $base:ident)?: $($own:tt)*) => {
         #[pymethods]
         impl $class {
             $($own)*
 
             #[getter(_loop)]
             fn owner(&self, py: Python<'_>) -> Py<LoopCore> {
-                self.base.owner.clone_ref(py)
+                self$(.$base)?.owner.clone_ref(py)
             }
 
             #[getter(_extra)]
             fn extra(&self, py: Python<'_>) -> Option<Py<PyDict>> {
-                self.base.extra(py)
+                self$(.$base)?.state.with(py, |state| state.extra.as_ref().map(|extra| extra.clone_ref(py)))
             }
+
+            fn get_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+                self$(.$base)?.state.with(py, |state| state.protocol.as_ref().map(|protocol| protocol.object.clone_ref(py)))
+            }
+
+            /// What comes in goes to `protocol` from now on.
+            ///
+            /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.set_protocol>
+            fn set_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+                let new = Protocol::new(protocol)?;
+                drop(self$(.$base)?.state.with(protocol.py(), |state| state.protocol.replace(new)));
+                Ok(())
+            }
+
+            /// Stops calling the protocol with what comes in.
+            fn pause_reading(&self, py: Python<'_>) {
+                self$(.$base)?.state.with(py, |state| state.machine.pause_reading());
+            }
+
+            /// Goes on calling it.
+            fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+                Self::guard(slf, || drive::resume_reading(&mut &*slf))
+            }
+
+            /// Closes the transport; what is buffered is sent first, and `connection_lost(None)` follows.
+            ///
+            /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.close>
+            fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+                Self::guard(slf, || drive::close(&mut &*slf))
+            }
+
+            /// `(low, high)`, bytes.
+            fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
+                self$(.$base)?.state.with(py, |state| state.machine.limits())
+            }
+        }
+    };
+}
+
+pub(super) use connection_methods;
+
+/// The same of a file's transport.
+macro_rules! transport_methods {
+    ($class:ident: $($own:tt)*) => {
+        $crate::py::transport::connection_methods! {
+            $class.base:
+            $($own)*
 
             #[getter(_sock)]
             fn sock(&self, py: Python<'_>) -> Option<Py<PyAny>> {
@@ -242,25 +306,12 @@ macro_rules! transport_methods {
 
             #[getter(_protocol)]
             fn own_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-                self.base.protocol(py)
+                self.get_protocol(py)
             }
 
             #[setter(_protocol)]
             fn replace_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
                 self.set_protocol(protocol)
-            }
-
-            fn get_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-                self.base.protocol(py)
-            }
-
-            /// What comes in goes to `protocol` from now on.
-            ///
-            /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.set_protocol>
-            fn set_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
-                let new = Protocol::new(protocol)?;
-                drop(self.base.state.with(protocol.py(), |state| state.protocol.replace(new)));
-                Ok(())
             }
 
             #[getter(_closing)]
@@ -281,23 +332,6 @@ macro_rules! transport_methods {
                 self.base.state.with(py, |state| state.machine.is_reading())
             }
 
-            /// Stops calling the protocol with what comes in.
-            fn pause_reading(&self, py: Python<'_>) {
-                self.base.state.with(py, |state| state.machine.pause_reading());
-            }
-
-            /// Goes on calling it.
-            fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-                Self::guard(slf, || drive::resume_reading(&mut &*slf))
-            }
-
-            /// Closes the transport; what is buffered is sent first, and `connection_lost(None)` follows.
-            ///
-            /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.close>
-            fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
-                Self::guard(slf, || drive::close(&mut &*slf))
-            }
-
             /// Closes the transport at once; what is buffered is lost, and `connection_lost(None)` follows.
             ///
             /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.abort>
@@ -310,11 +344,6 @@ macro_rules! transport_methods {
                 // What is coalesced waits for nothing but the end of the turn.
                 Self::guard(slf, || Self::uncork(slf))?;
                 Ok(slf.get().base.state.with(slf.py(), |state| state.machine.buffered()))
-            }
-
-            /// `(low, high)`, bytes.
-            fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
-                self.base.state.with(py, |state| state.machine.limits())
             }
 
             /// Sets the marks of write flow control, bytes.
