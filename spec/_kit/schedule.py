@@ -176,8 +176,9 @@ class Schedule:
         begun = [child for job, child in self._running if not job.hangs]
         if len(begun) < self._workers:
             return True
-        waiting = sum(now - child.started > WAITS and not child.computes() for child in begun)
         hangs_often = any(self._hangs_often(label) for label, _ in self._hangs)
+        soon = WAITS / 4 if hangs_often else WAITS
+        waiting = sum(now - child.started > soon and not child.computes() for child in begun)
         return len(begun) - min(waiting, ASLEEP if hangs_often else self._workers) < self._workers
 
     def _hangs_often(self, loop: str) -> bool:
@@ -196,7 +197,7 @@ class Schedule:
 
     def _wait(self) -> None:
         poll = select.poll()
-        pause, by = LOOK if self._hanging else WAITS if self._queue else 60.0, stretch()
+        pause, by = LOOK if self._hanging else WAITS / 4 if self._queue else 60.0, stretch()
         for job, child in self._running:
             poll.register(child, select.POLLIN)
             item = child.item or child.items[-1]
