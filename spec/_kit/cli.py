@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
         return int(pytest.ExitCode.USAGE_ERROR)
     command += [f"--rootdir={ROOT.parent}", "-v" if options.verbose else "-q", "-rfE", "--tb=short", "--spec-matrix"]
     command += ["--spec-progress"] if not options.verbose else []
+    command += ["--spec-patient"] if options.patient else []
     command += [f"--spec-workers={options.workers}"] if options.workers else []
     command.append(f"--spec-json={options.json.resolve()}")
     command += [f"--loop={name}" for name in options.loop]
@@ -124,6 +125,9 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     parser.add_argument(
         "-n", "--workers", type=int, metavar="N", help="processes that run tests at once (default: one more than CPUs)"
+    )
+    parser.add_argument(
+        "--patient", action="store_true", help="run all of each area, however many of its tests hang or crash"
     )
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="F", help="the results (default: %(default)s)")
     parser.add_argument("--junit", type=Path, metavar="F", help="the results as JUnit XML, for CI")

@@ -82,6 +82,11 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         help="time-out of a test without a timeout mark (default: %(default)s)",
     )
     group.addoption(
+        "--spec-patient",
+        action="store_true",
+        help="run all of each area, however many of its tests hang or end their process",
+    )
+    group.addoption(
         "--spec-workers",
         metavar="N",
         type=int,
@@ -357,7 +362,7 @@ class Suite:
             _stop_if_told(session)
 
         with _interruptible() as interrupted:
-            Schedule(items, workers, self._terms_of, done, interrupted).run()
+            Schedule(items, workers, self._terms_of, done, interrupted, option("spec_patient")).run()
         if self.progress is not None:
             self.progress.finish()
 

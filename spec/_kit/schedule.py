@@ -83,7 +83,7 @@ def stretch() -> float:
 class Schedule:
     """Runs `items` on at most `workers` children at once, and calls `done(item, outcome)` for each as it ends.
 
-    Once `interrupted()`, the run ends with KeyboardInterrupt.
+    Once `interrupted()`, the run ends with KeyboardInterrupt. `patient`: no area is given up.
     """
 
     def __init__(
@@ -93,11 +93,13 @@ class Schedule:
         terms: Callable[[pytest.Item], Terms],
         done: Callable[[pytest.Item, Outcome], None],
         interrupted: Callable[[], bool] = bool,
+        patient: bool = False,
     ) -> None:
         self._terms = terms
         self._done = done
         self._interrupted = interrupted
         self._workers = workers
+        self._patient = patient
         jobs = list(self._jobs(items))
         self._hanging: deque[_Job] = deque(job for job in jobs if job.hangs)
         self._queue: deque[_Job] = deque(job for job in jobs if not job.hangs)
@@ -152,6 +154,8 @@ class Schedule:
 
     def _gives_up(self, terms: Terms) -> str:
         """Why the rest of an area is not run on a loop; empty where it is."""
+        if self._patient:
+            return ""
         if self._hangs[terms.place] >= HANGS:
             return f"{HANGS} tests of {terms.area} hung"
         if self._deaths[terms.place] >= DEATHS:

@@ -346,6 +346,7 @@ def test_a_loop_that_always_crashes_is_through_soon_and_says_so(suite):
     assert set(finished.outcomes().values()) == {"failed"}
     assert words.count("crashed (signal 6)") >= 20
     assert words.count("not run: 20 tests of sample ended their process") > 50
+    assert set(suite.run("--spec-patient").messages().values()) == {"crashed (signal 6)"}
 
 
 def test_a_busy_machine_is_given_time(monkeypatch):

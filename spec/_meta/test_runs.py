@@ -385,7 +385,7 @@ def test_the_command_is_run_where_none_is_named(asked):
 def test_what_the_command_asks_of_pytest(asked, tmp_path):
     command = asked(
         "run", "--loop", "a:b", "--loop", "c", "--strict-loop", "c", "--area", "tcp", "--area", "dns", "-n", "7",
-        "--level", "must", "--json", "run.json", "--junit", "junit.xml", "--deviations", "mine.toml",
+        "--patient", "--level", "must", "--json", "run.json", "--junit", "junit.xml", "--deviations", "mine.toml",
         "--", "-k", "half",
     )  # fmt: skip
     assert {
@@ -394,6 +394,7 @@ def test_what_the_command_asks_of_pytest(asked, tmp_path):
         "--strict-loop=c",
         "--spec-level=must",
         "--spec-workers=7",
+        "--spec-patient",
         f"--spec-json={tmp_path / 'run.json'}",
         f"--junitxml={tmp_path / 'junit.xml'}",
         f"--deviations={tmp_path / 'mine.toml'}",
