@@ -41,7 +41,7 @@ impl Counter {
 
 /// What an endpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EndpointKind {
     Tcp,
     Unix,
     /// A stream socket of another protocol: MPTCP, SCTP, vsock, ...
@@ -51,7 +51,7 @@ pub enum Kind {
     Listener,
 }
 
-impl Kind {
+impl EndpointKind {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -69,7 +69,7 @@ impl Kind {
 #[derive(Debug)]
 pub struct Counters {
     pub fd: u32,
-    pub kind: Kind,
+    pub kind: EndpointKind,
     /// When it began.
     pub since: Time,
     pub messages_in: Counter,
@@ -81,7 +81,7 @@ pub struct Counters {
 impl Counters {
     /// An endpoint that begins now.
     #[must_use]
-    pub fn new(fd: u32, kind: Kind) -> Arc<Self> {
+    pub fn new(fd: u32, kind: EndpointKind) -> Arc<Self> {
         let zero = Counter::default;
         Arc::new(Self {
             fd,
@@ -368,14 +368,14 @@ mod tests {
         stats.run_begins(0xabc);
         stats.set_thread(0x12);
         stats.callbacks.add(1);
-        stats.endpoints.insert(0, Counters::new(9, Kind::Udp));
-        stats.endpoints.insert(1, Counters::new(7, Kind::Tcp));
+        stats.endpoints.insert(0, Counters::new(9, EndpointKind::Udp));
+        stats.endpoints.insert(1, Counters::new(7, EndpointKind::Tcp));
         let report = Report { stats: &stats, since: now() };
         let text = report.to_string();
         assert!(text.starts_with("tokioloop: the loop at 0xabc has been busy for 0.0"), "{text}");
         assert!(text.contains(" s in thread 0x0000000000000012\n  1 callback begun in this time\n"), "{text}");
         assert!(text.contains("  2 endpoints\n    fd 7 tcp, in 0 B / 0, out 0 B / 0, for 0.0"), "{text}");
-        let all: Vec<_> = (0..300).map(|fd| Counters::new(fd, Kind::Pipe)).collect();
+        let all: Vec<_> = (0..300).map(|fd| Counters::new(fd, EndpointKind::Pipe)).collect();
         all.iter().zip(0..).for_each(|(endpoint, slot)| stats.endpoints.insert(slot, Arc::clone(endpoint)));
         assert!(report.to_string().ends_with("\n    and 100 more\n"));
     }

@@ -20,7 +20,7 @@ pub const MAX_SLICES: usize = 64;
 
 /// What a stream is made over: which system calls move its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FileKind {
     /// `recv(2)` and `send(2)`.
     Socket,
     /// A pipe or terminal: `read(2)` and `write(2)`.
@@ -33,11 +33,11 @@ pub enum Kind {
 ///
 /// # Errors
 /// The errno of `recv(2)` or `read(2)`; `EAGAIN` when nothing is there.
-pub fn read(kind: Kind, fd: BorrowedRawFd, buf: RawBuf<'_>) -> io::Result<usize> {
+pub fn read(kind: FileKind, fd: BorrowedRawFd, buf: RawBuf<'_>) -> io::Result<usize> {
     match kind {
-        Kind::Socket => sys::recv(fd, buf),
-        Kind::File if !sys::is_readable(fd)? => Err(io::ErrorKind::WouldBlock.into()),
-        Kind::File | Kind::Device => sys::read(fd, buf),
+        FileKind::Socket => sys::recv(fd, buf),
+        FileKind::File if !sys::is_readable(fd)? => Err(io::ErrorKind::WouldBlock.into()),
+        FileKind::File | FileKind::Device => sys::read(fd, buf),
     }
 }
 
@@ -45,10 +45,10 @@ pub fn read(kind: Kind, fd: BorrowedRawFd, buf: RawBuf<'_>) -> io::Result<usize>
 ///
 /// # Errors
 /// The errno of `send(2)` or `write(2)`, except `EAGAIN` and `EINTR`.
-pub fn write(kind: Kind, fd: BorrowedRawFd, bytes: &[u8]) -> io::Result<usize> {
+pub fn write(kind: FileKind, fd: BorrowedRawFd, bytes: &[u8]) -> io::Result<usize> {
     match kind {
-        Kind::Socket => send(fd, bytes),
-        Kind::File | Kind::Device => retried(|| sys::write(fd, bytes)),
+        FileKind::Socket => send(fd, bytes),
+        FileKind::File | FileKind::Device => retried(|| sys::write(fd, bytes)),
     }
 }
 
@@ -76,7 +76,7 @@ pub fn send(fd: BorrowedRawFd, bytes: &[u8]) -> io::Result<usize> {
 /// # Errors
 /// As [`write`].
 pub fn write_vectored<'a>(
-    kind: Kind,
+    kind: FileKind,
     fd: BorrowedRawFd,
     slices: impl Iterator<Item = &'a [u8]>,
 ) -> io::Result<(usize, usize)> {
@@ -93,8 +93,8 @@ pub fn write_vectored<'a>(
         return write(kind, fd, only).map(|sent| (sent, offered));
     }
     let sent = retried(|| match kind {
-        Kind::Socket => sys::send_vectored(fd, iov),
-        Kind::File | Kind::Device => sys::write_vectored(fd, iov),
+        FileKind::Socket => sys::send_vectored(fd, iov),
+        FileKind::File | FileKind::Device => sys::write_vectored(fd, iov),
     })?;
     Ok((sent, offered))
 }

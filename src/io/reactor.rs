@@ -229,14 +229,14 @@ impl Reactor {
             }
         });
         if let Err(error) = moved {
-            source.release(true);
+            source.deregister(true);
             return Err(error);
         }
         if source.arm_read() {
             self.shared().push(source::token(USER_SLOT, false));
         }
         if let Some((old, source)) = self.user.replace((new, source)) {
-            source.release(true);
+            source.deregister(true);
             drop(old);
         }
         Ok(())
@@ -275,7 +275,7 @@ impl Drop for Reactor {
     fn drop(&mut self) {
         let ours = self.parker.born == sys::fork_generation();
         if let Some((epoll, source)) = self.user.take() {
-            source.release(ours);
+            source.deregister(ours);
             drop(epoll);
         }
         if !ours {

@@ -1,6 +1,6 @@
 //! One file descriptor registered with Tokio.
 //!
-//! Contract: registered edge-triggered for both directions, once, and deregistered by [`Source::release`] before its
+//! Contract: registered edge-triggered for both directions, once, and deregistered by [`Source::deregister`] before its
 //! owner closes it. Tokio remembers readiness until it is cleared; a direction is cleared when a call found it used up,
 //! and then polled once more, which either arms its waker or tells of readiness that came in between. No task: the waker
 //! is ours and puts a token on the loop's list.
@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::endpoint::{self, Kind};
+use super::endpoint::{self, FileKind};
 use super::sys::{self, BorrowedRawFd, RawBuf};
 use super::wake::{Shared, TokenWaker};
 use crate::core::drive::stream::Received;
@@ -34,7 +34,7 @@ pub const fn slot(token: u32) -> (u32, bool) {
 /// A registered file descriptor.
 #[derive(Debug)]
 pub struct Source {
-    /// Dropped by `release` only: dropping deregisters by number, which only the owner of the file knows to be right.
+    /// Dropped by `deregister` only: dropping deregisters by number, which only the owner of the file knows to be right.
     afd: ManuallyDrop<AsyncFd<BorrowedRawFd>>,
     read_waker: Waker,
     write_waker: Waker,
@@ -65,7 +65,7 @@ impl Source {
     /// would hit the file that has it now: the kernel is given a number that no file has, and Tokio then keeps the little
     /// it knows of the registration until the runtime ends. A forked child, which shares the epoll with its parent, leaves
     /// everything as it is.
-    pub fn release(self, still_ours: bool) {
+    pub fn deregister(self, still_ours: bool) {
         let Self { afd, born, .. } = self;
         if born == sys::fork_generation() {
             let mut afd = ManuallyDrop::into_inner(afd);
@@ -137,7 +137,7 @@ impl Source {
     ///
     /// # Errors
     /// The errno of `recv(2)` or `read(2)`.
-    pub fn recv(&self, kind: Kind, buf: RawBuf<'_>, policy: Policy) -> io::Result<Received> {
+    pub fn recv(&self, kind: FileKind, buf: RawBuf<'_>, policy: Policy) -> io::Result<Received> {
         let mut cx = Context::from_waker(&self.read_waker);
         loop {
             let Poll::Ready(ready) = self.afd.poll_read_ready(&mut cx) else { return Ok(Received::Nothing) };

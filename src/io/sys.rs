@@ -98,7 +98,7 @@ impl<'a> From<&'a mut [u8]> for RawBuf<'a> {
 pub fn register<T: AsRawFd>(file: T, interest: Interest) -> io::Result<AsyncFd<T>> {
     // SAFETY: the number must name the same open file until the `AsyncFd` is dropped or forgotten. For the loop's own
     // files it does, as the `AsyncFd` owns them. For a socket of Python's, `Source` is dropped only while the socket
-    // still has the number (`Source::release`), and forgotten otherwise; between a user's close and that, the kernel
+    // still has the number (`Source::deregister`), and forgotten otherwise; between a user's close and that, the kernel
     // has removed the file from the epoll, and every call of ours asks the socket for its number first.
     Ok(unsafe { AsyncFd::register_with_interest(file, interest) }?)
 }

@@ -93,7 +93,7 @@ impl Coalesce {
     /// Switches it, from the next write on.
     ///
     /// # Errors
-    /// What passes through.
+    /// An exit.
     pub fn switch(slf: &Bound<'_, LoopCore>, on: bool) -> PyResult<()> {
         let this = &slf.get().coalesce;
         this.on.store(on, Ordering::Relaxed);
@@ -104,7 +104,7 @@ impl Coalesce {
     /// This thread forks.
     ///
     /// # Errors
-    /// What passes through.
+    /// An exit.
     pub fn before_fork(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
         if slf.get().coalesce.runs_here() { Self::release(slf, false) } else { Ok(()) }
     }

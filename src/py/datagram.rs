@@ -38,7 +38,7 @@ pub struct Received {
     pub from: Py<PyAny>,
 }
 
-/// A datagram just received, from a sender who is known, or by address.
+/// A datagram just received. Its sender is one of the last peers, or an address that is yet to be made an object.
 #[derive(Debug)]
 pub struct Arrival {
     pub data: Py<PyBytes>,
@@ -74,7 +74,7 @@ pub struct More {
     /// The one address that datagrams may be sent to.
     pub address: Option<Py<PyAny>>,
     pub peers: Peers,
-    /// What a batch brings, from a sender who is new on: on its way to the machine.
+    /// What a batch brings from the first new sender on: it waits there until that one's address is an object.
     pub arrivals: Vec<Arrival>,
 }
 
@@ -285,7 +285,7 @@ transport_methods! {
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        ffi::finalize(py, || self.base.abandon(py, NAME));
+        ffi::finalize(py, || self.base.close_unclosed(py, NAME));
         self.base.clear(py);
         let rest = self.base.state.with(py, |state| {
             // Without its machine's contents nothing refers to user objects any more.
@@ -299,6 +299,6 @@ transport_methods! {
 impl Drop for DatagramTransport {
     fn drop(&mut self) {
         // Without an interpreter there is nobody to warn, and the socket goes with the process.
-        let _finalizing = Python::try_attach(|py| ffi::finalize(py, || self.base.abandon(py, NAME)));
+        let _finalizing = Python::try_attach(|py| ffi::finalize(py, || self.base.close_unclosed(py, NAME)));
     }
 }

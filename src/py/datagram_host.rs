@@ -56,12 +56,13 @@ impl DatagramTransport {
                 (drained, std::mem::take(arrivals))
             })
         });
-        // From a sender who is new on, in their order.
+        // In their order, so those behind a new sender's have waited, too.
         for Arrival { data, from } in arrivals {
             let from = match from {
                 Ok(known) => known,
                 Err(address) => {
-                    // Tuples are the garbage collector's business, which may run user code before Python 3.12.
+                    // Outside of a borrow: making a tuple may run the garbage collector, and before Python 3.12 that runs user
+                    // code.
                     let shown = address::to_python(py, &address)?.unbind();
                     let kept = shown.clone_ref(py);
                     drop(self.base.state.with(py, |state| state.more.peers.keep(*address, kept)));

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use super::address::Peers;
 use super::datagram::{DatagramTransport, More, Packet, Received};
-use super::errors::{io_error, passes_through};
+use super::errors::{io_error, is_exit};
 use super::ffi;
 use super::loop_core::{Entry, LoopCore};
 use super::slots::Life;
@@ -16,7 +16,7 @@ use super::transport::{Connection, Transport};
 use super::transport_base::{Base, Parts};
 use crate::core::datagram::{Datagram, Policy};
 use crate::core::drive::datagram as drive;
-use crate::io::counters::Kind;
+use crate::io::counters::EndpointKind;
 use crate::io::datagram::Family;
 
 impl Connection for DatagramTransport {
@@ -99,7 +99,7 @@ impl DatagramTransport {
         let policy = Policy { header, batches: !connected && !paired, fixed: address.is_some() };
         let (file, family) = (checked.file, Family::of(checked.file));
         let more = More { address, peers: Peers::default(), arrivals: Vec::new() };
-        let base = Base::new(owner, parts, checked, private, Kind::Udp, (Datagram::new(policy), more))?;
+        let base = Base::new(owner, parts, checked, private, EndpointKind::Udp, (Datagram::new(policy), more))?;
         match base.register(py, file, false) {
             Ok(source) => base.state.with(py, |state| state.source = Some(source)),
             Err(error) => {
@@ -123,7 +123,7 @@ impl DatagramTransport {
         let fd = self.base.live_fd(py);
         let old = self.base.state.with(py, |state| state.source.take());
         if let Some(source) = old {
-            source.release(fd.is_ok());
+            source.deregister(fd.is_ok());
         }
         let source = self.base.register(py, fd?, write)?;
         let ready = (source.arm_read(), source.arm_write());
@@ -134,14 +134,14 @@ impl DatagramTransport {
     /// Deregisters and closes the socket, and lets go of everything.
     ///
     /// # Errors
-    /// Only what passes through.
+    /// Only an exit.
     pub fn dispose(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, base) = (slf.py(), &slf.get().base);
-        let sock = base.give_up_file(py);
+        let sock = base.take_file(py);
         base.free_slot(py);
         drop(base.state.with(py, |state| std::mem::take(&mut state.more.peers)));
         match sock.map_or(Ok(()), |sock| sock.bind(py).call_method0(intern!(py, "close")).map(drop)) {
-            Err(error) if !passes_through(py, &error) => Self::report(slf, "Closing a socket failed", &error),
+            Err(error) if !is_exit(py, &error) => Self::report(slf, "Closing a socket failed", &error),
             result => result,
         }
     }

@@ -17,7 +17,7 @@ use crate::io::sys::BorrowedRawFd;
 pub struct Message<'py> {
     pub bytes: Bound<'py, PyBytes>,
     pub address: Option<Bound<'py, PyAny>>,
-    /// The address, once it is needed in the kernel's terms.
+    /// The same address as the kernel has it, once it was looked up.
     pub to: Option<Destination>,
 }
 
@@ -64,7 +64,7 @@ impl DatagramTransport {
         })
     }
 
-    /// Sends to somebody new, unless it was `tried`.
+    /// Sends to an address that is not among the last ones. `tried`: what the kernel said, where it was asked already.
     fn send_direct(&self, message: &mut Message<'_>, tried: Option<io::Result<bool>>) -> PyResult<bool> {
         let py = message.bytes.py();
         let to = self.destination(message.address.take(), &message.bytes);

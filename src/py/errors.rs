@@ -72,7 +72,7 @@ pub fn panic_error(payload: &(dyn Any + Send)) -> PyErr {
 /// Reports a caught panic that no connection is to blame for.
 ///
 /// # Errors
-/// Only what passes through.
+/// Only an exit.
 pub fn report_panic(owner: &Bound<'_, PyAny>, payload: &(dyn Any + Send)) -> PyResult<()> {
     report(owner, PANIC, Some(&panic_error(payload)), &[])
 }
@@ -80,8 +80,8 @@ pub fn report_panic(owner: &Bound<'_, PyAny>, payload: &(dyn Any + Send)) -> PyR
 /// As `BaseEventLoop.default_exception_handler` calls what says nothing of itself.
 const UNHANDLED: &str = "Unhandled exception in event loop";
 
-/// `SystemExit` and `KeyboardInterrupt` pass through the loop; everything else is handled.
-pub fn passes_through(py: Python<'_>, error: &PyErr) -> bool {
+/// An exit (`SystemExit`, `KeyboardInterrupt`) ends the run of the loop; everything else is handled.
+pub fn is_exit(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<KeyboardInterrupt>(py) || error.is_instance_of::<SystemExit>(py)
 }
 
@@ -125,14 +125,14 @@ pub fn socket_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     CLASS.import(py, "_socket", "socket")
 }
 
-/// What a part of a turn raised: only what passes through ends the run of the loop, anything else is reported. Every part
-/// goes through here, so that no exception of user code, of a hook or of the kernel keeps another part from running.
+/// What a part of a turn raised: an exit ends the run of the loop, anything else is reported. Every part goes through here,
+/// so that no exception of user code, of a hook or of the kernel keeps another part from running.
 ///
 /// # Errors
-/// Only what passes through.
+/// Only an exit.
 pub fn contain(owner: &Bound<'_, PyAny>, result: PyResult<()>) -> PyResult<()> {
     match result {
-        Err(error) if !passes_through(owner.py(), &error) => report(owner, UNHANDLED, Some(&error), &[]),
+        Err(error) if !is_exit(owner.py(), &error) => report(owner, UNHANDLED, Some(&error), &[]),
         result => result,
     }
 }
@@ -140,7 +140,7 @@ pub fn contain(owner: &Bound<'_, PyAny>, result: PyResult<()>) -> PyResult<()> {
 /// Hands a report to `loop.call_exception_handler`.
 ///
 /// # Errors
-/// Only what passes through (`SystemExit`, `KeyboardInterrupt`).
+/// Only an exit.
 pub fn report(
     owner: &Bound<'_, PyAny>,
     message: &str,
@@ -159,7 +159,7 @@ pub fn report(
         }
     }
     match owner.call_method1(intern!(py, "call_exception_handler"), (context,)) {
-        Err(error) if passes_through(py, &error) => Err(error),
+        Err(error) if is_exit(py, &error) => Err(error),
         Err(error) => {
             error.write_unraisable(py, Some(owner));
             Ok(())

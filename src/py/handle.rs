@@ -13,12 +13,12 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
-use super::errors::{passes_through, report};
+use super::errors::{is_exit, report};
 use super::ffi;
 use super::loop_core::LoopCore;
 use super::patched::{self, Patches};
 
-/// The arguments of a callback; one is by far the most frequent number.
+/// The arguments of a callback. Most have none or one, which need no tuple.
 #[derive(Debug)]
 pub enum Args {
     None,
@@ -114,7 +114,7 @@ impl Call {
     }
 }
 
-/// What both kinds of handle are made of.
+/// What every kind of handle is made of.
 #[derive(Debug)]
 pub struct Body {
     /// `None` while the handle lies in its loop's pool.
@@ -123,7 +123,7 @@ pub struct Body {
     /// Where it was made, in debug mode: a `traceback.StackSummary`.
     trace: GilCell<Option<Py<PyAny>>>,
     /// The repr from the moment of the cancellation, in debug mode.
-    epitaph: GilCell<Option<String>>,
+    repr_at_cancel: GilCell<Option<String>>,
     cancelled: AtomicBool,
     /// The garbage collector sees it: not while it lies in the pool, nor for its turn in a running loop's queue.
     tracked: AtomicBool,
@@ -135,7 +135,7 @@ impl Body {
             owner: GilCell::new(Some(owner)),
             call: GilCell::new(Some(call)),
             trace: GilCell::new(None),
-            epitaph: GilCell::new(None),
+            repr_at_cancel: GilCell::new(None),
             cancelled: AtomicBool::new(false),
             tracked: AtomicBool::new(false),
         }
@@ -173,24 +173,24 @@ impl Body {
         self.trace.with(py, |trace| trace.as_ref().map(|trace| trace.bind(py).clone()))
     }
 
-    /// Whether it was not cancelled before, and the call, for the caller to drop last.
+    /// Cancels it: whether it was not cancelled before, and what it would have called, for the caller to drop last.
     pub fn cancel(&self, py: Python<'_>, repr: impl FnOnce() -> PyResult<String>) -> PyResult<(bool, Option<Call>)> {
         if self.is_cancelled() {
             return Ok((false, None));
         }
-        // Before the repr, which may let another thread run, and the loop's may be about to run this handle.
+        // First, as the repr may let another thread run: the loop's may be about to run this handle.
         self.cancelled.store(true, Ordering::Relaxed);
         let repr = self.owner(py).is_some_and(|owner| owner.get().is_debug()).then(repr);
         let call = self.call.take(py);
         if let Some(repr) = repr {
-            self.epitaph.replace(py, Some(repr?));
+            self.repr_at_cancel.replace(py, Some(repr?));
         }
         Ok((true, call))
     }
 
     pub fn repr(&self, py: Python<'_>, kind: &str, when: Option<Bound<'_, PyAny>>) -> PyResult<String> {
-        if let Some(epitaph) = self.epitaph.with(py, |epitaph| epitaph.clone()) {
-            return Ok(epitaph);
+        if let Some(repr_at_cancel) = self.repr_at_cancel.with(py, |repr_at_cancel| repr_at_cancel.clone()) {
+            return Ok(repr_at_cancel);
         }
         Ok(format!("<{}>", self.repr_parts(py, kind, when)?.join(" ")))
     }
@@ -246,10 +246,10 @@ impl Body {
     }
 }
 
-/// Runs a handle's callback, unless it was cancelled; `once`: and lets go of it.
+/// Runs a handle's callback, unless it was cancelled. `once`: it runs no more, so the handle lets go of it.
 ///
 /// # Errors
-/// Only what passes through.
+/// Only an exit.
 #[inline]
 pub fn run_call<T>(slf: &Bound<'_, LoopCore>, handle: &Bound<'_, T>, body: &Body, once: bool) -> PyResult<()> {
     let py = slf.py();
@@ -260,10 +260,10 @@ pub fn run_call<T>(slf: &Bound<'_, LoopCore>, handle: &Bound<'_, T>, body: &Body
     }
 }
 
-/// Runs a handle's callback for who calls its `_run`: it keeps it.
+/// Runs a handle's callback for a program that calls `_run`; the handle keeps the callback.
 ///
 /// # Errors
-/// Only what passes through, and what a `_run` of somebody else's raises.
+/// An exit, and what a `_run` of somebody else's raises.
 pub fn run_by_hand<T>(handle: &Bound<'_, T>, body: &Body) -> PyResult<()> {
     let py = handle.py();
     let Some(owner) = body.owner(py) else { return Ok(()) };
@@ -285,7 +285,7 @@ fn callback_failed<T>(
     once: bool,
 ) -> PyResult<()> {
     let py = slf.py();
-    if passes_through(py, error) {
+    if is_exit(py, error) {
         return Err(error.clone_ref(py));
     }
     let what = call.describe(py, slf.get().is_debug()).inspect_err(|failed| {
@@ -418,7 +418,7 @@ impl Handle {
         Ok(handle)
     }
 
-    /// When it is due, for the repr: it waits for no moment.
+    /// When it is due, for the repr: only timers are.
     const fn shown_when<'py>(&self, _py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         None
     }
@@ -430,7 +430,7 @@ impl Handle {
 
     const fn clear_own(&self, _py: Python<'_>) {}
 
-    /// Puts a handle out of the pool back under the garbage collector's eyes.
+    /// Has the garbage collector see a handle that came out of the pool.
     pub fn show_collector(handle: &Bound<'_, Self>) {
         if !handle.get().body.tracked.swap(true, Ordering::Relaxed) {
             ffi::track(handle);

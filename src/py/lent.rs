@@ -46,7 +46,8 @@ impl LoopCore {
             return Ok(queue);
         }
         let queue = deque_class(py)?.call0()?;
-        // Making objects may run the garbage collector, and that finalizers which schedule: until nothing came in between.
+        // Again, until nothing was added meanwhile: making objects may run the garbage collector, and that finalizers, which
+        // may schedule.
         loop {
             let entries = this.sched.with(py, |sched| {
                 let entries = sched.ready.lend();
@@ -219,9 +220,9 @@ impl LoopCore {
         Ok(own.into_iter().chain(lent).min())
     }
 
-    /// Queues the timers that are due, now that there has been a look. By a clock that is not the loop's own, or with timers
-    /// that are lent, those are due that asyncio has due: its clock's resolution early, as the sum of a time and a delay may
-    /// be a little more than a time that somebody's clock gives.
+    /// Queues the timers that are due, after the look. Where timers are lent, or the clock is a program's, a timer is due one
+    /// resolution of asyncio's clock early, as in asyncio: the sum of a time and a delay may be a little more than what the
+    /// program's clock then says.
     ///
     /// # Errors
     /// What the objects in `_scheduled`, or the clock, raise.

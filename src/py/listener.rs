@@ -15,14 +15,14 @@ use pyo3::{PyTraverseError, PyVisit};
 use socket2::SockAddr;
 
 use super::cell::GilCell;
-use super::errors::{contain, io_error, passes_through, report, report_panic};
+use super::errors::{contain, io_error, is_exit, report, report_panic};
 use super::ffi;
 use super::loop_core::{Entry, LoopCore};
 use super::slots::{EndpointRef, Ops};
 use super::stream::StreamTransport;
 use super::transport_base::Parts;
 use crate::core::accept::{Accept, AcceptError, AcceptStep, RETRY_DELAY};
-use crate::io::counters::{self as stats, Counters};
+use crate::io::counters::{Counters, EndpointKind};
 use crate::io::endpoint;
 use crate::io::source::{self, Source};
 use crate::log_debug;
@@ -56,7 +56,7 @@ pub struct Listener {
 static OPS: Ops = Ops {
     handle_io: |listener, _| Listener::handle_io(listener.cast()?),
     panicked: |listener, payload| report_panic(listener.cast::<Listener>()?.get().owner.bind(listener.py()), payload),
-    orphan: |listener| {
+    deregister: |listener| {
         listener.cast::<Listener>()?.get().orphan(listener.py());
         Ok(())
     },
@@ -94,7 +94,7 @@ impl Listener {
             accept_secure,
             context: Some(context),
         };
-        let counters = Counters::new(fd, stats::Kind::Listener);
+        let counters = Counters::new(fd, EndpointKind::Listener);
         let this = Self { owner: owner.clone().unbind(), slot, fd, kind, counters, state: GilCell::new(state) };
         let listener = Py::new(py, this)?;
         let registered = owner.get().io.with(py, |io| match &io.reactor {
@@ -151,7 +151,7 @@ impl Listener {
         let dropped = self.state.with(py, |state| {
             state.machine.stop();
             if let Some(source) = state.source.take() {
-                source.release(ours);
+                source.deregister(ours);
             }
             (
                 state.sock.take(),
@@ -195,7 +195,7 @@ impl Listener {
                     this.counters.received(0);
                     let step = this.state.with(py, |state| state.machine.handle_accepted());
                     if let Err(error) = Self::connect(slf, conn, &address) {
-                        // It passes through the loop, which may run again: the rest of the backlog waits for that.
+                        // It ends the run of the loop, which may run again: the rest of the backlog waits for that.
                         this.accept_on(py);
                         return Err(error);
                     }
@@ -311,7 +311,7 @@ impl Listener {
     /// A connection came to nothing.
     fn refused(owner: &Bound<'_, LoopCore>, context: &Py<PyAny>, error: PyErr) -> PyResult<()> {
         let py = owner.py();
-        if passes_through(py, &error) {
+        if is_exit(py, &error) {
             return Err(error);
         }
         ffi::in_context(py, context, || {

@@ -45,7 +45,7 @@ pub enum Entry {
     Io(u32),
     /// A handle that is none of ours: whatever somebody put into `loop._ready`.
     Foreign(Py<PyAny>),
-    /// A transport is to be told of its life.
+    /// A transport is to tell its protocol that the connection is made, or lost.
     Life(Life, Box<EndpointRef>),
 }
 
@@ -97,14 +97,15 @@ impl Entry {
             Self::Life(Life::Lost, endpoint) => (*endpoint, intern!(py, "_tell_lost")),
         };
         let callback = endpoint.object.getattr(py, method)?;
-        // The transport enters its own context, so this one only has to be another.
+        // Any context but the transport's own, which the transport enters itself.
         let call = Call { callback, args: Args::None, context: ffi::copy_context(py)? };
         let handle = Handle::create(owner, call)?;
         Handle::show_collector(handle.bind(py));
         Ok(Some(handle.into_any()))
     }
 
-    /// The entry of an object out of somebody's hands. A handle keeps its callback when it runs, as others may have it.
+    /// The entry of what a program has put into the queue. A handle keeps its callback when it runs, as the program may still
+    /// have the handle.
     pub fn from_object(object: Bound<'_, PyAny>) -> Self {
         if let Ok(handle) = object.cast_exact::<Handle>() {
             Self::Watch(handle.clone().unbind())
@@ -369,7 +370,7 @@ impl LoopCore {
         Ok(())
     }
 
-    /// Lets go of everything scheduled and registered; the last part of a loop's end.
+    /// Lets go of everything that is scheduled and registered; the last part of a loop's end.
     pub fn let_go(slf: &Bound<'_, Self>) {
         let (py, this) = (slf.py(), slf.get());
         let sched = this.sched.with(py, |sched| (sched.ready.take_all(), sched.timers.take_all(), sched.lent.take()));
@@ -377,7 +378,7 @@ impl LoopCore {
         let io = this.io.take(py);
         this.stats.endpoints.clear();
         for endpoint in io.slots.iter() {
-            if let Err(error) = (endpoint.ops.orphan)(endpoint.object.bind(py)) {
+            if let Err(error) = (endpoint.ops.deregister)(endpoint.object.bind(py)) {
                 error.write_unraisable(py, None);
             }
         }

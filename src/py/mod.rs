@@ -144,7 +144,7 @@ mod _tokioloop {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::call_soon::define_fast_methods(module.py())?;
         super::pipe::take_foreign_methods(module.py())?;
-        super::tls::define_taker(module.py());
+        super::tls::define_feed(module.py());
         super::datagram::define_fast_methods(module.py())?;
         super::stream::define_fast_methods(module.py())?;
         super::lent::deque_class(module.py())?;

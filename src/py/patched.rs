@@ -15,10 +15,10 @@ use pyo3::types::{PyCFunction, PyString, PyType};
 
 use super::ffi;
 
-/// No class has this version: look.
+/// A version that no class has, so that the next comparison finds a difference.
 const UNKNOWN: u32 = u32::MAX;
 
-/// What is not the loop's own any more.
+/// Which parts of a loop are not its own any more.
 #[derive(Debug)]
 pub struct Patches {
     flags: AtomicU32,
@@ -111,8 +111,8 @@ pub fn prepare(py: Python<'_>) -> PyResult<()> {
     events_file(py).map(drop)
 }
 
-/// What `asyncio.Transport.get_extra_info` of somebody else's says (a mock's, in tests), `None` where it is asyncio's own. Our
-/// transports are not below that class, so they ask.
+/// What a replaced `asyncio.Transport.get_extra_info` says (a mock, in tests); `None` where it is asyncio's own. Our
+/// transports do not inherit from that class, so they ask.
 ///
 /// # Errors
 /// What that one raises.
@@ -158,7 +158,7 @@ fn own_extra_info(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     Ok(own.bind(py))
 }
 
-/// The class of asyncio's that inherits from all classes of handles: its version tells of each.
+/// `asyncio.TimerHandle`, which inherits from `asyncio.Handle`: its version is another one once either was changed.
 fn timer_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     CLASS.import(py, "asyncio.events", "TimerHandle")

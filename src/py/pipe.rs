@@ -13,7 +13,7 @@ use super::loop_core::LoopCore;
 use super::stream::StreamTransport;
 use super::transport_base::Parts;
 use crate::core::stream::Policy;
-use crate::io::endpoint::Kind;
+use crate::io::endpoint::FileKind;
 
 /// The transport of a reading end (`asyncio.ReadTransport`).
 #[pyclass(module = "tokioloop", frozen, extends = StreamTransport)]
@@ -110,5 +110,5 @@ pub fn make(
         (true, false) => Policy::WRITE_PIPE,
         (true, true) => Policy::WRITE_DEVICE,
     };
-    StreamTransport::create_pipe(owner, parts, policy, if socket { Kind::Socket } else { Kind::File })
+    StreamTransport::create_pipe(owner, parts, policy, if socket { FileKind::Socket } else { FileKind::File })
 }

@@ -13,7 +13,7 @@ use pyo3::types::PyType;
 use super::errors::socket_class;
 use super::ffi;
 
-/// The methods that are done without.
+/// The methods that a plain socket is not asked by.
 const METHODS: [&str; 3] = ["recv", "recv_into", "send"];
 
 /// Whether a socket need not be asked by its methods.

@@ -5,15 +5,15 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 use pyo3::{PyTraverseError, PyTypeInfo, PyVisit};
 
-/// How a protocol is given bytes out of the loop's own buffer, without a `bytes` of theirs.
-pub type Take = fn(&Bound<'_, PyAny>, &[u8]) -> PyResult<()>;
+/// Hands bytes to a protocol in the buffer of the loop, without a `bytes` object of their own.
+pub type Feed = fn(&Bound<'_, PyAny>, &[u8]) -> PyResult<()>;
 
-/// The class of protocols that are given bytes so: that of TLS connections, which stand above the streams they are told of.
-static TAKER: PyOnceLock<(Py<PyType>, Take)> = PyOnceLock::new();
+/// The class of protocols that take bytes so: that of TLS connections, of which streams know no more than this.
+static FED: PyOnceLock<(Py<PyType>, Feed)> = PyOnceLock::new();
 
-/// Has the protocols of a class be given bytes by `take`; called once, while the extension is imported.
-pub fn define_taker<T: PyTypeInfo>(py: Python<'_>, take: Take) {
-    TAKER.get_or_init(py, || (py.get_type::<T>().unbind(), take));
+/// Has protocols of the class `T` take bytes by `feed`; called once, while the extension is imported.
+pub fn define_feed<T: PyTypeInfo>(py: Python<'_>, feed: Feed) {
+    FED.get_or_init(py, || (py.get_type::<T>().unbind(), feed));
 }
 
 /// The protocol of a transport.
@@ -22,7 +22,7 @@ pub struct Protocol {
     pub object: Py<PyAny>,
     /// It lends its own buffers (`asyncio.BufferedProtocol`).
     pub buffered: bool,
-    pub take: Option<Take>,
+    pub feed: Option<Feed>,
 }
 
 impl Protocol {
@@ -32,9 +32,9 @@ impl Protocol {
         static BUFFERED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = object.py();
         let class = BUFFERED.import(py, "asyncio", "BufferedProtocol")?;
-        let taker = TAKER.get(py).filter(|(class, _)| object.get_type().is(class));
-        let buffered = taker.is_none() && object.is_instance(class)?;
-        Ok(Self { object: object.clone().unbind(), buffered, take: taker.map(|(_, take)| *take) })
+        let fed = FED.get(py).filter(|(class, _)| object.get_type().is(class));
+        let buffered = fed.is_none() && object.is_instance(class)?;
+        Ok(Self { object: object.clone().unbind(), buffered, feed: fed.map(|(_, feed)| *feed) })
     }
 
     pub fn clone_ref(&self, py: Python<'_>) -> Self {

@@ -20,7 +20,7 @@ use super::patched::{self, Patches};
 use super::slots::EndpointRef;
 use super::threadsafe::ThreadSafeHandle;
 use super::timer::{Place, TimerHandle};
-use super::waiter::settle;
+use super::waiter::resolve;
 use crate::core::drive::turn::{Host, prepare};
 use crate::core::interest::{Dir, Keep};
 use crate::core::ready::{Ready, Snapshot};
@@ -32,7 +32,7 @@ use crate::io::reactor::{Parker, USER_SLOT};
 use crate::io::source;
 use crate::io::sys::monotonic_nanos;
 
-/// Something that a look found, for who looks by hand: fd, whether it is for writing, and a handle.
+/// What a look found, for a program that looks itself: fd, whether it is for writing, and a handle.
 pub type Event = (i64, bool, Option<Py<PyAny>>);
 
 /// Runs a turn; or turns until the loop is to stop, where `run_forever` of ours calls and nobody replaced `_run_once`.
@@ -58,14 +58,14 @@ pub fn run(slf: &Bound<'_, LoopCore>) -> PyResult<()> {
             Err(error) => break Err(error),
         };
         if this.patches.has(Patches::RUN_ONCE) {
-            // The caller goes on by the other one.
+            // `run_forever` goes on by the one in its place.
             break Ok(());
         }
     };
     this.end_turns(outer);
     if outer.is_none() {
         this.stats.run_ended();
-        // What stays queued is the garbage collector's business again.
+        // The garbage collector is to see what stays queued.
         this.sched.with(py, |sched| {
             for entry in sched.ready.iter() {
                 if let Entry::Handle(handle) = entry {
@@ -162,7 +162,7 @@ pub fn look(owner: &Bound<'_, LoopCore>, timeout: Option<f64>) -> PyResult<Vec<E
     let ready = this.ready_len(py)?;
     let moment = now();
     let deadline = timeout.map(|timeout| Time::from_secs(moment.secs() + timeout));
-    // Who waits had nothing to run when the time to wait was worked out: another thread has scheduled since.
+    // The caller worked out how long to wait while nothing was ready: another thread has scheduled since.
     let busy = ready > 0 || this.io.with(py, |io| io.interest.io_pending());
     let waits = timeout.is_none_or(|timeout| timeout > 0.0);
     wait_for_io(owner, &parker, if waits { plan(busy, deadline, moment) } else { Wait::Poll }, moment)?;
@@ -293,7 +293,7 @@ fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, mut queue: impl FnMu
     let mut result = contain(slf, Party::end_stale(stale, py));
     for party in woken {
         if let Party::Waiter(future) = party {
-            result = result.and(contain(slf, settle(future.bind(py), None)));
+            result = result.and(contain(slf, resolve(future.bind(py), None)));
         }
     }
     result.and(match error {
@@ -317,7 +317,7 @@ fn run_snapshot(slf: &Bound<'_, LoopCore>, snapshot: Snapshot) -> PyResult<()> {
         if let Entry::Handle(handle) = entry {
             Handle::recycle(slf, handle);
         }
-        // asyncio's loop does not look after what is none of its own either.
+        // What is not the loop's own may end its run, as in asyncio.
         if foreign { result? } else { contain(slf, result)? }
     }
 }
@@ -372,8 +372,7 @@ fn dispatch(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
     }
 }
 
-/// Runs an entry as asyncio would, by the `_run` that somebody put in the place of asyncio's.
-/// What that raises goes on: asyncio does not catch it either.
+/// Runs an entry by the `_run` that a program put in the place of asyncio's. What that raises is not caught, as in asyncio.
 #[cold]
 fn run_as_asyncio(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
     let py = slf.py();
@@ -416,7 +415,7 @@ fn run_foreign(handle: &Bound<'_, PyAny>) -> PyResult<()> {
     handle.call_method0(intern!(py, "_run")).map(drop)
 }
 
-/// As `run_call`, for a handle of all threads: one that another thread is cancelling may still have its callback.
+/// As `run_call`, for a handle that other threads may cancel meanwhile: one that is cancelled may still have its callback.
 #[inline(never)]
 fn run_shared(slf: &Bound<'_, LoopCore>, handle: &Bound<'_, ThreadSafeHandle>) -> PyResult<()> {
     let this = handle.get();

@@ -11,26 +11,26 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::io::counters::{Counters, Table};
 
-/// What a loop has an endpoint do. The object is of the class that gave the table.
+/// What the loop asks of an endpoint, which is the first argument of each function.
 #[derive(Debug)]
 pub struct Ops {
     /// Its file is ready: readable, or (true) writable.
     pub handle_io: fn(&Bound<'_, PyAny>, bool) -> PyResult<()>,
     /// Its protocol is to be told `connection_made`, or `connection_lost`.
     pub handle_life: fn(&Bound<'_, PyAny>, Life) -> PyResult<()>,
-    /// What it has corked leaves. True: no callback is running, so its context can be entered.
+    /// Sends what it has coalesced. True: no callback is running, so the context of its protocol can be entered.
     pub uncork: fn(&Bound<'_, PyAny>, bool) -> PyResult<()>,
-    /// In the child of a fork: what it has corked is the parent's to send.
+    /// In the child of a fork: forgets what it has coalesced, which is the parent's to send.
     pub forget_corked: fn(&Bound<'_, PyAny>) -> PyResult<()>,
     /// Reports a panic that was caught, and closes the connection that it happened on.
     pub panicked: fn(&Bound<'_, PyAny>, &(dyn Any + Send)) -> PyResult<()>,
     /// Whether it is a transport in the middle of its life, whose file nobody else may watch.
     pub uses_file: fn(&Bound<'_, PyAny>) -> PyResult<bool>,
-    /// Deregisters it, and no callback will come: the loop closes.
-    pub orphan: fn(&Bound<'_, PyAny>) -> PyResult<()>,
+    /// The loop closes: deregisters the file, so that no event will come.
+    pub deregister: fn(&Bound<'_, PyAny>) -> PyResult<()>,
 }
 
-/// What a transport is told of its life.
+/// The two ends of a transport's life, of which its protocol is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
     Made,
@@ -67,7 +67,7 @@ pub struct Slots {
     endpoints: Vec<Option<EndpointRef>>,
     free: Vec<u32>,
     by_fd: HashMap<u32, u32>,
-    /// What every thread may read of it.
+    /// What other threads read of it.
     table: Arc<Table>,
 }
 

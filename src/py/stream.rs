@@ -24,13 +24,14 @@ use super::waiter;
 use crate::core::drive::stream as drive;
 use crate::core::flow::DEFAULT_HIGH;
 use crate::core::stream::{Policy, Stream, WriteError};
-use crate::io::endpoint::Kind;
+use crate::io::endpoint::FileKind;
 
 /// What a stream needs beside what every transport has.
 #[derive(Debug, Default)]
 pub struct More {
     pub server: Option<Py<PyAny>>,
-    /// Told once the outbox is empty, then each time the lent socket takes bytes again.
+    /// A future of `loop.sendfile`, which writes to the socket itself: done once the outbox is empty, then each time that the
+    /// socket takes bytes again.
     pub drain_waiter: Option<Py<PyAny>>,
 }
 
@@ -39,7 +40,7 @@ pub struct More {
 #[derive(Debug)]
 pub struct StreamTransport {
     pub base: Base<Stream<Chunk>, More>,
-    pub kind: Kind,
+    pub kind: FileKind,
 }
 
 pub fn write_error(error: WriteError, method: &str) -> PyErr {
@@ -175,12 +176,12 @@ transport_methods! {
         default: Option<Py<PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = slf.py();
-        if matches!(slf.get().kind, Kind::Socket)
+        if matches!(slf.get().kind, FileKind::Socket)
             && let Some(said) = patched::extra_info(slf.as_any(), name, default.as_ref())?
         {
             return Ok(Some(said.unbind()));
         }
-        // Who has the file may write, too.
+        // Whoever gets the file may write to it: what was written before goes first.
         if slf.get().base.state.with(py, |state| state.machine.is_corked()) && (name.eq("socket")? || name.eq("pipe")?) {
             Self::guard(slf, || Self::uncork(slf))?;
         }
@@ -248,13 +249,13 @@ transport_methods! {
         result
     }
 
-    /// Bytes that `loop.sendfile` sent itself belong to what the transport sent: see `loop.stats()`.
+    /// Counts bytes that `loop.sendfile` sent itself among what the transport sent: see `loop.stats()`.
     fn _count_sent(&self, n: usize) {
         self.base.counters.sent_some(n);
     }
 
-    /// A future that is done once the socket, which `_make_empty_waiter` gave and which is full, takes bytes again;
-    /// `ConnectionError` when the connection is lost before. For `loop.sendfile`.
+    /// A future that is done once the full socket takes bytes again; `ConnectionError` when the connection is lost before. For
+    /// `loop.sendfile`, which writes to the socket itself.
     fn _make_writable_waiter<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let (py, this) = (slf.py(), slf.get());
         let future = waiter::future_of(this.base.owner.bind(py))?;
@@ -295,7 +296,7 @@ transport_methods! {
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        ffi::finalize(py, || self.base.abandon(py, self.name(py)));
+        ffi::finalize(py, || self.base.close_unclosed(py, self.name(py)));
         self.base.clear(py);
         drop(self.base.state.with(py, |state| std::mem::take(&mut state.more)));
     }
@@ -304,6 +305,6 @@ transport_methods! {
 impl Drop for StreamTransport {
     fn drop(&mut self) {
         // Without an interpreter there is nobody to warn, and the socket goes with the process.
-        let _finalizing = Python::try_attach(|py| ffi::finalize(py, || self.base.abandon(py, self.name(py))));
+        let _finalizing = Python::try_attach(|py| ffi::finalize(py, || self.base.close_unclosed(py, self.name(py))));
     }
 }

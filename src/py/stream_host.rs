@@ -15,16 +15,16 @@ use super::ffi::{self, Lent};
 use super::loop_core::SCRATCH;
 use super::stream::{StreamTransport, write_error};
 use super::transport_base::Callee;
-use super::waiter::settle;
+use super::waiter::resolve;
 use crate::core::drive::stream::{Host, Received};
 use crate::core::fault::Fault;
 use crate::core::stream::{Stream, WriteError};
-use crate::io::endpoint::{self, Kind};
+use crate::io::endpoint::{self, FileKind};
 use crate::io::source::Source;
 use crate::io::sys::{BorrowedRawFd, RawBuf};
 use crate::log_debug;
 
-/// Where a read goes, and whose it is.
+/// Where a read puts its bytes, and the protocol that is told of them.
 #[expect(missing_debug_implementations, reason = "what lends its memory has none")]
 pub struct Target<'py> {
     callee: Callee,
@@ -34,8 +34,8 @@ pub struct Target<'py> {
 enum Place<'py> {
     /// Into a `bytes` of its size.
     Bytes(Option<Bound<'py, PyBytes>>),
-    /// To a protocol of ours, in the loop's buffer, without a `bytes` of its own.
-    Taken(Vec<u8>),
+    /// Into the loop's own buffer, for a protocol that is fed from it.
+    Shared(Vec<u8>),
     /// Into the protocol's own buffer.
     Lent(Lent),
 }
@@ -44,7 +44,7 @@ enum Place<'py> {
 fn receive(this: &StreamTransport, py: Python<'_>, fd: BorrowedRawFd, buf: RawBuf<'_>) -> io::Result<Received> {
     this.base.state.with(py, |state| match &state.source {
         Some(source) => source.recv(this.kind, buf, state.machine.policy()),
-        None if this.kind == Kind::Device => Ok(match endpoint::read(this.kind, fd, buf)? {
+        None if this.kind == FileKind::Device => Ok(match endpoint::read(this.kind, fd, buf)? {
             0 => Received::End,
             n => Received::Data { n, more: true },
         }),
@@ -86,8 +86,8 @@ impl<'py> Host for &Bound<'py, StreamTransport> {
                 }
                 received
             }),
-            Place::Taken(taken) => {
-                // Out of its cell, as what reads it calls user code.
+            Place::Shared(taken) => {
+                // Taken out of its cell, as the protocol calls user code while it has it.
                 let mut scratch = this.base.owner.get().scratch.take(py);
                 if scratch.is_empty() {
                     scratch.resize(SCRATCH, 0);
@@ -130,14 +130,14 @@ impl<'py> Host for &Bound<'py, StreamTransport> {
     fn watch_read(&mut self) -> PyResult<bool> {
         let this = self.get();
         this.base.owner.get().check_open()?;
-        let always = this.kind == Kind::Device;
+        let always = this.kind == FileKind::Device;
         Ok(this.base.state.with(self.py(), |state| state.source.as_ref().map_or(always, Source::arm_read)))
     }
 
     fn watch_write(&mut self) -> PyResult<bool> {
         let this = self.get();
         this.base.owner.get().check_open()?;
-        let always = this.kind == Kind::Device;
+        let always = this.kind == FileKind::Device;
         Ok(this.base.state.with(self.py(), |state| state.source.as_ref().map_or(always, Source::clear_write)))
     }
 
@@ -164,8 +164,8 @@ impl<'py> Host for &Bound<'py, StreamTransport> {
                 Ok(lent) => Place::Lent(lent),
                 Err(error) => return Some(Err(error)),
             }
-        } else if callee.protocol.take.is_some() {
-            Place::Taken(Vec::new())
+        } else if callee.protocol.feed.is_some() {
+            Place::Shared(Vec::new())
         } else {
             Place::Bytes(None)
         };
@@ -181,9 +181,9 @@ impl<'py> Host for &Bound<'py, StreamTransport> {
             Place::Bytes(Some(bytes)) => ffi::in_context(py, &context, || {
                 protocol.call1(intern!(py, "data_received"), bytes.into_any()).map(drop)
             }),
-            Place::Taken(scratch) => {
-                let called = protocol.take.map_or(Ok(()), |take| {
-                    ffi::in_context(py, &context, || take(protocol.object.bind(py), &scratch[..n]))
+            Place::Shared(scratch) => {
+                let called = protocol.feed.map_or(Ok(()), |feed| {
+                    ffi::in_context(py, &context, || feed(protocol.object.bind(py), &scratch[..n]))
                 });
                 drop(self.get().base.owner.get().scratch.replace(py, scratch));
                 called
@@ -244,8 +244,7 @@ impl<'py> Host for &Bound<'py, StreamTransport> {
     fn tell_drained(&mut self) -> PyResult<()> {
         let py = self.py();
         let waiter = self.get().base.state.with(py, |state| state.more.drain_waiter.take());
-        // Cancelled, its task has not run yet.
-        waiter.map_or(Ok(()), |waiter| settle(waiter.bind(py), None))
+        waiter.map_or(Ok(()), |waiter| resolve(waiter.bind(py), None))
     }
 
     #[cold]

@@ -10,7 +10,7 @@ use super::loop_core::LoopCore;
 use super::stream::{More, StreamTransport};
 use super::transport::{Connection, Transport};
 use super::transport_base::Base;
-use super::waiter::settle;
+use super::waiter::resolve;
 use crate::core::drive::stream as drive;
 use crate::core::stream::Stream;
 
@@ -74,10 +74,10 @@ impl StreamTransport {
     /// Deregisters and closes the socket, tells the server, and lets go of everything. `error` is for who waits for room.
     ///
     /// # Errors
-    /// Only what passes through.
+    /// Only an exit.
     pub fn dispose(slf: &Bound<'_, Self>, error: Option<&PyErr>) -> PyResult<()> {
         let (py, base) = (slf.py(), &slf.get().base);
-        let sock = base.give_up_file(py);
+        let sock = base.take_file(py);
         base.free_slot(py);
         let (waiter, more) = base.state.with(py, |state| (state.waiter.take(), std::mem::take(&mut state.more)));
         let owner = base.owner.bind(py);
@@ -87,7 +87,7 @@ impl StreamTransport {
             let Some(waiter) = waiter else { continue };
             let closed = || PyConnectionError::new_err("Connection is closed by peer");
             let error = error.map_or_else(closed, |error| error.clone_ref(py));
-            result = result.and(contain(owner, settle(waiter.bind(py), Some(&error))));
+            result = result.and(contain(owner, resolve(waiter.bind(py), Some(&error))));
         }
         if let Some(server) = more.server {
             let detached = owner.call_method1(intern!(py, "_server_detach"), (server, slf)).map(drop);

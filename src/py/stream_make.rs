@@ -14,8 +14,8 @@ use super::stream::{More, StreamTransport};
 use super::transport::Transport;
 use super::transport_base::{Base, Checked, Parts};
 use crate::core::stream::{Policy, Stream};
-use crate::io::counters;
-use crate::io::endpoint::{self, Kind};
+use crate::io::counters::EndpointKind;
+use crate::io::endpoint::{self, FileKind};
 
 impl StreamTransport {
     /// Over a connected stream socket. `private`: nobody else has it, so it is never asked for its number again.
@@ -32,14 +32,14 @@ impl StreamTransport {
         let checked = parts.check_socket(owner)?;
         let file = checked.file;
         let (policy, shown) = match endpoint::Protocol::of(file) {
-            endpoint::Protocol::Tcp => (Policy::TCP, counters::Kind::Tcp),
-            endpoint::Protocol::Unix => (Policy::SOCKET, counters::Kind::Unix),
-            endpoint::Protocol::Other => (Policy::SOCKET, counters::Kind::Stream),
+            endpoint::Protocol::Tcp => (Policy::TCP, EndpointKind::Tcp),
+            endpoint::Protocol::Unix => (Policy::SOCKET, EndpointKind::Unix),
+            endpoint::Protocol::Other => (Policy::SOCKET, EndpointKind::Stream),
         };
         if policy == Policy::TCP {
             endpoint::set_nodelay(file);
         }
-        let stream = Self::register(owner, parts, checked, private, (policy, Kind::Socket, shown))?;
+        let stream = Self::register(owner, parts, checked, private, (policy, FileKind::Socket, shown))?;
         if let Some(server) = server {
             // A server that its own protocol factory closed takes no more transports.
             if let Err(error) = owner.call_method1(intern!(py, "_server_attach"), (server, &stream)) {
@@ -62,12 +62,12 @@ impl StreamTransport {
         owner: &Bound<'_, LoopCore>,
         parts: Parts<'_, '_>,
         policy: Policy,
-        kind: Kind,
+        kind: FileKind,
     ) -> PyResult<Py<Self>> {
         let py = owner.py();
         let checked = parts.check(owner)?;
         checked.extra.set_item(intern!(py, "pipe"), parts.file)?;
-        let stream = Self::register(owner, parts, checked, false, (policy, kind, counters::Kind::Pipe))?;
+        let stream = Self::register(owner, parts, checked, false, (policy, kind, EndpointKind::Pipe))?;
         LoopCore::push(owner, Entry::Life(Life::Made, Box::new(Self::endpoint(stream.bind(py)))));
         Ok(stream)
     }
@@ -78,12 +78,12 @@ impl StreamTransport {
         parts: Parts<'_, '_>,
         checked: Checked<'_>,
         private: bool,
-        (policy, kind, shown): (Policy, Kind, counters::Kind),
+        (policy, kind, shown): (Policy, FileKind, EndpointKind),
     ) -> PyResult<Py<Self>> {
         let (py, file) = (owner.py(), checked.file);
         let base = Base::new(owner, parts, checked, private, shown, (Stream::new(policy), More::default()))?;
         let registered = match base.register(py, file, policy.writable) {
-            // An epoll takes a file once by each descriptor.
+            // Another transport has registered the file by this descriptor: an epoll takes it again by a second one.
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) && !(policy.readable && policy.writable) => {
                 endpoint::duplicate(file)
                     .and_then(|(second, number)| Ok((base.register(py, number, policy.writable)?, Some(second))))
@@ -93,7 +93,9 @@ impl StreamTransport {
         let (source, second, kind) = match registered {
             Ok((source, second)) => (Some(source), second, kind),
             // epoll_ctl(2): the file does not support epoll.
-            Err(error) if kind == Kind::File && error.raw_os_error() == Some(libc::EPERM) => (None, None, Kind::Device),
+            Err(error) if kind == FileKind::File && error.raw_os_error() == Some(libc::EPERM) => {
+                (None, None, FileKind::Device)
+            }
             Err(error) => {
                 base.free_slot(py);
                 return Err(io_error(py, &error));

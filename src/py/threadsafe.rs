@@ -33,7 +33,7 @@ pub struct ThreadSafeHandle {
 #[derive(Debug)]
 struct Run {
     by: ThreadId,
-    /// A lock that is held until the callback ended, once somebody waits for that.
+    /// A lock, made by the first who waits for the callback's end, and held until then.
     end: Option<Py<PyAny>>,
 }
 
@@ -83,7 +83,7 @@ impl ThreadSafeHandle {
     ///
     /// # Errors
     /// What a signal handler raises meanwhile.
-    fn settle(&self, py: Python<'_>) -> PyResult<()> {
+    fn wait_for_end(&self, py: Python<'_>) -> PyResult<()> {
         static LOCK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let me = thread::current().id();
         if !self.running.with(py, |run| run.as_ref().is_some_and(|run| run.by != me)) {
@@ -103,7 +103,7 @@ impl ThreadSafeHandle {
         Ok(())
     }
 
-    /// When it is due, for the repr: it waits for no moment.
+    /// When it is due, for the repr: only timers are.
     const fn shown_when<'py>(&self, _py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         None
     }
@@ -120,13 +120,13 @@ handle_methods! {
     ThreadSafeHandle as "_ThreadSafeHandle":
     /// Whether it was cancelled. Waits while another thread runs the callback.
     fn cancelled(&self, py: Python<'_>) -> PyResult<bool> {
-        self.settle(py)?;
+        self.wait_for_end(py)?;
         Ok(self.body.is_cancelled())
     }
 
     /// Cancels the callback; a second time does nothing. Waits while another thread runs it.
     fn cancel(&self, py: Python<'_>) -> PyResult<()> {
-        self.settle(py)?;
+        self.wait_for_end(py)?;
         drop(self.body.cancel(py, || self.body.repr(py, "_ThreadSafeHandle", None))?);
         Ok(())
     }

@@ -21,7 +21,7 @@ pub enum Place {
     Nowhere,
     /// Among the loop's timers.
     Timers(TimerKey),
-    /// In `loop._scheduled`, which somebody has.
+    /// In `loop._scheduled`, which is lent.
     Lent,
 }
 

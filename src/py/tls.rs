@@ -33,14 +33,14 @@ pub struct State {
     pub below: Option<Py<TlsProtocol>>,
     /// Told once the handshake is over.
     pub waiter: Option<Py<PyAny>>,
-    /// The handle of the time-out that counts.
+    /// The timer of the part of the connection that is under way.
     pub timer: Option<Py<PyAny>>,
     pub extra: Option<Py<PyDict>>,
     /// What `connection_lost` gets.
     pub error: Option<Py<PyBaseException>>,
 }
 
-/// How long each closing part of a connection may take, seconds; as the user gave them.
+/// How long the handshake and the shutdown may take, seconds; as the user gave them.
 #[derive(Debug)]
 pub struct Timeouts {
     pub handshake: Py<PyAny>,
@@ -64,9 +64,9 @@ pub struct TlsProtocol {
     pub tls: Py<TlsTransport>,
 }
 
-/// Has a stream hand over the ciphertext that it reads.
-pub fn define_taker(py: Python<'_>) {
-    protocol::define_taker::<TlsProtocol>(py, |protocol, ciphertext| {
+/// Has streams hand their ciphertext over in the buffer of the loop.
+pub fn define_feed(py: Python<'_>) {
+    protocol::define_feed::<TlsProtocol>(py, |protocol, ciphertext| {
         let tls = &protocol.cast::<TlsProtocol>()?.get().tls;
         drive::handle_ciphertext(&mut tls.bind(protocol.py()), ciphertext)
     });
@@ -319,7 +319,7 @@ connection_methods! {
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        ffi::finalize(py, || self.abandon(py));
+        ffi::finalize(py, || self.warn_unclosed(py));
         let rest = self.state.with(py, |state| {
             let told = (state.waiter.take(), state.timer.take(), state.error.take());
             (told, state.lower.take(), state.protocol.take(), state.below.take(), state.extra.take())
@@ -333,12 +333,12 @@ impl TlsTransport {
     ///
     /// # Errors
     /// The warning, where a filter makes it an exception.
-    fn abandon(&self, py: Python<'_>) -> PyResult<()> {
+    fn warn_unclosed(&self, py: Python<'_>) -> PyResult<()> {
         let unclosed = self.state.with(py, |state| !state.machine.is_closed() && state.lower.is_some());
         if !unclosed {
             return Ok(());
         }
-        // Nothing is carried out any more: only the mark of the end is wanted.
+        // So that it is said once; nothing is left to carry the step out.
         let _step = self.state.with(py, |state| state.machine.handle_lost());
         warn_unclosed(py, "TlsTransport")
     }
@@ -347,7 +347,7 @@ impl TlsTransport {
 impl Drop for TlsTransport {
     fn drop(&mut self) {
         // Without an interpreter there is nobody to warn.
-        let _finalizing = Python::try_attach(|py| ffi::finalize(py, || self.abandon(py)));
+        let _finalizing = Python::try_attach(|py| ffi::finalize(py, || self.warn_unclosed(py)));
     }
 }
 

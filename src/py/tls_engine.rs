@@ -36,7 +36,7 @@ pub fn ssl_class<'py>(
     cell.import(py, "ssl", name).cloned()
 }
 
-/// OpenSSL needs more from the peer. A system call that failed says the same, as there is none.
+/// OpenSSL needs more from the peer. A failed system call means the same: over memory there are none.
 fn is_again(py: Python<'_>, error: &PyErr) -> bool {
     static WANT_READ: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static SYSCALL: PyOnceLock<Py<PyType>> = PyOnceLock::new();

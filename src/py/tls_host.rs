@@ -16,13 +16,13 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyMemoryView, PyType};
 
 use super::chunk::{self, Chunk};
-use super::errors::passes_through;
+use super::errors::is_exit;
 use super::protocol::Protocol;
 use super::tls::TlsTransport;
 use super::tls_engine::{RECORD, ssl_class};
 use super::tls_lower::Lower;
 use super::transport::Connection;
-use super::waiter::settle;
+use super::waiter::resolve;
 use crate::core::drive::tls::{Culprit, Host};
 use crate::core::tls::{Outcome, RecordEngine, Tls};
 use crate::log_debug;
@@ -81,7 +81,7 @@ impl<'py> Host for &Bound<'py, TlsTransport> {
     // ---- errors
 
     fn is_exit(&self, error: &PyErr) -> bool {
-        passes_through(self.py(), error)
+        is_exit(self.py(), error)
     }
 
     fn is_exception(&self, error: &PyErr) -> bool {
@@ -229,8 +229,8 @@ impl<'py> Host for &Bound<'py, TlsTransport> {
 
     fn deliver(&mut self, protocol: &Protocol, plaintext: Bound<'py, PyBytes>) -> PyResult<()> {
         let py = self.py();
-        match protocol.take {
-            Some(take) => take(protocol.object.bind(py), plaintext.as_bytes()),
+        match protocol.feed {
+            Some(feed) => feed(protocol.object.bind(py), plaintext.as_bytes()),
             None => protocol.call1(intern!(py, "data_received"), plaintext.into_any()).map(drop),
         }
     }
@@ -292,11 +292,11 @@ impl<'py> Host for &Bound<'py, TlsTransport> {
     }
 
     fn watch_handshake(&mut self) -> PyResult<()> {
-        TlsTransport::watch(self, &self.get().timeouts.handshake, "_handshake_overdue")
+        TlsTransport::start_timeout(self, &self.get().timeouts.handshake, "_handshake_overdue")
     }
 
     fn watch_shutdown(&mut self) -> PyResult<()> {
-        TlsTransport::watch(self, &self.get().timeouts.shutdown, "_shutdown_overdue")
+        TlsTransport::start_timeout(self, &self.get().timeouts.shutdown, "_shutdown_overdue")
     }
 
     fn queue_resumed(&mut self) -> PyResult<()> {
@@ -314,7 +314,7 @@ impl<'py> Host for &Bound<'py, TlsTransport> {
     }
 
     fn wake(&mut self, waiter: Py<PyAny>, error: Option<&PyErr>) -> PyResult<()> {
-        settle(waiter.bind(self.py()), error)
+        resolve(waiter.bind(self.py()), error)
     }
 
     fn warn_kept_open(&mut self) -> PyResult<()> {

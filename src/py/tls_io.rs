@@ -8,7 +8,7 @@ use super::protocol::Protocol;
 use super::tls::TlsTransport;
 use super::tls_lower::Lower;
 use super::transport::Connection;
-use super::waiter::settle;
+use super::waiter::resolve;
 use crate::core::drive::tls as drive;
 
 impl Connection for TlsTransport {
@@ -55,7 +55,7 @@ impl TlsTransport {
         });
         drop(rest);
         let error = error.map(|error| PyErr::from_value(error.into_bound(py).into_any()));
-        result.and(waiter.map_or(Ok(()), |waiter| settle(waiter.bind(py), error.as_ref())))
+        result.and(waiter.map_or(Ok(()), |waiter| resolve(waiter.bind(py), error.as_ref())))
     }
 
     // ---- the connection
@@ -74,8 +74,8 @@ impl TlsTransport {
         extra.set_item(intern!(py, "ssl_object"), object)
     }
 
-    /// Counts the time of a part of the connection, and no longer that of another.
-    pub fn watch(slf: &Bound<'_, Self>, seconds: &Py<PyAny>, method: &str) -> PyResult<()> {
+    /// Starts the time-out of a part of the connection, in place of the one before.
+    pub fn start_timeout(slf: &Bound<'_, Self>, seconds: &Py<PyAny>, method: &str) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let overdue = slf.getattr(method)?;
         let timer = this.owner.bind(py).call_method1(intern!(py, "call_later"), (seconds, overdue))?.unbind();

@@ -54,7 +54,7 @@ impl Lower {
     /// What it has coalesced leaves now.
     ///
     /// # Errors
-    /// What passes through.
+    /// An exit.
     pub fn uncork(&self, py: Python<'_>) -> PyResult<()> {
         match self {
             Self::Stream(stream) => StreamTransport::uncork(stream.bind(py)),

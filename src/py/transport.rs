@@ -9,12 +9,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pyo3::prelude::*;
 use pyo3::{PyTypeInfo, intern};
 
-use super::errors::{self, culprit_message, os_errno, passes_through};
+use super::errors::{self, culprit_message, is_exit, os_errno};
 use super::ffi;
 use super::loop_core::{Entry, LoopCore};
 use super::slots::{EndpointRef, Life, Ops};
 use super::transport_base::Base;
-use super::waiter::settle;
+use super::waiter::resolve;
 use crate::core::drive::{self, Culprit, Dir};
 use crate::io::source;
 use crate::log_debug;
@@ -26,13 +26,13 @@ pub trait Connection: PyTypeInfo {
     /// Closes at once; `connection_lost` gets the exception.
     ///
     /// # Errors
-    /// Only what passes through.
+    /// Only an exit.
     fn fail(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()>;
 
     /// Tells the loop's exception handler.
     ///
     /// # Errors
-    /// Only what passes through.
+    /// Only an exit.
     fn report(slf: &Bound<'_, Self>, message: &str, error: &PyErr) -> PyResult<()> {
         let py = slf.py();
         let protocol = Self::protocol(slf).map(|protocol| protocol.into_bound(py));
@@ -52,7 +52,7 @@ pub trait Connection: PyTypeInfo {
     /// A panic of ours: reported, and the connection closed.
     ///
     /// # Errors
-    /// Only what passes through.
+    /// Only an exit.
     #[cold]
     fn panicked(slf: &Bound<'_, Self>, payload: &(dyn Any + Send)) -> PyResult<()> {
         let error = errors::panic_error(payload);
@@ -60,7 +60,7 @@ pub trait Connection: PyTypeInfo {
         reported.and(Self::fail(slf, error))
     }
 
-    /// What the network is to blame for is only logged, for who debugs.
+    /// Logs an error that the network is to blame for, in debug mode only.
     ///
     /// # Errors
     /// What the log raises.
@@ -73,7 +73,7 @@ pub trait Connection: PyTypeInfo {
     }
 }
 
-/// The transport of a file, by its class: what its driver does, and what follows of it.
+/// The transport of a file: what its class has its driver do, and what all classes make of that.
 pub trait Transport: Connection {
     type Machine;
     type More;
@@ -83,31 +83,31 @@ pub trait Transport: Connection {
     fn over(slf: &Bound<'_, Self>) -> &'static str;
     fn is_closing(machine: &Self::Machine) -> bool;
 
-    // ---- by its driver
+    // ---- its driver
 
     /// # Errors
-    /// As the driver's; so are those below.
+    /// An exit, or that the loop is closed.
     fn handle_made(slf: &Bound<'_, Self>) -> PyResult<()>;
     /// # Errors
-    /// Only what passes through.
+    /// Only an exit.
     fn handle_readable(slf: &Bound<'_, Self>) -> PyResult<()>;
     /// # Errors
-    /// Only what passes through.
+    /// Only an exit.
     fn handle_writable(slf: &Bound<'_, Self>) -> PyResult<()>;
     /// # Errors
-    /// Only what passes through.
+    /// Only an exit.
     fn handle_lost(slf: &Bound<'_, Self>) -> PyResult<()>;
-    /// In the child of a fork: what it has corked is the parent's to send.
+    /// In the child of a fork: forgets what it has coalesced, which is the parent's to send.
     ///
     /// # Errors
-    /// Only what passes through.
+    /// Only an exit.
     fn handle_forked(slf: &Bound<'_, Self>) -> PyResult<()>;
-    /// What is corked leaves now.
+    /// Sends what it has coalesced.
     ///
     /// # Errors
-    /// Only what passes through.
+    /// Only an exit.
     fn uncork(slf: &Bound<'_, Self>) -> PyResult<()>;
-    // ---- what follows
+    // ---- what all have
 
     const OPS: &'static Ops = &Ops {
         handle_io: |transport, write| handle_io::<Self>(transport.cast()?, write),
@@ -119,7 +119,7 @@ pub trait Transport: Connection {
             let (py, base) = (transport.py(), Self::base(transport.cast()?));
             Ok(!base.state.with(py, |state| Self::is_closing(&state.machine)) && base.owns_fd(py))
         },
-        orphan: |transport| {
+        deregister: |transport| {
             Self::base(transport.cast()?).deregister(transport.py());
             Ok(())
         },
@@ -134,7 +134,7 @@ pub trait Transport: Connection {
 /// The file is ready.
 ///
 /// # Errors
-/// Only what passes through.
+/// Only an exit.
 pub fn handle_io<T: Transport>(slf: &Bound<'_, T>, write: bool) -> PyResult<()> {
     if cfg!(feature = "failpoints") {
         let base = T::base(slf);
@@ -150,7 +150,7 @@ pub fn handle_io<T: Transport>(slf: &Bound<'_, T>, write: bool) -> PyResult<()> 
 /// The loop got to the beginning of the transport, or to its end.
 ///
 /// # Errors
-/// Only what passes through.
+/// Only an exit.
 pub fn handle_life<T: Transport>(slf: &Bound<'_, T>, life: Life) -> PyResult<()> {
     if life == Life::Lost {
         return T::handle_lost(slf);
@@ -159,11 +159,11 @@ pub fn handle_life<T: Transport>(slf: &Bound<'_, T>, life: Life) -> PyResult<()>
     log_debug!("made fd={}", base.fd);
     let waiter = base.state.with(py, |state| state.waiter.take());
     let result = T::handle_made(slf);
-    let told = waiter.map_or(Ok(()), |waiter| settle(waiter.bind(py), None));
+    let told = waiter.map_or(Ok(()), |waiter| resolve(waiter.bind(py), None));
     result.and(told)
 }
 
-/// What is corked leaves, as the loop wants it. `enter`: no callback is running, so the context can be entered.
+/// Sends what the transport has coalesced. `enter`: no callback is running, so the context can be entered.
 fn uncork_in_context<T: Transport>(slf: &Bound<'_, T>, enter: bool) -> PyResult<()> {
     let (py, base) = (slf.py(), T::base(slf));
     let context = base.state.with(py, |state| state.context.as_ref().map(|context| context.clone_ref(py)));
@@ -173,12 +173,12 @@ fn uncork_in_context<T: Transport>(slf: &Bound<'_, T>, enter: bool) -> PyResult<
     })
 }
 
-/// What every driver needs.
+/// A transport as the surroundings of whichever driver.
 impl<T: Transport> drive::Host for &Bound<'_, T> {
     type Error = PyErr;
 
     fn is_exit(&self, error: &PyErr) -> bool {
-        passes_through(self.py(), error)
+        is_exit(self.py(), error)
     }
 
     fn os_errno(&self, error: &PyErr) -> Option<Option<i32>> {
@@ -229,8 +229,8 @@ impl<T: Transport> drive::Host for &Bound<'_, T> {
     }
 }
 
-/// The methods of a transport's class: those that all have, by the driver `drive` of where this is, and its own. Owner and
-/// state are its fields, or those of its field `base`.
+/// The methods of a class of transports: its own, and those that all have. The names `drive`, `Protocol` and so on are those of
+/// the module that uses this; `owner` and `state` are fields of the class, or of its field `base`.
 macro_rules! connection_methods {
     ($class:ident $(. $base:ident)?: $($own:tt)*) => {
         #[pymethods]
@@ -287,7 +287,7 @@ macro_rules! connection_methods {
 
 pub(super) use connection_methods;
 
-/// The same of a file's transport.
+/// The same of a class of transports of files.
 macro_rules! transport_methods {
     ($class:ident: $($own:tt)*) => {
         $crate::py::transport::connection_methods! {

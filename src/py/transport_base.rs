@@ -21,7 +21,7 @@ use super::loop_core::LoopCore;
 use super::protocol::Protocol;
 use super::watch;
 use crate::core::fault::Fault;
-use crate::io::counters::{Counters, Kind};
+use crate::io::counters::{Counters, EndpointKind};
 use crate::io::source::Source;
 use crate::io::sys::BorrowedRawFd;
 use crate::log_debug;
@@ -113,7 +113,7 @@ pub struct Base<M, X> {
     pub state: GilCell<State<M, X>>,
 }
 
-/// What changes of it.
+/// What of a transport changes.
 #[derive(Debug)]
 pub struct State<M, X> {
     pub machine: M,
@@ -125,7 +125,7 @@ pub struct State<M, X> {
     pub fileno: Option<Py<PyAny>>,
     pub protocol: Option<Protocol>,
     pub extra: Option<Py<PyDict>>,
-    /// Told once `connection_made` ran.
+    /// A future that is done once `connection_made` ran.
     pub waiter: Option<Py<PyAny>>,
     /// The context of every callback of the protocol.
     pub context: Option<Py<PyAny>>,
@@ -137,9 +137,9 @@ pub struct State<M, X> {
 
 impl<M, X> State<M, X> {
     /// Deregisters the file; `ours`: its object still has the fd that was registered.
-    fn release(&mut self, ours: bool) {
+    fn deregister(&mut self, ours: bool) {
         if let Some(source) = self.source.take() {
-            source.release(ours || self.second.is_some());
+            source.deregister(ours || self.second.is_some());
         }
         drop(self.second.take());
     }
@@ -153,7 +153,7 @@ pub struct Callee {
 }
 
 impl<M, X> Base<M, X> {
-    /// One in a slot that was reserved, not registered yet. `private`: nobody else has the socket, so it is never asked for
+    /// Reserves a slot in the loop; the file is not registered yet. `private`: nobody else has the socket, so it is never asked for
     /// its number again.
     ///
     /// # Errors
@@ -163,7 +163,7 @@ impl<M, X> Base<M, X> {
         parts: Parts<'_, '_>,
         checked: Checked<'_>,
         private: bool,
-        kind: Kind,
+        kind: EndpointKind,
         (machine, more): (M, X),
     ) -> PyResult<Self> {
         let py = owner.py();
@@ -220,11 +220,11 @@ impl<M, X> Base<M, X> {
     /// Deregisters the file: no event will come.
     pub fn deregister(&self, py: Python<'_>) {
         let ours = self.owns_fd(py);
-        self.state.with(py, |state| state.release(ours));
+        self.state.with(py, |state| state.deregister(ours));
     }
 
-    /// Lets go of everything that the transport has for its protocol, and gives back its file, to be closed.
-    pub fn give_up_file(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    /// Deregisters the file, lets go of the protocol, and gives back the file's object, to be closed.
+    pub fn take_file(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.deregister(py);
         let (sock, rest) = self
             .state
@@ -240,16 +240,16 @@ impl<M, X> Base<M, X> {
 
     /// It came to nothing: deregisters it, and the file stays the caller's.
     pub fn withdraw(&self, py: Python<'_>) {
-        drop(self.give_up_file(py));
+        drop(self.take_file(py));
         self.free_slot(py);
     }
 
-    /// The transport goes with its file open: says so, as asyncio does, and closes it.
+    /// The transport goes with its file open: warns of it, as asyncio does, and closes it.
     ///
     /// # Errors
     /// As [`close_unclosed`].
-    pub fn abandon(&self, py: Python<'_>, name: &str) -> PyResult<()> {
-        let sock = self.give_up_file(py);
+    pub fn close_unclosed(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        let sock = self.take_file(py);
         sock.map_or(Ok(()), |sock| close_unclosed(sock.bind(py), &format!("{name} fd={}", self.fd)))
     }
 
@@ -314,7 +314,7 @@ impl<M, X> Base<M, X> {
 
     // ---- the garbage collector
 
-    /// The objects that every transport has; its state, for the rest, unless it is borrowed.
+    /// Visits the objects that every transport has; `rest` visits the others.
     ///
     /// # Errors
     /// What the visitor says.
@@ -339,7 +339,7 @@ impl<M, X> Base<M, X> {
         rest(&state, visit)
     }
 
-    /// Lets go of the objects that are left once the transport was abandoned.
+    /// Lets go of the objects that are left when the file is closed.
     pub fn clear(&self, py: Python<'_>) {
         drop(self.state.with(py, |state| (state.extra.take(), state.waiter.take(), state.error.take())));
     }

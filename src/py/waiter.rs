@@ -8,14 +8,14 @@ use pyo3::types::PyDict;
 
 use super::loop_core::LoopCore;
 
-/// A future of a loop, of the class that asyncio has now.
+/// A new future of the loop.
 ///
 /// # Errors
 /// `AttributeError` when it has none; what the class raises.
 pub fn future_of<'py>(slf: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {
     static FUTURES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
     let py = slf.py();
-    // Looked up each time, as asyncio does: programs put another class there.
+    // Looked up each time, as asyncio does: programs put another class in its place.
     let futures = FUTURES.get_or_try_init(py, || py.import("asyncio.futures").map(|module| module.dict().unbind()))?;
     let name = intern!(py, "Future");
     let Some(class) = futures.bind(py).get_item(name)? else {
@@ -33,11 +33,11 @@ pub fn future_of<'py>(slf: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>>
     class.call((), Some(&kwargs))
 }
 
-/// Ends a future, unless it is done: whoever awaited it may have cancelled it.
+/// Gives a future its result, or an exception, unless it is done: who awaited it may have cancelled it.
 ///
 /// # Errors
 /// What its methods raise.
-pub fn settle(waiter: &Bound<'_, PyAny>, error: Option<&PyErr>) -> PyResult<()> {
+pub fn resolve(waiter: &Bound<'_, PyAny>, error: Option<&PyErr>) -> PyResult<()> {
     let py = waiter.py();
     if waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
         return Ok(());

@@ -16,7 +16,7 @@ use crate::core::interest::{Dir, Keep};
 ///
 /// # Errors
 /// As asyncio and the `selectors` module give them: `ValueError`, `OverflowError` for a number that no descriptor has, and
-/// what `fileno` raises that does not speak of its type or value.
+/// what `fileno` raises other than `AttributeError`, `TypeError` and `ValueError`.
 pub fn fd_of(file: &Bound<'_, PyAny>) -> PyResult<u32> {
     let py = file.py();
     let number = if file.is_instance_of::<PyInt>() {
@@ -102,7 +102,7 @@ pub fn add_unchecked(
     let context = context.map_or_else(|| ffi::copy_context(py), |context| Ok(context.clone().unbind()))?;
     let call = Call { callback: callback.clone().unbind(), args: Args::new(args), context };
     let handle = Handle::create(slf, call)?;
-    // It stays.
+    // It stays for longer than a turn.
     Handle::show_collector(handle.bind(py));
     let watcher = handle.clone_ref(py);
     let (result, old, stale) = this.io.with(py, |io| {
