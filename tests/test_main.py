@@ -145,6 +145,14 @@ def test_safe_path_adds_no_directory(run_python: RunPython, tmp_path: Path):
     assert run_python("-P", "-m", "tokioloop", "app.py").stdout == "False\n"
 
 
+def test_safe_path_has_a_program_that_is_a_directory(run_python: RunPython, tmp_path: Path):
+    write(tmp_path, "program/__main__.py", "import neighbour, sys; print(sys.path)")
+    write(tmp_path, "program/neighbour.py", "")
+    plain, ours = run_python("-P", "program"), run_python("-P", "-m", "tokioloop", "program")
+    assert plain.stdout.startswith(f"['{tmp_path / 'program'}'")
+    assert (ours.stdout, ours.stderr) == (plain.stdout, "")
+
+
 def test_classes_of_the_program_can_be_pickled(run_python: RunPython, tmp_path: Path):
     write(
         tmp_path,

@@ -48,6 +48,8 @@ class Program:
     path0: str | None
     """What `sys.path[0]` becomes; None leaves it."""
     names: dict[str, Any] = field(default_factory=dict)
+    imported: bool = False
+    """Is it a directory or zip file, which is on the path under `python -P` as well?"""
 
 
 def main(arguments: list[str]) -> None:
@@ -93,7 +95,7 @@ def _script(path: str) -> Program:
         code = get_code and get_code("__main__")
         if spec is None or code is None:
             _fail(f"can't find '__main__' module in {path!r}", 1)
-        return Program(code, argv0=path, path0=full, names=_names_of(spec))
+        return Program(code, argv0=path, path0=full, names=_names_of(spec), imported=True)
     try:
         with io.open_code(full) as file:
             source = file.read()
@@ -139,6 +141,8 @@ def _run(
         sys.argv[:] = [program.argv0, *arguments]
         if program.path0 is not None and not sys.flags.safe_path:
             sys.path[0] = program.path0
+        elif program.path0 is not None and program.imported:
+            sys.path.insert(0, program.path0)
         module = types.ModuleType("__main__")
         module.__dict__.update(program.names, __builtins__=__builtins__)
         # pickle and multiprocessing look there. This module lives on: the interpreter runs it.
