@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use tokioloop::core::stream::Policy;
-use tokioloop::sim::{Decode, datagram, interest, stream, tls, turn};
+use tokioloop::sim::{Decode, accept, datagram, interest, stream, tls, turn};
 
 /// Every file; under Miri, which takes a hundred times as long, one of 32.
 const EACH: usize = if cfg!(miri) { 32 } else { 1 };
@@ -64,4 +64,9 @@ fn the_tls_corpus_keeps_the_invariants() {
         let (setup, ops) = tls::Setup::decode(bytes);
         drop(tls::run(setup, &ops));
     });
+}
+
+#[test]
+fn the_accept_corpus_keeps_the_invariants() {
+    run_corpus("accept", |bytes| drop(accept::run(&accept::Op::decode(bytes))));
 }

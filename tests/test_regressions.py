@@ -181,6 +181,40 @@ def test_a_server_accepts_on_after_accept_failed(loop: Loop) -> None:
     turns(loop)
 
 
+def test_a_server_whose_socket_is_closed_by_a_factory_takes_no_connection_of_who_has_the_number_then(
+    loop: Loop,
+) -> None:
+    loop.set_exception_handler(lambda *_: None)
+    listener = socket.create_server(("127.0.0.1", 0))
+    clients = [socket.create_connection(listener.getsockname()) for _ in range(3)]
+    others: list[socket.socket] = []
+
+    class Made(asyncio.Protocol):
+        def __init__(self) -> None:
+            if not others:
+                number = listener.fileno()
+                listener.close()
+                others.append(socket.create_server(("127.0.0.1", 0)))
+                assert others[0].fileno() == number
+                clients.append(socket.create_connection(others[0].getsockname()))
+
+        def connection_made(self, transport: Any) -> None:
+            transport.abort()
+
+    server = loop.run_until_complete(loop.create_server(Made, sock=listener))
+    turns(loop)
+    [other] = others
+    with other:
+        other.settimeout(support.TIMEOUT)
+        conn, address = other.accept()
+        assert address == clients[-1].getsockname()
+        conn.close()
+    for client in clients:
+        client.close()
+    with contextlib.suppress(ValueError):
+        server.close()
+
+
 @pytest.mark.parametrize("buffered", [False, True])
 def test_a_transport_reads_on_after_its_protocol_raised_keyboard_interrupt(loop: Loop, buffered: bool) -> None:
     got: list[bytes] = []

@@ -1,18 +1,16 @@
-//! Properties of stream transports: `core::stream` with its outbox and flow control, and `core::accept`.
+//! Properties of stream transports: `core::stream` with its outbox and flow control; and of listeners: `core::accept`.
 //!
 //! The simulation (`sim::stream`) asserts its invariants after every operation: bytes in order, the order of the
 //! protocol's callbacks, flow control, what close and abort owe. Transcripts show a few scenarios in full.
 
-use std::time::Duration;
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use tokioloop::core::accept::{Accept, AcceptError, AcceptStep};
+use tokioloop::core::accept::AcceptError;
 use tokioloop::core::fault::Fault;
 use tokioloop::core::flow::Flow;
 use tokioloop::core::outbox::Outbox;
-use tokioloop::sim::Decode;
+use tokioloop::sim::{Decode, accept};
 use tokioloop::sim::stream::{Event, Op, Reaction, SLICES_MAX, run};
 use tokioloop::sim::{pattern, patterned};
 
@@ -187,48 +185,49 @@ proptest! {
     }
 
     #[test]
-    fn a_listener_accepts_a_burst_and_rests_when_resources_are_out(
-        burst in 0_u32..20, results in vec(accept_result(), 0..60),
+    fn a_listener_keeps_its_invariants_whatever_its_peers_the_system_and_its_factory_do(
+        ops in vec(any::<[u8; 4]>().prop_map(accept::Op::from_bytes), 0..200),
     ) {
-        let mut accept = Accept::new(burst);
-        accept.begin();
-        let mut calls = 0;
-        for result in results {
-            let step = match result {
-                None => accept.handle_accepted(),
-                Some(error) => accept.handle_error(error),
-            };
-            calls += 1;
-            let full = calls == burst.max(1);
-            let expected = match result {
-                Some(AcceptError::WouldBlock) => AcceptStep::Done,
-                Some(AcceptError::OutOfResources) => AcceptStep::BackOff(Duration::from_secs(1)),
-                Some(AcceptError::Other(errno)) => AcceptStep::Failed(errno),
-                _ if full => AcceptStep::Done,
-                Some(AcceptError::Interrupted | AcceptError::Aborted) => AcceptStep::Retry,
-                None => AcceptStep::Again,
-            };
-            prop_assert_eq!(step, expected);
-            if !matches!(step, AcceptStep::Again | AcceptStep::Retry) {
-                accept.begin();
-                calls = 0;
-            }
-        }
-        accept.stop();
-        prop_assert_eq!(accept.handle_accepted(), AcceptStep::Done);
-        prop_assert_eq!(accept.handle_error(AcceptError::OutOfResources), AcceptStep::Done);
+        let events = accept::run(&ops);
+        let released = events.iter().filter(|event| **event == accept::Event::Released).count();
+        prop_assert!(released <= 1);
     }
-}
 
-fn accept_result() -> impl Strategy<Value = Option<AcceptError>> {
-    prop_oneof![
-        4 => Just(None),
-        1 => Just(Some(AcceptError::WouldBlock)),
-        1 => Just(Some(AcceptError::Interrupted)),
-        1 => Just(Some(AcceptError::Aborted)),
-        1 => Just(Some(AcceptError::OutOfResources)),
-        1 => any::<i32>().prop_map(|errno| Some(AcceptError::Other(errno))),
-    ]
+    #[test]
+    fn a_listener_accepts_its_backlog_in_bursts_one_a_turn(arrived in 1_u8..40, turns in 1_u8..20) {
+        let turns = std::iter::repeat_n(accept::Op::Turn, turns.into());
+        let ops: Vec<_> = std::iter::once(accept::Op::Arrive(arrived)).chain(turns.clone()).collect();
+        let told = |ops: &[accept::Op]| {
+            let accepted = |event: &accept::Event| matches!(event, accept::Event::Accepted(_));
+            accept::run(ops).into_iter().filter(accepted).count()
+        };
+        // The last one of the run would accept what is left: stopped before, it does not.
+        let stopped = [&ops[..], &[accept::Op::Stop]].concat();
+        prop_assert_eq!(told(&stopped), usize::from(arrived).min(turns.count() * accept::BURST as usize));
+        prop_assert_eq!(told(&ops), usize::from(arrived));
+    }
+
+    #[test]
+    fn a_listener_without_resources_tells_once_a_second_and_loses_nobody(
+        lacks in 1_u8..5, millis in vec(1_u16..1500, 0..40), arrived in 1_u8..9,
+    ) {
+        let lack = accept::Op::Refuse(AcceptError::OutOfResources);
+        let mut ops = vec![lack; lacks.into()];
+        ops.push(accept::Op::Arrive(arrived));
+        for &millis in &millis {
+            ops.extend([accept::Op::Turn, accept::Op::Arrive(1), accept::Op::Advance(millis)]);
+        }
+        ops.push(accept::Op::Turn);
+        let events = accept::run(&ops);
+        let reported = events.iter().filter(|event| matches!(event, accept::Event::Reported(_))).count();
+        let mut due = (0, 1);
+        for millis in millis.into_iter().map(u32::from) {
+            due = if due.0 + millis >= 1000 { (0, due.1 + 1) } else { (due.0 + millis, due.1) };
+        }
+        prop_assert_eq!(reported, due.1.min(lacks.into()));
+        let accepted = events.iter().filter(|event| matches!(event, accept::Event::Accepted(_))).count();
+        prop_assert_eq!(accepted, usize::from(arrived) + (ops.len() - 2 - usize::from(lacks)) / 3);
+    }
 }
 
 fn transcript(ops: &[Op]) -> String {

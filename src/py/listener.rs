@@ -21,10 +21,12 @@ use super::loop_core::{Entry, LoopCore};
 use super::slots::{EndpointRef, Ops};
 use super::stream::StreamTransport;
 use super::transport_base::Parts;
-use crate::core::accept::{Accept, AcceptError, AcceptStep, RETRY_DELAY};
+use crate::core::accept::{Accept, AcceptError};
+use crate::core::drive::accept::{self as drive, Host};
 use crate::io::counters::{Counters, EndpointKind};
 use crate::io::endpoint;
 use crate::io::source::{self, Source};
+use crate::io::sys::BorrowedRawFd;
 use crate::log_debug;
 
 #[derive(Debug)]
@@ -101,20 +103,16 @@ impl Listener {
             Some(reactor) => reactor.register(file, slot, true),
             None => Err(io::ErrorKind::NotConnected.into()),
         });
-        let source = match registered {
-            Ok(source) => source,
+        match registered {
+            Ok(source) => listener.get().state.with(py, |state| state.source = Some(source)),
             Err(error) => {
                 drop(owner.get().io.with(py, |io| io.slots.remove(slot, fd)));
                 return Err(io_error(py, &error));
             }
-        };
-        let ready = source.arm_read();
-        listener.get().state.with(py, |state| state.source = Some(source));
+        }
         let endpoint = EndpointRef::new(listener.bind(py), &OPS, fd);
         owner.get().io.with(py, |io| io.slots.fill(slot, &listener.get().counters, endpoint));
-        if ready {
-            LoopCore::push(owner, Entry::Io(source::token(slot, false)));
-        }
+        drive::start(&mut listener.bind(py));
         log_debug!("listening fd={fd}");
         Ok(())
     }
@@ -180,78 +178,7 @@ impl Listener {
 
     /// There may be connections to accept.
     pub fn handle_io(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let (py, this) = (slf.py(), slf.get());
-        if !this.owns_fd(py) {
-            // Closed under the server: nothing can come any more.
-            this.orphan(py);
-            return Ok(());
-        }
-        this.state.with(py, |state| state.machine.begin());
-        loop {
-            let Some(fd) = this.state.with(py, |state| state.source.as_ref().map(Source::fd)) else { return Ok(()) };
-            let accepted = endpoint::accept(fd);
-            let step = match accepted {
-                Ok((conn, address)) => {
-                    this.counters.received(0);
-                    let step = this.state.with(py, |state| state.machine.handle_accepted());
-                    if let Err(error) = Self::connect(slf, conn, &address) {
-                        // It ends the run of the loop, which may run again: the rest of the backlog waits for that.
-                        this.accept_on(py);
-                        return Err(error);
-                    }
-                    step
-                }
-                Err((AcceptError::WouldBlock, _)) => {
-                    let more = this.state.with(py, |state| state.source.as_ref().is_some_and(Source::clear_read));
-                    if !more {
-                        return Ok(());
-                    }
-                    AcceptStep::Done
-                }
-                Err((class, error)) => match this.state.with(py, |state| state.machine.handle_error(class)) {
-                    AcceptStep::BackOff(delay) => return Self::back_off(slf, &error, delay.as_secs_f64()),
-                    AcceptStep::Failed(_) => {
-                        // Asyncio asks again, and is told again, in every turn. An edge that would tell may never come.
-                        Self::retry(slf, RETRY_DELAY.as_secs_f64())?;
-                        let error = io_error(py, &error);
-                        return report(
-                            this.owner.bind(py),
-                            "socket.accept() failed",
-                            Some(&error),
-                            &[("socket", this.shown_socket(py)?)],
-                        );
-                    }
-                    step => step,
-                },
-            };
-            if step == AcceptStep::Done {
-                // The rest of the backlog waits for the next turn; others come first.
-                this.accept_on(py);
-                return Ok(());
-            }
-        }
-    }
-
-    fn accept_on(&self, py: Python<'_>) {
-        if self.state.with(py, |state| state.source.is_some()) {
-            LoopCore::push(self.owner.bind(py), Entry::Io(source::token(self.slot, false)));
-        }
-    }
-
-    /// Accepts again after `delay` seconds.
-    fn retry(slf: &Bound<'_, Self>, delay: f64) -> PyResult<()> {
-        let py = slf.py();
-        let resume = slf.getattr(intern!(py, "_read_ready"))?;
-        slf.get().owner.bind(py).call_method1(intern!(py, "call_later"), (delay, resume)).map(drop)
-    }
-
-    fn back_off(slf: &Bound<'_, Self>, error: &io::Error, delay: f64) -> PyResult<()> {
-        let (py, this) = (slf.py(), slf.get());
-        let owner = this.owner.bind(py);
-        let error = io_error(py, error);
-        Self::retry(slf, delay)?;
-        let message = "socket.accept() out of system resource";
-        report(owner, message, Some(&error), &[("socket", this.shown_socket(py)?)])
+        drive::handle_ready(&mut &*slf)
     }
 
     fn shown_socket<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -259,6 +186,10 @@ impl Listener {
         sock.map(|sock| super::transport_base::transport_socket(sock.bind(py))).transpose()
     }
 
+    /// Makes the transport of a connection.
+    ///
+    /// # Errors
+    /// Only what passes through.
     fn connect(slf: &Bound<'_, Self>, conn: OwnedFd, address: &SockAddr) -> PyResult<()> {
         static SOCKET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let (py, this) = (slf.py(), slf.get());
@@ -271,7 +202,7 @@ impl Listener {
                 state.accept_secure.as_ref().map(|accept| accept.clone_ref(py)),
             ))
         });
-        // Closed by the connection before this one: the rest of the burst is refused.
+        // A listener that was stopped accepts no more.
         let Some((factory, context, server, accept_secure)) = parts else { return Ok(()) };
         let context = ffi::copy_of_context(py, &context)?;
         let (family, kind, proto) = this.kind;
@@ -320,6 +251,64 @@ impl Listener {
     }
 }
 
+/// A listener as the surroundings of its driver.
+impl Host for &Bound<'_, Listener> {
+    type Error = PyErr;
+    type File = BorrowedRawFd;
+    type Connection = (OwnedFd, SockAddr);
+    type Refusal = io::Error;
+
+    fn machine<R>(&mut self, f: impl FnOnce(&mut Accept) -> R) -> R {
+        self.get().state.with(self.py(), |state| f(&mut state.machine))
+    }
+
+    fn file(&mut self) -> Option<BorrowedRawFd> {
+        let (py, this) = (self.py(), self.get());
+        let ours = this.owns_fd(py);
+        this.state.with(py, |state| state.source.as_ref().map(Source::fd)).filter(|_| ours)
+    }
+
+    fn accept(&mut self, fd: BorrowedRawFd) -> Result<(OwnedFd, SockAddr), (AcceptError, io::Error)> {
+        let accepted = endpoint::accept(fd)?;
+        self.get().counters.received(0);
+        Ok(accepted)
+    }
+
+    fn connect(&mut self, (conn, address): (OwnedFd, SockAddr)) -> PyResult<()> {
+        Listener::connect(self, conn, &address)
+    }
+
+    fn watch(&mut self, empty: bool) -> bool {
+        let arm = if empty { Source::clear_read } else { Source::arm_read };
+        self.get().state.with(self.py(), |state| state.source.as_ref().is_some_and(arm))
+    }
+
+    fn queue(&mut self) {
+        let this = self.get();
+        LoopCore::push(this.owner.bind(self.py()), Entry::Io(source::token(this.slot, false)));
+    }
+
+    fn rest(&mut self, secs: f64) -> PyResult<()> {
+        let py = self.py();
+        let resume = self.getattr(intern!(py, "_resume"))?;
+        self.get().owner.bind(py).call_method1(intern!(py, "call_later"), (secs, resume)).map(drop)
+    }
+
+    fn report(&mut self, class: AcceptError, refusal: io::Error) -> PyResult<()> {
+        let (py, this) = (self.py(), self.get());
+        let error = io_error(py, &refusal);
+        let message = match class {
+            AcceptError::OutOfResources => "socket.accept() out of system resource",
+            _ => "socket.accept() failed",
+        };
+        report(this.owner.bind(py), message, Some(&error), &[("socket", this.shown_socket(py)?)])
+    }
+
+    fn dispose(&mut self) {
+        self.get().orphan(self.py());
+    }
+}
+
 /// The address as Python's `socket` gives it; `None` for the kinds left to Python.
 fn peer_name<'py>(py: Python<'py>, address: &SockAddr) -> PyResult<Option<Bound<'py, PyTuple>>> {
     if let Some(v4) = address.as_socket_ipv4() {
@@ -335,9 +324,14 @@ fn peer_name<'py>(py: Python<'py>, address: &SockAddr) -> PyResult<Option<Bound<
 
 #[pymethods]
 impl Listener {
-    /// Accepts, once the rest after a lack of resources is over, or for who has the loop's queue in hand.
+    /// There may be connections to accept, for who has the loop's queue in hand.
     fn _read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::handle_io(slf)
+    }
+
+    /// The rest after an error is over.
+    fn _resume(slf: &Bound<'_, Self>) -> PyResult<()> {
+        drive::handle_rested(&mut &*slf)
     }
 
     fn __repr__(&self) -> String {

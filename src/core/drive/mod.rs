@@ -10,6 +10,7 @@
 //! - An error is what user code raised, or what the kernel said. One that [`Host::is_exit`] is never reported: it is handed
 //!   up, once what was under way is done.
 
+pub mod accept;
 pub mod datagram;
 pub mod stream;
 pub mod tls;
