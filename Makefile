@@ -8,7 +8,7 @@ SHELL := /bin/bash
 
 AREA =
 LOOPS = tokioloop asyncio
-TARGET = stream pipe interest turn datagram tls accept
+TARGET = stream pipe interest turn datagram tls accept coalesce
 SECONDS = 60
 FILE = src/core/**/*.rs
 # The areas that `make sanitize` runs; what `make miri` runs beside unit tests, and in how many cases of each property.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use tokioloop::core::stream::Policy;
-use tokioloop::sim::{Decode, accept, datagram, interest, stream, tls, turn};
+use tokioloop::sim::{Decode, accept, coalesce, datagram, interest, stream, tls, turn};
 
 /// Every file; under Miri, which takes a hundred times as long, one of 32.
 const EACH: usize = if cfg!(miri) { 32 } else { 1 };
@@ -69,4 +69,9 @@ fn the_tls_corpus_keeps_the_invariants() {
 #[test]
 fn the_accept_corpus_keeps_the_invariants() {
     run_corpus("accept", |bytes| drop(accept::run(&accept::Op::decode(bytes))));
+}
+
+#[test]
+fn the_coalesce_corpus_keeps_the_invariants() {
+    run_corpus("coalesce", |bytes| drop(coalesce::run(&coalesce::Op::decode(bytes))));
 }

@@ -1,4 +1,5 @@
-//! Properties of stream transports: `core::stream` with its outbox and flow control; and of listeners: `core::accept`.
+//! Properties of stream transports: `core::stream` with its outbox and flow control, `core::coalesce`; and of
+//! listeners: `core::accept`.
 //!
 //! The simulation (`sim::stream`) asserts its invariants after every operation: bytes in order, the order of the
 //! protocol's callbacks, flow control, what close and abort owe. Transcripts show a few scenarios in full.
@@ -10,8 +11,8 @@ use tokioloop::core::accept::AcceptError;
 use tokioloop::core::fault::Fault;
 use tokioloop::core::flow::Flow;
 use tokioloop::core::outbox::Outbox;
-use tokioloop::sim::{Decode, accept};
 use tokioloop::sim::stream::{Event, Op, Reaction, SLICES_MAX, run};
+use tokioloop::sim::{Decode, accept, coalesce};
 use tokioloop::sim::{pattern, patterned};
 
 fn config() -> ProptestConfig {
@@ -182,6 +183,41 @@ proptest! {
             size = next;
             prop_assert_eq!(flow.is_paused(), paused);
         }
+    }
+
+    #[test]
+    fn what_is_coalesced_keeps_its_invariants_whatever_threads_turns_and_forks_there_are(
+        ops in vec(any::<[u8; 4]>().prop_map(coalesce::Op::from_bytes), 0..200),
+    ) {
+        let events = coalesce::run(&ops);
+        // What no turn ends early leaves by one call.
+        let corked = events.iter().filter(|event| matches!(event, coalesce::Event::Corked(_))).count();
+        let away: usize = events.iter().map(|event| match event {
+            coalesce::Event::Left(_, n) | coalesce::Event::Forgotten(_, n) => *n,
+            coalesce::Event::Sent(_) | coalesce::Event::Corked(_) => 0,
+        }).sum();
+        prop_assert!(away >= corked);
+    }
+
+    #[test]
+    fn the_writes_of_a_turn_leave_when_it_ends_by_one_call_for_each_endpoint(
+        writes in vec(0..coalesce::ENDPOINTS, 0..40), exit in any::<bool>(),
+    ) {
+        let act = |act| coalesce::Op::Act { thread: 0, act };
+        let mut ops = vec![act(coalesce::Act::Begin)];
+        ops.extend(writes.iter().map(|&endpoint| act(coalesce::Act::Write(endpoint))));
+        ops.push(act(coalesce::Act::End(exit)));
+        let events = coalesce::run(&ops);
+        prop_assert!(events[..writes.len()].iter().all(|event| matches!(event, coalesce::Event::Corked(_))));
+        let mut left: Vec<(u8, usize)> = Vec::new();
+        for &endpoint in &writes {
+            match left.iter_mut().find(|(of, _)| *of == endpoint) {
+                Some((_, count)) => *count += 1,
+                None => left.push((endpoint, 1)),
+            }
+        }
+        let left: Vec<_> = left.into_iter().map(|(endpoint, count)| coalesce::Event::Left(endpoint, count)).collect();
+        prop_assert_eq!(&events[writes.len()..], &left[..]);
     }
 
     #[test]

@@ -34,6 +34,7 @@ macro_rules! step_flags {
 
 pub mod accept;
 pub mod by_fd;
+pub mod coalesce;
 pub mod datagram;
 pub mod drive;
 pub mod fault;

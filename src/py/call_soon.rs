@@ -119,7 +119,7 @@ impl FastMethod for CallSoon {
 
     #[inline]
     fn runs_here(slf: &Bound<'_, LoopCore>) -> bool {
-        slf.get().coalesce.runs_here()
+        slf.get().coalesce.runs_here(slf.py())
     }
 
     #[inline]

@@ -164,7 +164,7 @@ impl FastMethod for SendTo {
 
     #[inline]
     fn runs_here(slf: &Bound<'_, DatagramTransport>) -> bool {
-        slf.get().base.owner.get().coalesce.runs_here()
+        slf.get().base.owner.get().coalesce.runs_here(slf.py())
     }
 
     fn call<'py>(

@@ -123,8 +123,8 @@ impl LoopCore {
     /// Whether what transports write in a turn leaves when the turn ends, in one send per transport. Off: it is sent by
     /// `write()`, as with asyncio. May be switched at any moment; the truth of what it is set to counts.
     #[getter]
-    fn coalesce_writes(&self) -> bool {
-        self.coalesce.is_on()
+    fn coalesce_writes(&self, py: Python<'_>) -> bool {
+        self.coalesce.is_on(py)
     }
 
     #[setter]

@@ -189,7 +189,7 @@ impl Listener {
     /// Makes the transport of a connection.
     ///
     /// # Errors
-    /// Only what passes through.
+    /// Only an exit.
     fn connect(slf: &Bound<'_, Self>, conn: OwnedFd, address: &SockAddr) -> PyResult<()> {
         static SOCKET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let (py, this) = (slf.py(), slf.get());

@@ -89,7 +89,7 @@ impl FastMethod for Write {
 
     #[inline]
     fn runs_here(slf: &Bound<'_, StreamTransport>) -> bool {
-        slf.get().base.owner.get().coalesce.runs_here()
+        slf.get().base.owner.get().coalesce.runs_here(slf.py())
     }
 
     fn call<'py>(

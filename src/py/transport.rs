@@ -202,7 +202,7 @@ impl<T: Transport> drive::Host for &Bound<'_, T> {
 
     #[inline]
     fn coalesces(&self) -> bool {
-        T::base(self).owner.get().coalesce.wants_now()
+        T::base(self).owner.get().coalesce.wants_now(self.py())
     }
 
     fn cork(&mut self) {

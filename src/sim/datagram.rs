@@ -33,8 +33,9 @@ use std::collections::{BTreeSet, VecDeque};
 pub use ops::{Event, Op, Reaction};
 
 use super::source::{Edge, Source};
+use crate::core::coalesce::{Coalesce, State, Thread};
 use crate::core::datagram::{BATCH, Datagram, FLUSH_MAX, Policy};
-use crate::core::drive::{Dir, datagram as drive};
+use crate::core::drive::{Dir, coalesce, datagram as drive};
 use crate::core::fault::Fault;
 use crate::core::ready::Ready;
 
@@ -165,6 +166,7 @@ pub fn run(ops: &[Op]) -> Vec<Event> {
         _ => Policy { header: 8, batches: true, fixed: false },
     };
     let mut sim = Sim::new(policy);
+    sim.begin_turn();
     sim.handle(drive::handle_made);
     for &op in ops {
         sim.apply(op);
@@ -182,11 +184,12 @@ struct Sim {
     socket: Socket,
     source: Source,
     ready: Ready<Entry>,
-    running: bool,
-    coalesces: bool,
+    coalesce: Coalesce<()>,
+    /// The thread that acts. What it does is done in a turn of the loop, except between a stop and the next turn.
+    thread: Thread,
+    /// What the open turn goes back to.
+    turn: Option<State>,
     forked: bool,
-    /// How often the endpoint is on the list of the corked.
-    corked: u32,
     /// `connection_lost` is scheduled.
     losing: bool,
     reactions: VecDeque<Reaction>,
@@ -240,10 +243,10 @@ impl Sim {
             socket,
             source: Source::default(),
             ready: Ready::new(),
-            running: true,
-            coalesces: false,
+            coalesce: Coalesce::new(false),
+            thread: Thread::MIN,
+            turn: None,
             forked: false,
-            corked: 0,
             losing: false,
             reactions: VecDeque::new(),
             depth: 0,
@@ -303,16 +306,8 @@ impl Sim {
                 self.socket.tell_of_room();
             }
             Op::Turn => self.run_turn(),
-            Op::Stop => {
-                self.end_turn();
-                self.running = false;
-            }
-            Op::Coalesce(coalesces) => {
-                self.coalesces = coalesces;
-                if !coalesces {
-                    self.handle(drive::uncork);
-                }
-            }
+            Op::Stop => self.end_turn(),
+            Op::Coalesce(on) => self.handle(|sim| coalesce::switch(sim, on)),
             Op::Fork => {
                 if self.endpoint.is_corked() {
                     self.queue.clear();
@@ -321,7 +316,7 @@ impl Sim {
                     }
                 }
                 self.forked = true;
-                self.handle(drive::handle_forked);
+                self.follow_fork();
             }
         }
     }
@@ -387,9 +382,9 @@ impl Sim {
             assert!(self.forked || !endpoint.is_watching_write(), "waits for writability with nothing to send");
             assert!(self.forked || !self.socket.tells_of_room, "hears of room with nothing to send");
         } else {
-            let corked = self.corked > 0 && endpoint.is_corked();
+            let corked = !self.coalesce.corked().is_empty() && endpoint.is_corked();
             assert!(corked || self.is_awaited(), "nobody will send what is queued");
-            assert!(!corked || (self.running && self.coalesces), "kept back what nobody wants coalesced");
+            assert!(!corked || self.coalesces_now(), "kept back what nobody wants coalesced");
         }
         let hears = self.source.is_read_armed() || self.is_queued(Dir::Read);
         assert!(!endpoint.wants_read() || hears, "reads, and hears of nothing");
@@ -419,7 +414,7 @@ impl Sim {
 
     fn run_turn(&mut self) {
         self.end_turn();
-        self.running = true;
+        self.begin_turn();
         (self.events_in_turn, self.delivered_in_turn) = (0, 0);
         if let Some(edge) = self.socket.take_edge() {
             for dir in self.source.handle_edge(edge) {
@@ -440,10 +435,22 @@ impl Sim {
         }
     }
 
+    fn begin_turn(&mut self) {
+        let (outer, before) = coalesce::begin(self);
+        assert!(before.is_ok() && self.turn.replace(outer).is_none(), "a turn within a turn");
+    }
+
     fn end_turn(&mut self) {
-        for _ in 0..std::mem::take(&mut self.corked) {
-            self.handle(drive::uncork);
+        if let Some(outer) = self.turn.take() {
+            self.handle(|sim| coalesce::end(sim, outer));
         }
+    }
+
+    /// The process goes on as the child of a fork that another thread made than the loop's.
+    fn follow_fork(&mut self) {
+        self.thread = self.thread.saturating_add(1);
+        self.turn = None;
+        self.handle(coalesce::handle_forked);
     }
 
     // ---- the user calls the transport

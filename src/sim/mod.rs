@@ -2,8 +2,8 @@
 //!
 //! One simulation per machine: [`stream`] (a transport between its user and a [`link`]), [`datagram`] (another between its
 //! user and a socket of datagrams), [`tls`] (two TLS connections with each other), [`interest`] (the table of user fds over
-//! a [`kernel`] that behaves as `epoll(7)`), [`turn`] (ready queue, timers and turn under a virtual clock), and [`accept`]
-//! (a listener and its backlog).
+//! a [`kernel`] that behaves as `epoll(7)`), [`turn`] (ready queue, timers and turn under a virtual clock), [`accept`] (a
+//! listener and its backlog) and [`coalesce`] (turns, threads and forks of a loop that coalesces).
 //! Each has an `Op`, decoded from bytes, and a `run(&[Op])` that carries the operations out, asserts the invariants after
 //! each of them and returns what happened as a list of `Event`s. The properties of `spec/`, the transcripts and the fuzz
 //! targets all end there: a crash found by the fuzzer is a corpus file here and a property there.
@@ -18,6 +18,7 @@
 use std::fmt::Debug;
 
 pub mod accept;
+pub mod coalesce;
 pub mod datagram;
 pub mod interest;
 pub mod kernel;

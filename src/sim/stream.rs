@@ -34,7 +34,8 @@ use super::patterned;
 use super::source::Source;
 pub use ops::{Event, Op, Reaction};
 
-use crate::core::drive::{Dir, stream as drive};
+use crate::core::coalesce::{Coalesce, State, Thread};
+use crate::core::drive::{Dir, coalesce, stream as drive};
 use crate::core::fault::Fault;
 use crate::core::ready::Ready;
 use crate::core::stream::{Policy, Stream, WriteError};
@@ -66,6 +67,7 @@ pub fn run(ops: &[Op]) -> Vec<Event> {
 #[must_use]
 pub fn run_as(policy: Policy, ops: &[Op]) -> Vec<Event> {
     let mut sim = Sim::new(policy);
+    sim.begin_turn();
     sim.handle(drive::handle_made);
     for &op in ops {
         sim.apply(op);
@@ -104,10 +106,11 @@ struct Sim {
     link: Link,
     source: Source,
     ready: Ready<Entry>,
-    running: bool,
-    coalesces: bool,
-    /// How often the stream is on the list of the corked.
-    corked: u32,
+    coalesce: Coalesce<()>,
+    /// The thread that acts. What it does is done in a turn of the loop, except between a stop and the next turn.
+    thread: Thread,
+    /// What the open turn goes back to.
+    turn: Option<State>,
     /// `connection_lost` is scheduled.
     losing: bool,
     reactions: VecDeque<Reaction>,
@@ -155,9 +158,9 @@ impl Sim {
             link: Link::default(),
             source: Source::default(),
             ready: Ready::new(),
-            running: true,
-            coalesces: false,
-            corked: 0,
+            coalesce: Coalesce::new(false),
+            thread: Thread::MIN,
+            turn: None,
             losing: false,
             reactions: VecDeque::new(),
             keep_open: true,
@@ -230,16 +233,8 @@ impl Sim {
             Op::PeerReset => self.link.peer_reset(),
             Op::Bound { capacity, per_call } => self.link.bound(capacity.into(), usize::from(per_call) * 64),
             Op::Turn => self.run_turn(),
-            Op::Stop => {
-                self.end_turn();
-                self.running = false;
-            }
-            Op::Coalesce(coalesces) => {
-                self.coalesces = coalesces;
-                if !coalesces {
-                    self.handle(drive::uncork);
-                }
-            }
+            Op::Stop => self.end_turn(),
+            Op::Coalesce(on) => self.handle(|sim| coalesce::switch(sim, on)),
             Op::Fork => self.fork(),
         }
     }
@@ -297,10 +292,10 @@ impl Sim {
         assert!(self.paused || buffered <= high, "{buffered} buffered over {high} and not paused");
         assert!(!self.paused || self.limits_moved || buffered > low, "{buffered} buffered and not resumed at {low}");
         if buffered > 0 {
-            let flushed = self.corked > 0 && stream.is_corked();
+            let flushed = !self.coalesce.corked().is_empty() && stream.is_corked();
             assert!(flushed || stream.is_watching_write(), "nobody will send what is buffered");
             assert!(!(flushed && stream.is_watching_write()), "corked, and refused by the kernel");
-            assert!(!flushed || (self.running && self.coalesces), "kept back what nobody wants coalesced");
+            assert!(!flushed || self.coalesces_now(), "kept back what nobody wants coalesced");
         } else {
             assert!(!self.closed, "closed with nothing to send, and not lost");
             assert!(self.file_closed || self.link.is_shut() == (self.eof_written && !self.eof_held));
@@ -327,7 +322,7 @@ impl Sim {
 
     fn run_turn(&mut self) {
         self.end_turn();
-        self.running = true;
+        self.begin_turn();
         if let Some(edge) = self.link.take_edge() {
             for dir in self.source.handle_edge(edge) {
                 self.ready.push(Entry::Io(dir));
@@ -347,13 +342,25 @@ impl Sim {
         }
     }
 
+    fn begin_turn(&mut self) {
+        let (outer, before) = coalesce::begin(self);
+        assert!(before.is_ok() && self.turn.replace(outer).is_none(), "a turn within a turn");
+    }
+
     fn end_turn(&mut self) {
-        for _ in 0..std::mem::take(&mut self.corked) {
-            self.handle(drive::uncork);
+        if let Some(outer) = self.turn.take() {
+            self.handle(|sim| coalesce::end(sim, outer));
         }
     }
 
-    /// The process goes on as the child of a fork whose parent could not send what is corked: another thread runs the loop.
+    /// The process goes on as the child of a fork that another thread made than the loop's.
+    fn follow_fork(&mut self) {
+        self.thread = self.thread.saturating_add(1);
+        self.turn = None;
+        self.handle(coalesce::handle_forked);
+    }
+
+    /// The process forks while another thread runs the loop, so that what is corked is left to the parent.
     fn fork(&mut self) {
         if self.stream.is_corked() {
             // The link goes on with what the child writes.
@@ -362,7 +369,7 @@ impl Sim {
                 self.link.shutdown();
             }
         }
-        self.handle(drive::handle_forked);
+        self.follow_fork();
     }
 
     // ---- the user calls the transport

@@ -11,6 +11,7 @@
 //!   up, once what was under way is done.
 
 pub mod accept;
+pub mod coalesce;
 pub mod datagram;
 pub mod stream;
 pub mod tls;

@@ -1,9 +1,10 @@
 //! The simulation as the surroundings of the datagram driver: its kernel, its loop, its reports, and the user's protocol.
 
 use super::{BATCH, Entry, Event, FLUSH_MAX, Packet, Raised, Reaction, Run, Sim, Source};
+use crate::core::coalesce::{Coalesce, Thread};
 use crate::core::datagram::Datagram;
-use crate::core::drive::datagram::{Found, Host};
-use crate::core::drive::{self, Culprit, Dir};
+use crate::core::drive::datagram::{self, Found, Host};
+use crate::core::drive::{self, Culprit, Dir, coalesce};
 use crate::core::fault::Fault;
 
 impl drive::Host for Sim {
@@ -35,7 +36,7 @@ impl drive::Host for Sim {
 
     fn cork(&mut self) {
         assert!(self.coalesces_now() && self.policy.batches, "corked with no turn that will end");
-        self.corked += 1;
+        self.coalesce.cork(());
     }
 
     fn queue(&mut self, dir: Dir) {
@@ -51,6 +52,33 @@ impl drive::Host for Sim {
 
     fn in_context(&mut self, body: impl FnOnce(&mut Self) -> Run) -> Run {
         body(self)
+    }
+}
+
+impl coalesce::Host for Sim {
+    type Error = Raised;
+    type Endpoint = ();
+
+    fn machine<R>(&mut self, f: impl FnOnce(&mut Coalesce<()>) -> R) -> R {
+        f(&mut self.coalesce)
+    }
+
+    fn thread(&self) -> Thread {
+        self.thread
+    }
+
+    fn uncork(&mut self, (): (), _enter: bool) -> Run {
+        self.tried = Some(0);
+        datagram::uncork(self)
+    }
+
+    fn forget(&mut self, (): ()) -> Run {
+        datagram::handle_forked(self)
+    }
+
+    fn contain(&mut self, result: Run) -> Run {
+        assert!(result.is_ok() || result == Err(Raised::Exit), "{result:?} is nobody's");
+        result
     }
 }
 
@@ -219,7 +247,7 @@ impl Host for Sim {
 
 impl Sim {
     pub(super) fn coalesces_now(&self) -> bool {
-        self.running && self.coalesces
+        self.coalesce.wants(self.thread)
     }
 
     /// User code runs.

@@ -1,8 +1,9 @@
 //! The simulation as the surroundings of the stream's driver: its kernel, its loop and its reports.
 
 use super::{EBADF, Entry, Event, READ_MAX, Raised, Run, SLICES_MAX, Sim};
-use crate::core::drive::stream::{Host, Received};
-use crate::core::drive::{self, Culprit, Dir};
+use crate::core::coalesce::{Coalesce, Thread};
+use crate::core::drive::stream::{self, Host, Received};
+use crate::core::drive::{self, Culprit, Dir, coalesce};
 use crate::core::fault::Fault;
 use crate::core::stream::{Stream, WriteError};
 use crate::sim::link;
@@ -50,7 +51,7 @@ impl drive::Host for Sim {
 
     fn cork(&mut self) {
         assert!(self.coalesces_now(), "corked with no turn that will end");
-        self.corked += 1;
+        self.coalesce.cork(());
     }
 
     fn queue(&mut self, dir: Dir) {
@@ -66,6 +67,32 @@ impl drive::Host for Sim {
 
     fn in_context(&mut self, body: impl FnOnce(&mut Self) -> Run) -> Run {
         body(self)
+    }
+}
+
+impl coalesce::Host for Sim {
+    type Error = Raised;
+    type Endpoint = ();
+
+    fn machine<R>(&mut self, f: impl FnOnce(&mut Coalesce<()>) -> R) -> R {
+        f(&mut self.coalesce)
+    }
+
+    fn thread(&self) -> Thread {
+        self.thread
+    }
+
+    fn uncork(&mut self, (): (), _enter: bool) -> Run {
+        stream::uncork(self)
+    }
+
+    fn forget(&mut self, (): ()) -> Run {
+        stream::handle_forked(self)
+    }
+
+    fn contain(&mut self, result: Run) -> Run {
+        assert!(result.is_ok() || result == Err(Raised::Exit), "{result:?} is nobody's");
+        result
     }
 }
 
@@ -216,7 +243,7 @@ impl Host for Sim {
 
 impl Sim {
     pub(super) fn coalesces_now(&self) -> bool {
-        self.running && self.coalesces
+        self.coalesce.wants(self.thread)
     }
 
     fn try_send(
