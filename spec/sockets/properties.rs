@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use tokioloop::core::sockop::{Dir, Next, Reused, SockOp};
+use tokioloop::core::sockop::{Dir, Misuse, Next, SockOp};
 use tokioloop::sim::interest::{Act, Event, Op, run};
 
 fn config() -> ProptestConfig {
@@ -39,8 +39,34 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     vec(op, 0..120)
 }
 
+/// Operations on a few numbers whose files and socket objects change.
+fn changing() -> impl Strategy<Value = Vec<Op>> {
+    let fd = || 0_u8..3;
+    let act = prop_oneof![
+        2 => Just(Act::Open { socket: true }),
+        1 => fd().prop_map(|fd| Act::Duplicate { fd }),
+        2 => (fd(), fd()).prop_map(|(fd, by)| Act::Replace { fd, by }),
+        2 => fd().prop_map(|fd| Act::Close { fd }),
+        6 => (fd(), direction()).prop_map(|(fd, dir)| Act::Start { fd, dir }),
+        1 => (0_u8..5).prop_map(|nth| Act::Cancel { nth }),
+    ];
+    let op = prop_oneof![
+        6 => act.prop_map(Op::Act),
+        2 => (fd(), 0_u8..40).prop_map(|(fd, n)| Op::Arrive { fd, n }),
+        1 => (fd(), 0_u8..40).prop_map(|(fd, n)| Op::MakeRoom { fd, n }),
+        2 => Just(Op::Look),
+    ];
+    vec(op, 0..80)
+}
+
 proptest! {
     #![proptest_config(config())]
+
+    #[test]
+    fn an_operation_is_told_of_the_file_that_its_socket_has_whatever_had_that_number(ops in changing()) {
+        let events = run(&ops);
+        prop_assert_eq!(events.last(), Some(&Event::Idle));
+    }
 
     #[test]
     fn an_operation_moves_all_it_is_to_and_ends_once(total in 1_usize..300, calls in calls(), dir in direction()) {
@@ -62,7 +88,8 @@ proptest! {
                     next = op.poll();
                 }
                 (Ok(Next::Finish), _) => next = op.poll(),
-                (Err(Reused), _) => {}
+                (Err(misuse), _) => prop_assert_eq!(misuse, Misuse::Reused),
+                (Ok(Next::Defer), _) => prop_assert!(false, "it does not connect"),
             }
             prop_assert_eq!(op.moved(), moved);
             prop_assert_eq!(op.is_done(), moved == total);
@@ -78,7 +105,7 @@ proptest! {
         }
         prop_assert_eq!(op.poll(), Ok(Next::Try));
         prop_assert_eq!(op.handle_progress(n), Next::Finish);
-        prop_assert_eq!(op.poll(), Err(Reused));
+        prop_assert_eq!(op.poll(), Err(Misuse::Reused));
     }
 
     #[test]
@@ -93,7 +120,7 @@ proptest! {
         }
         prop_assert_eq!(op.handle_ended(), waits);
         prop_assert!(op.is_done() && !op.handle_ended());
-        prop_assert_eq!(op.poll(), Err(Reused));
+        prop_assert_eq!(op.poll(), Err(Misuse::Reused));
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub mod flow;
 pub mod hang;
 pub mod interest;
 pub mod outbox;
+pub mod owners;
 pub mod ready;
 pub mod records;
 pub mod sockop;

@@ -23,6 +23,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::source::{self, Source};
 use super::sys::{self, BorrowedRawFd};
 use super::wake::{LookOnce, Shared};
+use crate::core::drive::interest::{self as drive, Refusal};
 use crate::core::interest::{Change, Interest, Keep, Registration};
 
 /// Deadlines are rounded up to multiples of this.
@@ -147,9 +148,7 @@ impl Reactor {
         Ok(())
     }
 
-    /// Carries out a change of a user fd's registration, and finds out whether the fd still names the file that was
-    /// registered. If not, whoever waited for the old file is forgotten and given back, to be cancelled; `keep` says for
-    /// whom the change was made.
+    /// Carries out a change of a user fd's registration: [`drive::settle`].
     ///
     /// # Errors
     /// As [`Reactor::apply`], if the change was for somebody; the table is as if it had not been asked for.
@@ -160,29 +159,7 @@ impl Reactor {
         change: Change,
         keep: Keep,
     ) -> (io::Result<()>, Vec<W>) {
-        if change == Change::Keep {
-            return (Ok(()), Vec::new());
-        }
-        let mut stale = Vec::new();
-        let mut result = self.apply(fd, interest.generation(fd).unwrap_or(0), change);
-        // What was registered could be polled: if it cannot, it is another file, too.
-        let reborn = matches!(errno(&result), Some(libc::ENOENT | libc::EPERM));
-        if matches!(change, Change::Modify(_)) && reborn {
-            let change;
-            (change, stale) = interest.handle_reborn(fd, keep);
-            result = self.apply(fd, interest.generation(fd).unwrap_or(0), change);
-        }
-        match (errno(&result), keep) {
-            (None, _) => {}
-            // Closed: nobody waits for anything.
-            (Some(libc::EBADF), _) | (_, Keep::Operation) => stale.extend(interest.forget(fd)),
-            (_, Keep::Watcher(dir)) => stale.extend(interest.handle_refused(fd, dir)),
-            (_, Keep::Nobody) => {}
-        }
-        if keep == Keep::Nobody {
-            result = Ok(());
-        }
-        (result, stale)
+        drive::settle(interest, &mut &*self, fd, change, keep)
     }
 
     /// Carries out a change of a user fd's registration, as it stands.
@@ -302,8 +279,20 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EBADF | libc::EPERM))
 }
 
-fn errno(result: &io::Result<()>) -> Option<i32> {
-    result.as_ref().err().and_then(io::Error::raw_os_error)
+impl drive::Kernel for &Reactor {
+    type Error = io::Error;
+
+    fn control(&mut self, fd: u32, generation: u32, change: Change) -> io::Result<()> {
+        self.apply(fd, generation, change)
+    }
+
+    fn refusal(error: &io::Error) -> Refusal {
+        match error.raw_os_error() {
+            Some(libc::EBADF) => Refusal::Closed,
+            Some(libc::ENOENT | libc::EPERM) => Refusal::Reborn,
+            _ => Refusal::Other,
+        }
+    }
 }
 
 fn mask(registration: Registration) -> u32 {

@@ -335,7 +335,8 @@ pub fn duplicate(fd: BorrowedRawFd) -> io::Result<OwnedFd> {
 
 /// The number of the file that has this number, which `dup2` over it changes; `None` for a closed one.
 #[must_use]
-pub fn inode(fd: RawFd) -> Option<u64> {
+pub fn inode(fd: u32) -> Option<u64> {
+    let fd = RawFd::try_from(fd).ok()?;
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: there is room for a stat.
     if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use super::cell::GilCell;
@@ -21,10 +21,11 @@ use super::ffi;
 use super::handle::{Args, Call, Handle};
 use super::patched::Patches;
 use super::slots::{EndpointRef, Life, Slots};
-use super::sockops::Owners;
 use super::threadsafe::ThreadSafeHandle;
 use super::timer::TimerHandle;
+use crate::core::drive::interest::Table;
 use crate::core::interest::{Change, Interest, Keep};
+use crate::core::owners::Owners;
 use crate::core::ready::Ready;
 use crate::core::time::Time;
 use crate::core::timers::{TimerKey, Timers};
@@ -164,8 +165,8 @@ pub struct Io {
     pub reactor: Option<Reactor>,
     pub interest: Interest<Party>,
     pub slots: Slots,
-    /// Whose fds the registrations of `sock_*` operations are.
-    pub owners: Owners,
+    /// Whose fds the registrations of `sock_*` operations are, by weak references: a kept one keeps no socket alive.
+    pub owners: Owners<Py<PyWeakrefReference>>,
     /// The file objects by which watchers were set, by fd, kept as the `selectors` module keeps them.
     pub files: HashMap<u32, Py<PyAny>>,
     /// Spare lists, kept for their memory.
@@ -173,9 +174,19 @@ pub struct Io {
     pub events: Vec<UserEvent>,
 }
 
-impl Io {
-    /// Carries out a change of a user fd's registration, see [`Reactor::settle`].
-    pub fn settle(&mut self, fd: u32, change: Change, keep: Keep) -> (io::Result<()>, Vec<Party>) {
+impl Table<Party> for Io {
+    type Socket = Py<PyWeakrefReference>;
+    type Error = io::Error;
+
+    fn interest(&mut self) -> &mut Interest<Party> {
+        &mut self.interest
+    }
+
+    fn owners(&mut self) -> &mut Owners<Py<PyWeakrefReference>> {
+        &mut self.owners
+    }
+
+    fn settle(&mut self, fd: u32, change: Change, keep: Keep) -> (io::Result<()>, Vec<Party>) {
         match &self.reactor {
             Some(reactor) => reactor.settle(&mut self.interest, fd, change, keep),
             None => (Ok(()), Vec::new()),

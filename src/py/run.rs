@@ -30,7 +30,7 @@ use crate::core::turn::{Wait, plan};
 use crate::io::counters::now;
 use crate::io::reactor::{Parker, USER_SLOT};
 use crate::io::source;
-use crate::io::sys::monotonic_nanos;
+use crate::io::sys::{inode, monotonic_nanos};
 
 /// What a look found, for a program that looks itself: fd, whether it is for writing, and a handle.
 pub type Event = (i64, bool, Option<Py<PyAny>>);
@@ -280,7 +280,7 @@ fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, mut queue: impl FnMu
                 }
             }
             woken.extend(fired.woken);
-            if fired.doubtful && !owners.is_same_file(event.fd) {
+            if fired.doubtful && !owners.is_same_file(event.fd, inode(event.fd)) {
                 stale.extend(interest.handle_closed(event.fd));
             }
             let (settled, gone) = reactor.settle(interest, event.fd, fired.change, Keep::Nobody);

@@ -4,9 +4,8 @@
 //! knows it by them), so `create_task` takes it. Like a coroutine it does nothing, checks nothing and raises nothing until
 //! it is awaited. The system call is made when the awaiting task runs; readiness only wakes the task (`core::sockop`).
 //!
-//! A socket that had to wait once stays registered, edge-triggered, in the loop's epoll. [`Owners`] knows by a weak
-//! reference which socket object an fd's registration belongs to: a closed socket whose number comes back as another
-//! is registered anew.
+//! A socket that had to wait once stays registered, edge-triggered, in the loop's epoll. `core::owners` knows, by a weak
+//! reference, which socket object an fd's registration belongs to.
 
 use std::io;
 
@@ -24,9 +23,11 @@ use super::ffi::{self, Lent};
 use super::loop_core::{LoopCore, Party, SCRATCH};
 use super::plain::is_plain;
 use super::waiter;
-use crate::core::by_fd::ByFd;
-use crate::core::interest::{Dir, Keep, WaitKey};
-use crate::core::sockop::{Next, SockOp};
+use crate::core::drive::interest::{self, Waiting};
+use crate::core::drive::sockop::{self as drive, Attempt, Host, Outcome};
+use crate::core::interest::{Dir, WaitKey};
+use crate::core::owners::Owner;
+use crate::core::sockop::{Misuse, SockOp};
 use crate::io::endpoint;
 use crate::io::sys::{self, BorrowedRawFd, RawBuf};
 
@@ -78,33 +79,6 @@ impl Kind {
     }
 }
 
-/// Whose fds are registered, by fd.
-#[derive(Debug, Default)]
-pub struct Owners(ByFd<Owner>);
-
-#[derive(Debug)]
-struct Owner {
-    /// A weak reference, so that a kept registration keeps no socket alive.
-    socket: Py<PyWeakrefReference>,
-    /// The file that was registered: `dup2` puts another one under the same socket object.
-    inode: Option<u64>,
-}
-
-impl Owners {
-    fn owns(&self, py: Python<'_>, fd: u32, sock: &Bound<'_, PyAny>) -> bool {
-        self.0.at(fd).and_then(|owner| owner.socket.bind(py).upgrade()).is_some_and(|owner| owner.is(sock))
-    }
-
-    fn inode(&self, fd: u32) -> Option<u64> {
-        self.0.at(fd).and_then(|owner| owner.inode)
-    }
-
-    /// The number names the file whose registration it is.
-    pub fn is_same_file(&self, fd: u32) -> bool {
-        i32::try_from(fd).ok().and_then(sys::inode).is_some_and(|inode| self.inode(fd) == Some(inode))
-    }
-}
-
 /// The call that an attempt makes, with what it needs.
 enum Request {
     Recv(Py<PyAny>),
@@ -114,15 +88,6 @@ enum Request {
     Connected,
 }
 
-/// What an attempt at the system call gave.
-enum Attempt {
-    Done(Py<PyAny>),
-    Moved(usize),
-    Blocked,
-    /// It succeeded, and is done when the loop has looked at I/O once more.
-    NextTurn,
-}
-
 #[derive(Debug)]
 struct State {
     machine: SockOp,
@@ -130,7 +95,6 @@ struct State {
     sock: Option<Py<PyAny>>,
     data: Option<Py<PyBytes>>,
     wait: Option<WaitKey>,
-    running: bool,
 }
 
 /// An operation on a socket, to be awaited.
@@ -145,8 +109,8 @@ pub struct SockOperation {
 impl SockOperation {
     pub fn create(owner: &Bound<'_, LoopCore>, sock: Py<PyAny>, kind: Kind) -> PyResult<Py<Self>> {
         let name = kind.name();
-        let machine = SockOp::new(kind.dir());
-        let state = State { machine, kind: Some(kind), sock: Some(sock), data: None, wait: None, running: false };
+        let machine = if matches!(kind, Kind::Connected) { SockOp::connecting() } else { SockOp::new(kind.dir()) };
+        let state = State { machine, kind: Some(kind), sock: Some(sock), data: None, wait: None };
         let operation =
             Bound::new(owner.py(), Self { owner: owner.clone().unbind(), name, state: GilCell::new(state) })?;
         ffi::track(&operation);
@@ -156,60 +120,17 @@ impl SockOperation {
     /// One step of the coroutine: the future to wait for, or `StopIteration` with the result.
     fn step(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         let (py, this) = (slf.py(), slf.get());
-        let (done, running, fresh, sock) = this.state.with(py, |state| {
-            let running = state.running;
+        let sock = this.state.with(py, |state| {
             state.wait = None;
-            state.running = true;
-            let sock = state.sock.as_ref().map(|sock| sock.clone_ref(py));
-            (state.machine.is_done(), running, state.machine.is_fresh(), sock)
+            state.sock.as_ref().map(|sock| sock.clone_ref(py))
         });
-        if running {
-            return Err(PyValueError::new_err("coroutine already executing"));
-        }
-        let result = match sock.filter(|_| !done) {
-            Some(sock) => this.attempt_or_wait(sock.bind(py), fresh),
-            None => Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
-        };
-        this.state.with(py, |state| state.running = false);
-        if result.is_err() {
-            this.finish(py);
-        }
-        result
-    }
-
-    fn attempt_or_wait(&self, sock: &Bound<'_, PyAny>, fresh: bool) -> PyResult<Py<PyAny>> {
-        let py = sock.py();
-        let owner = self.owner.bind(py);
-        if fresh {
-            self.check(owner, sock)?;
-        }
-        let plain = is_plain(sock)?;
-        // One that is asked by its methods is asked for its number only where it has to wait, as in asyncio.
-        let known = if plain { Some(ffi::file_of(sock)?) } else { None };
-        let file = || known.map_or_else(|| ffi::file_of(sock), Ok);
-        let mut next = self
-            .state
-            .with(py, |state| state.machine.poll())
-            .map_err(|_| PyRuntimeError::new_err("cannot reuse already awaited coroutine"))?;
-        loop {
-            next = match next {
-                Next::Finish => return Err(PyStopIteration::new_err((py.None(),))),
-                Next::Wait(dir) => {
-                    let fd = file()?.number().map_err(|error| io_error(py, &error))?;
-                    return self.wait(owner, sock, fd, dir);
-                }
-                Next::Try => match self.attempt(owner, sock, known)? {
-                    Attempt::Done(value) => {
-                        self.state.with(py, |state| state.machine.handle_progress(0));
-                        // In a tuple of its own: a tuple as the value must arrive as a tuple.
-                        return Err(PyStopIteration::new_err((value,)));
-                    }
-                    Attempt::Moved(n) => self.state.with(py, |state| state.machine.handle_progress(n)),
-                    Attempt::Blocked => self.state.with(py, |state| state.machine.handle_blocked()),
-                    // What a coroutine yields that goes on in the next turn.
-                    Attempt::NextTurn => return Ok(py.None()),
-                },
-            };
+        let mut step = Step { operation: this, py, sock: sock.map(|sock| sock.into_bound(py)), plain: None };
+        match drive::step(&mut step)? {
+            Outcome::Waits(future) => Ok(future),
+            // What a coroutine yields that goes on in the next turn.
+            Outcome::Deferred => Ok(py.None()),
+            // In a tuple of its own: a tuple as the value must arrive as a tuple.
+            Outcome::Finished(value) => Err(PyStopIteration::new_err((value,))),
         }
     }
 
@@ -251,12 +172,7 @@ impl SockOperation {
     }
 
     /// `plain`: the file of a socket that need not be asked by its methods.
-    fn attempt(
-        &self,
-        owner: &Bound<'_, LoopCore>,
-        sock: &Bound<'_, PyAny>,
-        plain: Option<BorrowedRawFd>,
-    ) -> PyResult<Attempt> {
+    fn attempt(&self, sock: &Bound<'_, PyAny>, plain: Option<BorrowedRawFd>) -> PyResult<Attempt<Py<PyAny>>> {
         let py = sock.py();
         let (data, moved) =
             self.state.with(py, |state| (state.data.as_ref().map(|data| data.clone_ref(py)), state.machine.moved()));
@@ -300,7 +216,7 @@ impl SockOperation {
                     // A message may be as long, and what does not fit of it is lost.
                     return Self::unless_blocked(py, sock.call_method1(intern!(py, "recv"), (size,)));
                 }
-                let received = owner.get().scratch.with(py, |scratch| {
+                let received = self.owner.get().scratch.with(py, |scratch| {
                     if scratch.is_empty() {
                         scratch.resize(SCRATCH, 0);
                     }
@@ -325,21 +241,16 @@ impl SockOperation {
                 }
                 Self::unless_blocked(py, accepted)
             }
-            // Over loopback a connection is made before `connect(2)` returns: then nothing is registered at all. It takes a
-            // turn all the same, in which a server of this loop accepts: asyncio's has told its protocol by the time that
-            // the client's is told. A refusal is waited for, as in asyncio: who cancels the operation before the next look
-            // leaves it to the next connect.
+            // Over loopback a connection is made before `connect(2)` returns: then nothing is registered at all. A refusal
+            // is waited for, as in asyncio: who cancels the operation before the next look leaves it to the next connect.
             Request::Connected => {
-                if self.state.with(py, |state| state.kind.take()).is_none() {
-                    return Ok(Attempt::Done(py.None()));
-                }
                 let connected = sys::is_writable(fd).map_err(|error| io_error(py, &error))?;
-                Ok(if connected { Attempt::NextTurn } else { Attempt::Blocked })
+                Ok(if connected { Attempt::Connected } else { Attempt::Blocked })
             }
         }
     }
 
-    fn send_by_method(sock: &Bound<'_, PyAny>, data: &Py<PyBytes>, moved: usize) -> PyResult<Attempt> {
+    fn send_by_method(sock: &Bound<'_, PyAny>, data: &Py<PyBytes>, moved: usize) -> PyResult<Attempt<Py<PyAny>>> {
         let py = sock.py();
         let data = data.bind(py);
         let rest = match moved {
@@ -352,7 +263,7 @@ impl SockOperation {
         }
     }
 
-    fn unless_blocked(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<Attempt> {
+    fn unless_blocked(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<Attempt<Py<PyAny>>> {
         match result {
             Ok(value) => Ok(Attempt::Done(value.unbind())),
             Err(error)
@@ -364,65 +275,100 @@ impl SockOperation {
         }
     }
 
-    fn wait(&self, owner: &Bound<'_, LoopCore>, sock: &Bound<'_, PyAny>, fd: u32, dir: Dir) -> PyResult<Py<PyAny>> {
+    fn wait(&self, sock: &Bound<'_, PyAny>, fd: u32, dir: Dir) -> PyResult<Py<PyAny>> {
         let py = sock.py();
+        let owner = self.owner.bind(py);
         owner.get().check_open()?;
         super::watch::check_no_transport(owner, fd, sock)?;
         let future = waiter::future_of(owner)?;
-        let inode = i32::try_from(fd).ok().and_then(sys::inode);
-        let known = owner.get().io.with(py, |io| io.owners.owns(py, fd, sock) && io.owners.inode(fd) == inode);
+        let inode = sys::inode(fd);
+        let is = |socket: &Py<PyWeakrefReference>| socket.bind(py).upgrade().is_some_and(|socket| socket.is(sock));
+        let known = owner.get().io.with(py, |io| io.owners.owns(fd, inode, is));
         // Made before the borrow: a weak reference is an object of Python's.
-        let new_owner =
+        let newcomer =
             if known { None } else { Some(Owner { socket: PyWeakrefReference::new(sock)?.unbind(), inode }) };
         let waiter = Party::Waiter(future.clone().unbind());
-        let (result, key, dropped) = owner.get().io.with(py, |io| {
-            let mut stale = Vec::new();
-            let mut old = None;
-            let mut result = Ok(());
-            if let Some(new) = new_owner {
-                old = io.owners.0.insert(fd, new);
-                let change = io.interest.attach(fd);
-                (result, stale) = io.settle(fd, change, Keep::Operation);
-            }
-            let (change, key) = io.interest.wait(fd, dir, waiter);
-            if result.is_ok() {
-                let gone;
-                (result, gone) = io.settle(fd, change, Keep::Operation);
-                stale.extend(gone);
-            }
-            let mut refused = None;
-            if result.is_err() {
-                refused = io.interest.unwait(key).1;
-                old = old.or(io.owners.0.remove(fd));
-                stale.extend(io.interest.forget(fd));
-            }
-            (result, key, (stale, old, refused))
-        });
-        let (stale, old, refused) = dropped;
-        drop((old, refused));
+        let Waiting { result, stale, dropped } =
+            owner.get().io.with(py, |io| interest::wait(io, fd, dir, waiter, newcomer));
+        drop(dropped);
         Party::end_stale(stale, py)?;
-        result.map_err(|error| io_error(py, &error))?;
+        let key = result.map_err(|error| io_error(py, &error))?;
         self.state.with(py, |state| state.wait = Some(key));
         // What `Future.__await__` does before it yields itself to the task.
         future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
         Ok(future.unbind())
     }
 
-    /// Ends the operation: takes a wait back and lets go of what it holds.
+    /// Ends the operation.
     fn finish(&self, py: Python<'_>) {
-        let (wait, dropped) = self.state.with(py, |state| {
-            state.machine.handle_ended();
-            (state.wait.take(), (state.kind.take(), state.sock.take(), state.data.take()))
-        });
+        drive::end(&mut Step { operation: self, py, sock: None, plain: None });
+    }
+
+    /// Takes a wait back and lets go of what it holds.
+    fn dispose(&self, py: Python<'_>) {
+        let (wait, dropped) =
+            self.state.with(py, |state| (state.wait.take(), (state.kind.take(), state.sock.take(), state.data.take())));
         drop(dropped);
         if let Some(key) = wait {
-            let waiter = self.owner.get().io.with(py, |io| {
-                let (change, waiter) = io.interest.unwait(key);
-                // The socket may be closed by now; nobody is there to be told.
-                let (_nobody, stale) = io.settle(key.fd, change, Keep::Nobody);
-                (waiter, stale)
-            });
-            drop(waiter);
+            drop(self.owner.get().io.with(py, |io| interest::unwait(io, key)));
+        }
+    }
+}
+
+/// An operation of which a step is run, as the surroundings of its driver.
+struct Step<'a, 'py> {
+    operation: &'a SockOperation,
+    py: Python<'py>,
+    /// While the operation has not ended.
+    sock: Option<Bound<'py, PyAny>>,
+    /// The file of a socket that need not be asked by its methods.
+    plain: Option<BorrowedRawFd>,
+}
+
+impl Step<'_, '_> {
+    fn reused() -> PyErr {
+        PyRuntimeError::new_err("cannot reuse already awaited coroutine")
+    }
+}
+
+impl Host for Step<'_, '_> {
+    type Error = PyErr;
+    type Value = Py<PyAny>;
+    type Pending = Py<PyAny>;
+
+    fn machine<R>(&mut self, f: impl FnOnce(&mut SockOp) -> R) -> R {
+        self.operation.state.with(self.py, |state| f(&mut state.machine))
+    }
+
+    fn prepare(&mut self, fresh: bool) -> PyResult<()> {
+        let sock = self.sock.as_ref().ok_or_else(Self::reused)?;
+        if fresh {
+            self.operation.check(self.operation.owner.bind(self.py), sock)?;
+        }
+        // One that is asked by its methods is asked for its number only where it has to wait, as in asyncio.
+        self.plain = if is_plain(sock)? { Some(ffi::file_of(sock)?) } else { None };
+        Ok(())
+    }
+
+    fn attempt(&mut self) -> PyResult<Attempt<Py<PyAny>>> {
+        self.operation.attempt(self.sock.as_ref().ok_or_else(Self::reused)?, self.plain)
+    }
+
+    fn wait(&mut self, dir: Dir) -> PyResult<Py<PyAny>> {
+        let sock = self.sock.as_ref().ok_or_else(Self::reused)?;
+        let file = self.plain.map_or_else(|| ffi::file_of(sock), Ok)?;
+        let fd = file.number().map_err(|error| io_error(self.py, &error))?;
+        self.operation.wait(sock, fd, dir)
+    }
+
+    fn dispose(&mut self) {
+        self.operation.dispose(self.py);
+    }
+
+    fn misused(&mut self, misuse: Misuse) -> PyErr {
+        match misuse {
+            Misuse::Reused => Self::reused(),
+            Misuse::Running => PyValueError::new_err("coroutine already executing"),
         }
     }
 }
@@ -505,7 +451,7 @@ impl SockOperation {
 
     #[getter]
     fn cr_running(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| state.running)
+        self.state.with(py, |state| state.machine.is_running())
     }
 
     fn __repr__(&self) -> String {

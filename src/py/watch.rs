@@ -10,6 +10,7 @@ use super::ffi;
 use super::handle::{Args, Call, Handle};
 use super::loop_core::{LoopCore, Party};
 use super::slots::EndpointRef;
+use crate::core::drive::interest::Table;
 use crate::core::interest::{Dir, Keep};
 
 /// The number of an fd or file object.

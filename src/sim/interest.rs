@@ -2,10 +2,11 @@
 //!
 //! The driver does what the layers above `core::interest` do: a look when there may be something, all reports handed to
 //! the table first, then the callbacks and operations they found, unless one was cancelled by another. It carries changes
-//! out as `io`'s `Reactor::settle` does. Fds are closed with and without taking watchers back, and the kernel gives the
-//! number out again.
+//! out by `core::drive::interest`, as `io` does, and runs operations by `core::drive::sockop`. Fds are closed with and without taking watchers back, and the kernel gives the
+//! number and the inode out again.
 //!
 //! Invariants:
+//! - a socket object that has another file now, and a file that is another object's, are registered anew;
 //! - whoever is told is told of the file that it waits for, and only when that file is ready;
 //! - when the loop may sleep, nobody waits for something that is ready: no edge is lost, and a watcher is told again as
 //!   long as its file is ready;
@@ -45,6 +46,11 @@ pub enum Act {
     },
     Duplicate {
         fd: u8,
+    },
+    /// Has an open fd name the file of another one (`dup2`): the socket object stays.
+    Replace {
+        fd: u8,
+        by: u8,
     },
     /// Closes an fd without telling the loop.
     Close {
@@ -118,7 +124,8 @@ impl Act {
         let (fd, dir) = (fd % FDS, dir(fd / FDS));
         match kind % 16 {
             0 | 1 => Self::Open { socket: n % 8 != 7 },
-            2 => Self::Duplicate { fd },
+            2 if n.is_multiple_of(2) => Self::Duplicate { fd },
+            2 => Self::Replace { fd, by: n / 2 % FDS },
             3 => Self::Close { fd },
             4 => Self::Reopen { fd, dir },
             5..=7 => Self::Watch { fd, dir },

@@ -52,6 +52,7 @@ pub struct Report {
 /// The state of an open file: a socket, or a regular file that cannot be polled.
 #[derive(Debug)]
 struct File {
+    inode: u64,
     descriptors: u32,
     pollable: bool,
     /// Bytes to read, and bytes that can be written.
@@ -96,7 +97,13 @@ pub struct Kernel {
 impl Kernel {
     /// Opens a file at the lowest free number.
     pub fn open(&mut self, pollable: bool, room: u32) -> u32 {
-        let file = File { descriptors: 0, pollable, unread: 0, room, ended: false, error: false };
+        // The lowest that is free: that of a closed file is given out again.
+        let taken = |inode| self.files.iter().any(|file| file.descriptors > 0 && file.inode == inode);
+        let mut inode = 1;
+        while taken(inode) {
+            inode += 1;
+        }
+        let file = File { inode, descriptors: 0, pollable, unread: 0, room, ended: false, error: false };
         self.files.push(file);
         let at = self.fds.iter().position(Option::is_none).unwrap_or(self.fds.len());
         self.install(at, self.files.len() - 1)
@@ -128,6 +135,24 @@ impl Kernel {
         }
     }
 
+    /// `dup2(2)`: `onto`, which is closed first, names the file of `fd` from now on. False when that is closed.
+    pub fn replace(&mut self, fd: u32, onto: u32) -> bool {
+        let Some(file) = self.file(fd) else { return false };
+        if fd != onto {
+            self.files[file].descriptors += 1;
+            self.close(onto);
+            self.files[file].descriptors -= 1;
+            self.install(onto as usize, file);
+        }
+        true
+    }
+
+    /// The inode of a number's file.
+    #[must_use]
+    pub fn inode(&self, fd: u32) -> Option<u64> {
+        self.file(fd).map(|file| self.files[file].inode)
+    }
+
     /// The open file of a number.
     #[must_use]
     pub fn file(&self, fd: u32) -> Option<FileId> {
@@ -138,6 +163,12 @@ impl Kernel {
     #[must_use]
     pub fn is_ready(&self, file: FileId, dir: Dir) -> bool {
         self.files[file].is_ready(dir)
+    }
+
+    /// Whether the file is registered by this number, whatever that names now.
+    #[must_use]
+    pub fn is_registered(&self, file: FileId, fd: u32) -> bool {
+        self.find(file, fd).is_some()
     }
 
     /// How the number is registered, for the file that it names now.

@@ -13,6 +13,8 @@
 pub mod accept;
 pub mod coalesce;
 pub mod datagram;
+pub mod interest;
+pub mod sockop;
 pub mod stream;
 pub mod tls;
 pub mod turn;

@@ -4,8 +4,11 @@ use std::collections::{HashMap, VecDeque};
 
 use super::super::kernel::{Control, Errno, FileId, Kernel};
 use super::{Act, Event, FDS, Op, Reaction};
+use crate::core::drive::interest::{self as drive, Refusal, Table, Waiting};
+use crate::core::drive::sockop::{self, Attempt, Outcome};
 use crate::core::interest::{Change, Interest, Keep, Registration, WaitKey};
-use crate::core::sockop::{Dir, Next, SockOp};
+use crate::core::owners::{Owner, Owners};
+use crate::core::sockop::{Dir, Misuse, SockOp};
 
 /// Events that one look takes: small, so that full batches are common.
 const BATCH: usize = 3;
@@ -24,15 +27,27 @@ struct Party {
     dir: Dir,
     /// It may be told: in the table, not cancelled.
     live: bool,
-    operation: Option<(SockOp, Option<WaitKey>)>,
+    operation: Option<Operation>,
+}
+
+/// A `sock_*` operation of a socket object.
+#[derive(Debug)]
+struct Operation {
+    machine: SockOp,
+    socket: u32,
+    wait: Option<WaitKey>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Sim {
     interest: Interest<u32>,
+    owners: Owners<u32>,
     kernel: Kernel,
+    /// The socket object of each open number.
+    sockets: HashMap<u32, u32>,
+    next_socket: u32,
     parties: Vec<Party>,
-    /// The sockets that attached, and the generation they found. A file stands for its socket object.
+    /// What operations have registered: number, file and the generation they found.
     attached: HashMap<(FileId, u32), u32>,
     reactions: VecDeque<Reaction>,
     events: Vec<Event>,
@@ -84,12 +99,23 @@ impl Sim {
             }
             Act::Duplicate { fd } => {
                 if let Some(fd) = self.kernel.duplicate(fd.into()) {
-                    self.events.push(Event::Opened(fd));
+                    self.opened(fd);
                 }
             }
-            Act::Close { fd } => self.kernel.close(fd.into()),
+            Act::Replace { fd, by } => {
+                let (fd, by) = (fd.into(), by.into());
+                // A file that comes back to a number where it is still registered, as it lived on elsewhere, shares a
+                // generation with the one in between: whoever waits may be told of that, too, as by `selectors`. And
+                // Linux counts the inodes of sockets up: two under one socket object differ.
+                let came_back = self.kernel.file(by).is_some_and(|file| self.kernel.is_registered(file, fd))
+                    || self.owners.is_same_file(fd, self.kernel.inode(by));
+                if self.kernel.file(fd).is_some() && (fd == by || !came_back) {
+                    self.kernel.replace(by, fd);
+                }
+            }
+            Act::Close { fd } => self.close(fd.into()),
             Act::Reopen { fd, dir } => {
-                self.kernel.close(fd.into());
+                self.close(fd.into());
                 let fd = self.open(true);
                 self.watch(fd, dir);
             }
@@ -111,8 +137,19 @@ impl Sim {
 
     fn open(&mut self, socket: bool) -> u32 {
         let fd = self.kernel.open(socket, 8);
-        self.events.push(Event::Opened(fd));
+        self.opened(fd);
         fd
+    }
+
+    fn opened(&mut self, fd: u32) {
+        self.next_socket += 1;
+        self.sockets.insert(fd, self.next_socket);
+        self.events.push(Event::Opened(fd));
+    }
+
+    fn close(&mut self, fd: u32) {
+        self.sockets.remove(&fd);
+        self.kernel.close(fd);
     }
 
     fn move_bytes(&mut self, file: FileId, dir: Dir, n: u32) -> Option<u32> {
@@ -122,9 +159,9 @@ impl Sim {
         }
     }
 
-    fn party(&mut self, fd: u32, file: FileId, dir: Dir, operation: Option<SockOp>) -> u32 {
+    fn party(&mut self, fd: u32, file: FileId, dir: Dir, operation: Option<Operation>) -> u32 {
         let id = u32::try_from(self.parties.len()).expect("few parties");
-        self.parties.push(Party { fd, file, dir, live: true, operation: operation.map(|op| (op, None)) });
+        self.parties.push(Party { fd, file, dir, live: true, operation });
         id
     }
 
@@ -157,88 +194,50 @@ impl Sim {
     // ---- sock_* operations
 
     fn start(&mut self, fd: u32, dir: Dir) {
-        let Some(file) = self.kernel.file(fd) else { return };
-        let generation = self.interest.generation(fd);
-        if generation.is_none() || self.attached.get(&(file, fd)).copied() != generation {
-            let change = self.interest.attach(fd);
-            if self.settle(fd, change, Keep::Operation).is_err() {
-                assert_eq!(self.interest.generation(fd), None, "a refused attachment leaves nothing");
-                return;
-            }
-            let generation = self.interest.generation(fd).expect("it is attached");
-            self.attached.insert((file, fd), generation);
-        }
-        let mut op = SockOp::new(dir);
+        let (Some(file), Some(&socket)) = (self.kernel.file(fd), self.sockets.get(&fd)) else { return };
+        let mut machine = SockOp::new(dir);
         if dir == Dir::Write {
-            op.set_total(MESSAGE as usize);
+            machine.set_total(MESSAGE as usize);
         }
-        let id = self.party(fd, file, dir, Some(op));
+        let id = self.party(fd, file, dir, Some(Operation { machine, socket, wait: None }));
         self.advance(id);
     }
 
     /// The task of an operation runs.
     fn advance(&mut self, id: u32) {
-        let Party { fd, file, dir, .. } = self.parties[id as usize];
-        loop {
-            let Some((op, _)) = &mut self.parties[id as usize].operation else { return };
-            if self.kernel.file(fd) != Some(file) {
-                // The socket was closed: the call raises.
-                op.handle_ended();
-                self.parties[id as usize].live = false;
-                return;
+        self.operation(id).wait = None;
+        // Until it waits, the table does not hold it.
+        self.parties[id as usize].live = false;
+        let outcome = sockop::step(&mut Step { sim: self, id });
+        let Party { fd, dir, .. } = self.parties[id as usize];
+        match outcome {
+            Ok(Outcome::Waits(())) => {
+                self.parties[id as usize].live = true;
+                self.events.push(Event::Waits { party: id, fd, dir });
             }
-            let next = op.poll().expect("it is not done");
-            let next = match next {
-                Next::Try => {
-                    let left = MESSAGE - u32::try_from(op.moved()).unwrap_or(MESSAGE);
-                    let moved = self.move_bytes(file, dir, left);
-                    let Some((op, _)) = &mut self.parties[id as usize].operation else { return };
-                    match moved {
-                        None => op.handle_blocked(),
-                        // An error of the socket ends the operation.
-                        Some(0) if dir == Dir::Write => {
-                            op.handle_ended();
-                            Next::Finish
-                        }
-                        Some(n) => op.handle_progress(n as usize),
-                    }
-                }
-                next => next,
-            };
-            match next {
-                Next::Try => {}
-                Next::Wait(dir) => {
-                    let (change, key) = self.interest.wait(fd, dir, id);
-                    if let Some((_, wait)) = &mut self.parties[id as usize].operation {
-                        *wait = Some(key);
-                    }
-                    assert_eq!(self.settle(fd, change, Keep::Nobody), Ok(()));
-                    self.events.push(Event::Waits { party: id, fd, dir });
-                    return;
-                }
-                Next::Finish => {
-                    let party = &mut self.parties[id as usize];
-                    party.live = false;
-                    let moved = party.operation.as_ref().map_or(0, |(op, _)| op.moved());
-                    self.events.push(Event::Finished { party: id, moved });
-                    return;
-                }
+            Ok(Outcome::Finished(None)) => {
+                let moved = self.operation(id).machine.moved();
+                self.events.push(Event::Finished { party: id, moved });
             }
+            Ok(Outcome::Finished(Some(moved))) => {
+                self.events.push(Event::Finished { party: id, moved });
+            }
+            Ok(Outcome::Deferred) => unreachable!("no operation connects"),
+            Err(_) => {}
         }
+        assert!(self.parties[id as usize].live || self.operation(id).machine.is_done());
+    }
+
+    fn operation(&mut self, id: u32) -> &mut Operation {
+        self.parties[id as usize].operation.as_mut().expect("it is an operation")
     }
 
     fn cancel(&mut self, nth: u8) {
-        let operations = self.parties.iter_mut().rev().filter(|party| party.operation.is_some());
-        let Some(party) = operations.skip(nth.into()).find(|party| party.live) else { return };
-        party.live = false;
-        let fd = party.fd;
-        let Some((op, key)) = &mut party.operation else { return };
-        if op.handle_ended()
-            && let Some(key) = key.take()
-        {
-            let (change, _) = self.interest.unwait(key);
-            assert_eq!(self.settle(fd, change, Keep::Nobody), Ok(()));
-        }
+        let operations = (0..).zip(&self.parties).filter(|(_, party)| party.operation.is_some());
+        let live: Vec<u32> = operations.filter(|(_, party)| party.live).map(|(id, _)| id).collect();
+        let Some(&id) = live.iter().rev().nth(nth.into()) else { return };
+        self.parties[id as usize].live = false;
+        sockop::end(&mut Step { sim: self, id });
     }
 
     // ---- the loop
@@ -261,7 +260,7 @@ impl Sim {
             let (fd, generation) = report.data;
             let lives = self.kernel.file(fd) == Some(report.file);
             let fired = self.interest.handle_event(fd, generation, report.read, report.write);
-            if fired.doubtful && !lives {
+            if fired.doubtful && !self.owners.is_same_file(fd, self.kernel.inode(fd)) {
                 let stale = self.interest.handle_closed(fd);
                 assert!(stale.is_empty(), "nobody waited");
             }
@@ -324,48 +323,16 @@ impl Sim {
         }
     }
 
-    /// As `Reactor::settle` of the io layer.
+    /// Carries a change out; tells of those who waited for a file that is gone.
     fn settle(&mut self, fd: u32, change: Change, keep: Keep) -> Result<(), Errno> {
-        if change == Change::Keep {
-            return Ok(());
-        }
-        let mut stale = Vec::new();
-        let mut result = self.control(fd, change);
-        let reborn = matches!(result, Err(Errno::Missing | Errno::NotPollable));
-        if matches!(change, Change::Modify(_)) && reborn {
-            let change;
-            (change, stale) = self.interest.handle_reborn(fd, keep);
-            result = self.control(fd, change);
-        }
-        match (result, keep) {
-            (Ok(()), _) => {}
-            (Err(Errno::Closed), _) | (_, Keep::Operation) => stale.extend(self.interest.forget(fd)),
-            (_, Keep::Watcher(dir)) => stale.extend(self.interest.handle_refused(fd, dir)),
-            (_, Keep::Nobody) => {}
-        }
-        self.events.extend(stale.iter().map(|&party| Event::Stale { party }));
-        self.drop_parties(stale);
-        if keep == Keep::Nobody { Ok(()) } else { result }
+        let (result, stale) = Table::settle(self, fd, change, keep);
+        self.end_stale(stale);
+        result
     }
 
-    /// As `Reactor::apply` of the io layer.
-    fn control(&mut self, fd: u32, change: Change) -> Result<(), Errno> {
-        let data = (fd, self.interest.generation(fd).unwrap_or(0));
-        let mut control = |control, registration| self.kernel.control(control, fd, registration, data);
-        let result = match change {
-            Change::Keep => return Ok(()),
-            Change::Add(registration) => match control(Control::Add, registration) {
-                Err(Errno::Exists) => control(Control::Modify, registration),
-                result => result,
-            },
-            Change::Modify(registration) => control(Control::Modify, registration),
-            Change::Delete => match control(Control::Delete, Registration::Absent) {
-                Err(Errno::Missing | Errno::Closed | Errno::NotPollable) => Ok(()),
-                result => result,
-            },
-        };
-        self.events.push(Event::Told { fd, change, result });
-        result
+    fn end_stale(&mut self, stale: Vec<u32>) {
+        self.events.extend(stale.iter().map(|&party| Event::Stale { party }));
+        self.drop_parties(stale);
     }
 
     // ---- invariants
@@ -419,5 +386,127 @@ impl Sim {
             self.look();
             self.check();
         }
+    }
+}
+
+impl Table<u32> for Sim {
+    type Socket = u32;
+    type Error = Errno;
+
+    fn interest(&mut self) -> &mut Interest<u32> {
+        &mut self.interest
+    }
+
+    fn owners(&mut self) -> &mut Owners<u32> {
+        &mut self.owners
+    }
+
+    fn settle(&mut self, fd: u32, change: Change, keep: Keep) -> (Result<(), Errno>, Vec<u32>) {
+        drive::settle(&mut self.interest, &mut Told(&mut self.kernel, &mut self.events), fd, change, keep)
+    }
+}
+
+/// The kernel, and the events that tell of what it is asked.
+struct Told<'a>(&'a mut Kernel, &'a mut Vec<Event>);
+
+impl drive::Kernel for Told<'_> {
+    type Error = Errno;
+
+    /// As `Reactor::apply` of the io layer.
+    fn control(&mut self, fd: u32, generation: u32, change: Change) -> Result<(), Errno> {
+        let mut control = |control, registration| self.0.control(control, fd, registration, (fd, generation));
+        let result = match change {
+            Change::Keep => unreachable!("nothing changes"),
+            Change::Add(registration) => match control(Control::Add, registration) {
+                Err(Errno::Exists) => control(Control::Modify, registration),
+                result => result,
+            },
+            Change::Modify(registration) => control(Control::Modify, registration),
+            Change::Delete => match control(Control::Delete, Registration::Absent) {
+                Err(Errno::Missing | Errno::Closed | Errno::NotPollable) => Ok(()),
+                result => result,
+            },
+        };
+        self.1.push(Event::Told { fd, change, result });
+        result
+    }
+
+    fn refusal(error: &Errno) -> Refusal {
+        match error {
+            Errno::Closed => Refusal::Closed,
+            Errno::Missing | Errno::NotPollable => Refusal::Reborn,
+            Errno::Exists => Refusal::Other,
+        }
+    }
+}
+
+/// An operation of which a step is run.
+struct Step<'a> {
+    sim: &'a mut Sim,
+    id: u32,
+}
+
+/// The call failed, or cannot be waited for.
+#[derive(Debug)]
+struct Failed;
+
+impl sockop::Host for Step<'_> {
+    type Error = Failed;
+    type Value = usize;
+    type Pending = ();
+
+    fn machine<R>(&mut self, f: impl FnOnce(&mut SockOp) -> R) -> R {
+        f(&mut self.sim.operation(self.id).machine)
+    }
+
+    fn prepare(&mut self, _fresh: bool) -> Result<(), Failed> {
+        let (fd, socket) = (self.sim.parties[self.id as usize].fd, self.sim.operation(self.id).socket);
+        if self.sim.sockets.get(&fd) != Some(&socket) {
+            // The socket was closed.
+            return Err(Failed);
+        }
+        self.sim.parties[self.id as usize].file = self.sim.kernel.file(fd).ok_or(Failed)?;
+        Ok(())
+    }
+
+    fn attempt(&mut self) -> Result<Attempt<usize>, Failed> {
+        let Party { file, dir, .. } = self.sim.parties[self.id as usize];
+        let left = MESSAGE - u32::try_from(self.sim.operation(self.id).machine.moved()).unwrap_or(MESSAGE);
+        match (self.sim.move_bytes(file, dir, left), dir) {
+            (None, _) => Ok(Attempt::Blocked),
+            (Some(0), Dir::Write) => Err(Failed),
+            (Some(n), Dir::Read) => Ok(Attempt::Done(n as usize)),
+            (Some(n), Dir::Write) => Ok(Attempt::Moved(n as usize)),
+        }
+    }
+
+    fn wait(&mut self, dir: Dir) -> Result<(), Failed> {
+        let Self { sim, id } = self;
+        let (fd, file) = (sim.parties[*id as usize].fd, sim.parties[*id as usize].file);
+        let (socket, inode) = (sim.operation(*id).socket, sim.kernel.inode(fd));
+        let known = sim.owners.owns(fd, inode, |owner| *owner == socket);
+        let newcomer = (!known).then_some(Owner { socket, inode });
+        let Waiting { result, stale, dropped } = drive::wait(&mut **sim, fd, dir, *id, newcomer);
+        drop(dropped);
+        sim.end_stale(stale);
+        let Ok(key) = result else {
+            assert_eq!(sim.interest.generation(fd), None, "a refused operation leaves nothing");
+            return Err(Failed);
+        };
+        sim.operation(*id).wait = Some(key);
+        let generation = sim.interest.generation(fd).expect("it is registered");
+        sim.attached.insert((file, fd), generation);
+        Ok(())
+    }
+
+    fn dispose(&mut self) {
+        if let Some(key) = self.sim.operation(self.id).wait.take() {
+            let (_waiter, stale) = drive::unwait(&mut *self.sim, key);
+            self.sim.end_stale(stale);
+        }
+    }
+
+    fn misused(&mut self, misuse: Misuse) -> Failed {
+        unreachable!("{misuse:?}")
     }
 }
