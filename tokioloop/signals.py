@@ -3,6 +3,8 @@
 CPython's handler in C notes the signal and writes its number, a byte, to the descriptor of `signal.set_wakeup_fd()`;
 here that is a pipe which the loop watches. The numbers that come out of it, in order, are what is delivered.
 
+The rules, which `tests/test_signal_rules.py` has as properties:
+
 - With handlers, the descriptor is the loop's from the first `add_signal_handler()` to the last removal, between runs
   too. One that somebody else had set gets it back then. Without handlers, a loop sets it while it runs in the main
   thread, so that a signal which lands on another thread, or just before the loop parks, ends the wait: CPython runs its
@@ -10,7 +12,9 @@ here that is a pipe which the loop watches. The numbers that come out of it, in 
   somebody else has set is then left alone.
 - A pipe holds 64 KiB on Linux: as many signals wait for a busy loop one by one (asyncio's socket pair holds 278).
   Beyond that bytes are lost. The handler in Python, which CPython runs at least once after a signal, notes the number;
-  a number that was noted and is not among the bytes of a pipe that may have been full is delivered once.
+  a number that was noted and is not among the bytes of a pipe that may have been full is delivered once, behind them,
+  the lowest first. So each signal is followed by a call of its handler, and no handler is called more often than its
+  signal came.
 - A descriptor that is set and closed is a trap: the interpreter would write into whatever file has its number next. The
   pipe is closed only when it is not set any more, and a former descriptor is set again only if it is the same file.
 """
@@ -257,13 +261,14 @@ class SignalMixin(_Base):
             return
         data = self._signal_pipe.drain()
         noted = set(self._signals_noted)
-        for number in data:
-            self._handle_signal(number)
-        # No pipe holds less than PIPE_BUF. Below that nothing was lost, and what was noted has its byte or gets it yet:
-        # the interpreter notes a signal first, then writes.
+        lost: list[int] = []
+        # No pipe holds less than PIPE_BUF. Below that nothing was lost, and what was noted has its byte.
         if len(data) >= select.PIPE_BUF:
-            for number in sorted(noted.difference(data)):
-                self._handle_signal(number)
+            # So has what was noted since, as there is room again.
+            data += self._signal_pipe.drain()
+            lost = sorted(noted.difference(data))
+        for number in (*data, *lost):
+            self._handle_signal(number)
         self._signals_noted.difference_update(noted)
 
     def _handle_signal(self, sig: int) -> None:
