@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spec._kit import peers
 from spec._kit.contracts.recording import Recorder, pattern
@@ -104,3 +108,86 @@ def test_a_turn_sends_a_bounded_part_of_a_large_file(calls: list[tuple[int, int]
     assert send(size, make) >= 10
     assert all(asked <= PER_TURN for asked, _ in calls)
     assert sum(sent for _, sent in calls) == size
+
+
+class Waits:
+    """Awaited where the socket has no room."""
+
+    def __await__(self) -> Iterator[str]:
+        yield "room"
+
+
+answers = st.one_of(st.integers(1, 3 * (1 << 18)), st.just("full"), st.sampled_from(["reset", "refused"]))
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    size=st.integers(0, 1 << 21),
+    offset=st.integers(0, 1000),
+    count=st.one_of(st.none(), st.integers(1, 1 << 21)),
+    script=st.lists(answers, max_size=20),
+    cancelled=st.integers(0, 12),
+)
+def test_whatever_the_kernel_takes_a_turn_sends_no_more_than_its_part_and_the_position_is_right(
+    size: int, offset: int, count: int | None, script: list[Any], cancelled: int
+) -> None:
+    from tokioloop.sendfile import PER_TURN, _send
+
+    asked = sent = in_turn = 0
+    failure: OSError | None = None
+
+    def fileno() -> int:
+        nonlocal asked
+        asked += 1
+        return 99
+
+    def sendfile(out: int, _file: int, at: int, wanted: int) -> int:
+        nonlocal asked, sent, in_turn, failure
+        assert (out, asked, at) == (99, 1, offset + sent), "the socket is asked for its number before each call"
+        assert wanted <= PER_TURN - in_turn and (count is None or wanted <= count - sent)
+        asked = 0
+        match script.pop(0) if script else wanted:
+            case "full":
+                raise BlockingIOError
+            case "reset":
+                failure = ConnectionResetError()
+                raise failure
+            case "refused":
+                failure = OSError(errno.EINVAL, "cannot be mapped")
+                raise failure
+            case takes:
+                n = max(min(takes, wanted, size - offset - sent), 0)
+                sent += n
+                in_turn += n
+                return n
+
+    with tempfile.TemporaryFile() as file, mock.patch("os.sendfile", sendfile):
+        file.truncate(size)
+        file.seek(7)
+        sending = _send(file, offset, count, fileno, Waits)
+        outcome: Any = None
+        try:
+            for _ in range(cancelled):
+                waits = sending.send(None)
+                assert waits == "room" or in_turn == PER_TURN, "a turn is given up where its part is sent"
+                in_turn = 0
+            sending.throw(asyncio.CancelledError)
+        except StopIteration as stop:
+            outcome = stop.value
+        except (OSError, asyncio.CancelledError, asyncio.SendfileNotAvailableError) as error:
+            outcome = error
+        left_at = offset + sent if sent else 7
+        match outcome:
+            case int():
+                limit = max(size - offset, 0)
+                assert outcome == sent == (limit if count is None else min(limit, count))
+                assert not failure
+                left_at = offset + sent if size or count is not None else 7
+            case asyncio.SendfileNotAvailableError():
+                assert failure and not sent
+            case OSError():
+                assert outcome is failure
+                assert sent or isinstance(failure, ConnectionError)
+            case _:
+                assert not failure
+        assert file.tell() == left_at
