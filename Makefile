@@ -27,6 +27,8 @@ TESTING = 3.15 3.14
 CHROOT = $(CARGO_TARGET_DIR)/testing-root
 # The tests of the suite itself: once is enough, as is stock asyncio beside tokioloop.
 META = spec/_meta
+# What of tests/ runs; on other interpreters without that of tools which do not depend on them.
+TESTS = tests
 # Whose tests `make test-projects` runs (empty: all that it knows), and where checkouts of theirs are.
 PROJECT =
 CHECKOUTS = target/projects/checkouts
@@ -86,7 +88,7 @@ prepare: $(VENV)/.built-dev
 	$(PY) -m pip install --quiet --group real
 
 test-python:
-	$(PY) -m pytest tests
+	$(PY) -m pytest $(TESTS)
 
 test-meta:
 	$(PY) -m pytest $(META)
