@@ -314,6 +314,40 @@ def test_pausing_and_resuming_in_each_read_leaves_one_read_for_each_turn(loop: L
     assert most == 1
 
 
+def test_an_event_beside_a_queued_read_is_no_second_read_of_that_turn(loop: Loop) -> None:
+    reads = 0
+
+    class Reads(asyncio.BufferedProtocol):
+        def __init__(self) -> None:
+            self.buffer = bytearray(1)
+
+        def get_buffer(self, sizehint: int) -> bytearray:
+            return self.buffer
+
+        def buffer_updated(self, nbytes: int) -> None:
+            nonlocal reads
+            reads += 1
+
+    def go_on() -> None:
+        transport.pause_reading()
+        transport.resume_reading()
+
+    ours, theirs = peers.unix_pair()
+    with theirs:
+        transport = connect(loop, Reads(), ours)
+        turns(loop)
+        theirs.sendall(bytes(1000))
+        # It runs before the event of the same turn, which has been found by then.
+        loop.call_soon(go_on)
+        most = 0
+        for _ in range(20):
+            reads = 0
+            turns(loop, 1)
+            most = max(most, reads)
+        close(loop, transport)
+    assert most == 1
+
+
 def test_what_waits_for_the_end_of_the_turn_pauses_no_protocol_when_limits_are_set(loop: Loop) -> None:
     calls: list[str] = []
 

@@ -149,6 +149,8 @@ pub struct Datagram<R, P> {
     errors: Errors,
     /// A read waits in the ready queue.
     read_queued: bool,
+    /// The turn of the last read.
+    read_in: u64,
     /// The next read asks the kernel, whatever is known of the socket's readiness.
     force_recv: bool,
     opened: bool,
@@ -175,6 +177,7 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
             flush_left: None,
             errors: Errors::default(),
             read_queued: false,
+            read_in: 0,
             force_recv: false,
             opened: false,
             paused: false,
@@ -284,12 +287,18 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
         Step::WATCH_READ.when(self.wants_read())
     }
 
-    /// An event of reading came.
-    pub fn begin_read(&mut self) -> Read {
+    /// An event of reading came in this turn of the loop, or a read that was queued for it. One batch a turn, as an event
+    /// may come beside a queued read; 0 is no turn.
+    pub fn begin_read(&mut self, turn: u64) -> Read {
+        if turn != 0 && turn == self.read_in {
+            return Read::Nothing;
+        }
         self.read_queued = false;
         if !self.wants_read() {
-            Read::Nothing
-        } else if self.has_undelivered() {
+            return Read::Nothing;
+        }
+        self.read_in = turn;
+        if self.has_undelivered() {
             Read::Deliver
         } else {
             let errored = self.errors.begin_read();

@@ -164,6 +164,8 @@ pub struct Stream<C> {
     lost: bool,
     /// A read waits in the ready queue.
     read_queued: bool,
+    /// The turn of the last read.
+    read_in: u64,
     fault: Fault,
     writes_after_lost: u32,
 }
@@ -188,6 +190,7 @@ impl<C: AsRef<[u8]>> Stream<C> {
             eof_held: false,
             lost: false,
             read_queued: false,
+            read_in: 0,
             fault: Fault::Closed,
             writes_after_lost: 0,
         }
@@ -291,10 +294,18 @@ impl<C: AsRef<[u8]>> Stream<C> {
         Step::WATCH_READ.when(self.wants_read()) | Step::WATCH_HANGUP.when(self.policy.hangup_closes && !self.lost)
     }
 
-    /// An event of reading came: true when something is to be read.
-    pub fn begin_read(&mut self) -> bool {
+    /// An event of reading came in this turn of the loop, or a read that was queued for it: true when something is to be
+    /// read. Once a turn, as an event may come beside a queued read; 0 is no turn.
+    pub fn begin_read(&mut self, turn: u64) -> bool {
+        if turn != 0 && turn == self.read_in {
+            return false;
+        }
         self.read_queued = false;
-        self.wants_read()
+        let reads = self.wants_read();
+        if reads {
+            self.read_in = turn;
+        }
+        reads
     }
 
     /// There may be more to read: true when a read is to be queued for the next turn. Once, however often a protocol pauses

@@ -201,6 +201,11 @@ impl<T: Transport> drive::Host for &Bound<'_, T> {
     }
 
     #[inline]
+    fn turn(&self) -> u64 {
+        T::base(self).owner.get().turn().unwrap_or(0)
+    }
+
+    #[inline]
     fn coalesces(&self) -> bool {
         T::base(self).owner.get().coalesce.wants_now(self.py())
     }

@@ -12,7 +12,7 @@
 //! Invariants:
 //! - each datagram that was admitted is sent once, refused once, or discarded by `abort`, a fault or the loss, in the
 //!   order of the sends; a close without a fault discards none;
-//! - what arrives is delivered in order, without a gap, one batch per event at most, and nothing while the user paused,
+//! - what arrives is delivered in order, without a gap, one batch per turn at most, another one where an event may be an error's, and nothing while the user paused,
 //!   nor after `close`;
 //! - the protocol sees each error once, without a send or a receive that asks for it, and nothing after `lost` returned,
 //!   which is never called from within a method;
@@ -189,6 +189,8 @@ struct Sim {
     thread: Thread,
     /// What the open turn goes back to.
     turn: Option<State>,
+    /// The number of the last turn.
+    turns: u64,
     forked: bool,
     /// `connection_lost` is scheduled.
     losing: bool,
@@ -207,7 +209,8 @@ struct Sim {
     delivered: u64,
     /// How often the kernel was offered something that was queued.
     offers: u32,
-    events_in_turn: usize,
+    /// Batches that the turn may deliver: one, and one for each event that may be an error's.
+    batches: usize,
     delivered_in_turn: usize,
     paused: bool,
     reading_paused: bool,
@@ -246,6 +249,7 @@ impl Sim {
             coalesce: Coalesce::new(false),
             thread: Thread::MIN,
             turn: None,
+            turns: 0,
             forked: false,
             losing: false,
             reactions: VecDeque::new(),
@@ -257,7 +261,7 @@ impl Sim {
             queue: VecDeque::new(),
             delivered: 0,
             offers: 0,
-            events_in_turn: 0,
+            batches: 0,
             delivered_in_turn: 0,
             paused: false,
             reading_paused: false,
@@ -415,7 +419,7 @@ impl Sim {
     fn run_turn(&mut self) {
         self.end_turn();
         self.begin_turn();
-        (self.events_in_turn, self.delivered_in_turn) = (0, 0);
+        (self.batches, self.delivered_in_turn) = (1, 0);
         if let Some(edge) = self.socket.take_edge() {
             for dir in self.source.handle_edge(edge) {
                 self.ready.push(Entry::Io(dir));
@@ -427,7 +431,7 @@ impl Sim {
                 // Nothing is left in the table.
                 _ if self.lost => {}
                 Entry::Io(dir) => {
-                    self.events_in_turn += 1;
+                    self.batches += usize::from(dir == Dir::Write);
                     self.handle(if dir == Dir::Read { drive::handle_readable } else { drive::handle_writable });
                 }
                 Entry::Lost => self.handle(drive::handle_lost),
@@ -436,6 +440,7 @@ impl Sim {
     }
 
     fn begin_turn(&mut self) {
+        self.turns += 1;
         let (outer, before) = coalesce::begin(self);
         assert!(before.is_ok() && self.turn.replace(outer).is_none(), "a turn within a turn");
     }

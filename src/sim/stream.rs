@@ -11,7 +11,7 @@
 //!   called from within a method of the transport;
 //! - `pause` and `resume` alternate; a stream that is not paused buffers at most its high mark;
 //! - no data while reading is paused, after the end, or after `close`;
-//! - what arrives at a stream that reads is delivered, and the end behind it; it reads once for an event;
+//! - what arrives at a stream that reads is delivered, and the end behind it; it reads once in a turn;
 //! - a stream that reads has an event armed or queued that tells of more, and so has one that waits for writability;
 //! - whatever is buffered has somebody who will send it: a wait for writability, or the cork where writes are coalesced;
 //! - what is not coalesced is offered to the link before `write` returns, unless something waits for writability;
@@ -111,6 +111,8 @@ struct Sim {
     thread: Thread,
     /// What the open turn goes back to.
     turn: Option<State>,
+    /// The number of the last turn.
+    turns: u64,
     /// `connection_lost` is scheduled.
     losing: bool,
     reactions: VecDeque<Reaction>,
@@ -128,8 +130,8 @@ struct Sim {
     received: u64,
     /// How often the link was offered something.
     offers: u32,
-    /// An event of reading is handled, and nothing was read.
-    may_read: bool,
+    /// Something was read in this turn.
+    has_read: bool,
     paused: bool,
     reading_paused: bool,
     limits_moved: bool,
@@ -161,6 +163,7 @@ impl Sim {
             coalesce: Coalesce::new(false),
             thread: Thread::MIN,
             turn: None,
+            turns: 0,
             losing: false,
             reactions: VecDeque::new(),
             keep_open: true,
@@ -171,7 +174,7 @@ impl Sim {
             written: 0,
             received: 0,
             offers: 0,
-            may_read: false,
+            has_read: false,
             paused: false,
             reading_paused: false,
             limits_moved: false,
@@ -323,6 +326,7 @@ impl Sim {
     fn run_turn(&mut self) {
         self.end_turn();
         self.begin_turn();
+        self.has_read = false;
         if let Some(edge) = self.link.take_edge() {
             for dir in self.source.handle_edge(edge) {
                 self.ready.push(Entry::Io(dir));
@@ -334,8 +338,7 @@ impl Sim {
                 // Nothing is left in the table.
                 _ if self.lost => {}
                 Entry::Io(dir) => {
-                    self.may_read = dir == Dir::Read;
-                    self.handle(if self.may_read { drive::handle_readable } else { drive::handle_writable });
+                    self.handle(if dir == Dir::Read { drive::handle_readable } else { drive::handle_writable });
                 }
                 Entry::Lost => self.handle(drive::handle_lost),
             }
@@ -343,6 +346,7 @@ impl Sim {
     }
 
     fn begin_turn(&mut self) {
+        self.turns += 1;
         let (outer, before) = coalesce::begin(self);
         assert!(before.is_ok() && self.turn.replace(outer).is_none(), "a turn within a turn");
     }

@@ -1,7 +1,8 @@
 //! Drives `core::datagram`: what comes from the kernel, from the user and from the loop, and the steps that follow.
 //!
 //! Rules:
-//! - One batch is received per event, so that other connections get theirs; what may be left is taken in the next turn.
+//! - One batch is received per turn, so that other connections get theirs; what may be left is taken in the next one. An
+//!   event that may be an error's receives another.
 //! - The kernel is asked anew before user code hears of what it said: what that brings about must not be missed.
 //! - An error of a send or a receive is the protocol's, from within `sendto` too, and the endpoint stays open; what the
 //!   protocol raises then is the caller's. Any other exception of a send is fatal.
@@ -150,7 +151,12 @@ pub fn handle_made<H: Host>(host: &mut H) -> Result<(), H::Error> {
 /// # Errors
 /// An exit.
 pub fn handle_readable<H: Host>(host: &mut H) -> Result<(), H::Error> {
-    let (force, errored) = match host.machine(Datagram::begin_read) {
+    let turn = host.turn();
+    read(host, turn)
+}
+
+fn read<H: Host>(host: &mut H, turn: u64) -> Result<(), H::Error> {
+    let (force, errored) = match host.machine(|machine| machine.begin_read(turn)) {
         Read::Nothing => return Ok(()),
         Read::Deliver => {
             let result = deliver(host);
@@ -191,7 +197,8 @@ pub fn handle_readable<H: Host>(host: &mut H) -> Result<(), H::Error> {
 pub fn handle_writable<H: Host>(host: &mut H) -> Result<(), H::Error> {
     match host.machine(Datagram::handle_write_event) {
         Some(step) => host.in_context(|host| run_step(host, step)),
-        None => handle_readable(host),
+        // An error is asked for, whatever the turn has read.
+        None => read(host, 0),
     }
 }
 

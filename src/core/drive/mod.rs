@@ -46,6 +46,9 @@ pub trait Host {
     /// Keeps the exception for `connection_lost`.
     fn keep_error(&mut self, error: Self::Error);
 
+    /// The number of the turn that runs; 0 outside of one.
+    fn turn(&self) -> u64;
+
     /// What is written now waits for the end of the turn.
     fn coalesces(&self) -> bool;
 

@@ -1,7 +1,7 @@
 //! Drives `core::stream`: what comes from the kernel, from the user and from the loop, and the steps that follow.
 //!
 //! Rules:
-//! - One read per event, so that other connections get theirs; what may be left is read in the next turn.
+//! - One read per turn, so that other connections get theirs; what may be left is read in the next one.
 //! - Before each system call the host is asked for its file, which the user may have closed under the transport.
 //! - A flush goes on until the kernel takes no more, whatever callbacks do meanwhile; an exit is handed up in its end.
 
@@ -169,7 +169,8 @@ pub fn handle_made<H: Host>(host: &mut H) -> Result<(), H::Error> {
 /// # Errors
 /// An exit.
 pub fn handle_readable<H: Host>(host: &mut H) -> Result<(), H::Error> {
-    if !host.machine(Stream::begin_read) {
+    let turn = host.turn();
+    if !host.machine(|machine| machine.begin_read(turn)) {
         return look_for_hangup(host);
     }
     let file = match host.file() {

@@ -30,6 +30,10 @@ impl drive::Host for Sim {
         assert!(self.kept.replace(error).is_none(), "lost twice");
     }
 
+    fn turn(&self) -> u64 {
+        self.turns
+    }
+
     fn coalesces(&self) -> bool {
         self.coalesces_now()
     }
@@ -186,7 +190,7 @@ impl Host for Sim {
         assert_eq!(number, self.delivered, "delivered out of order");
         self.delivered += 1;
         self.delivered_in_turn += 1;
-        assert!(self.delivered_in_turn <= self.events_in_turn * BATCH, "more than a batch for an event");
+        assert!(self.delivered_in_turn <= self.batches * BATCH, "more than a batch in a turn");
         self.events.push(Event::Datagram(number));
         self.react()
     }

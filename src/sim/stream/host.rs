@@ -45,6 +45,10 @@ impl drive::Host for Sim {
         assert!(self.kept.replace(error).is_none(), "lost twice");
     }
 
+    fn turn(&self) -> u64 {
+        self.turns
+    }
+
     fn coalesces(&self) -> bool {
         self.coalesces_now()
     }
@@ -112,7 +116,7 @@ impl Host for Sim {
 
     fn receive(&mut self, (): (), target: &mut Target) -> Result<Received, Raised> {
         assert!(!self.file_closed, "read from what is another's by now");
-        assert!(std::mem::take(&mut self.may_read), "more than one read for an event");
+        assert!(!std::mem::replace(&mut self.has_read, true), "more than one read in a turn");
         if !self.source.arm_read() {
             return Ok(Received::Nothing);
         }
