@@ -204,6 +204,31 @@ def test_a_socket_closed_under_its_transport_sends_nothing_through_its_number(
         other.sendto(b"alive", target.getsockname())
 
 
+@pytest.mark.skipif(not support.OURS, reason="what is written is coalesced")
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_an_endpoint_closes_though_what_leaves_before_raises_keyboard_interrupt(
+    loop: asyncio.AbstractEventLoop, end: str
+) -> None:
+    class Interrupted(Recorder):
+        def error_received(self, exc: Exception) -> None:
+            raise KeyboardInterrupt
+
+    def send_and_end() -> None:
+        # Longer than a datagram may be, and short enough to wait for the end of the turn.
+        protocol.transport.sendto(bytes(65_520), transport.get_extra_info("sockname"))
+        getattr(protocol.transport, end)()
+
+    loop.coalesce_writes = True  # type: ignore[attr-defined]
+    making = loop.create_datagram_endpoint(Interrupted, local_addr=LOCALHOST)
+    transport, protocol = loop.run_until_complete(making)
+    loop.call_soon(send_and_end)
+    with pytest.raises(KeyboardInterrupt):
+        ticks(loop, 1)
+    assert transport.is_closing()
+    ticks(loop, 3)
+    assert protocol.lost == [None]
+
+
 def test_netlink_addresses_are_those_of_the_socket_module(loop: asyncio.AbstractEventLoop) -> None:
     """Families whose addresses the loop does not know go through Python's socket."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 0)

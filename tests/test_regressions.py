@@ -286,6 +286,31 @@ def test_an_end_that_was_asked_for_comes_after_resume_writing_raised_keyboard_in
         assert protocol.lost.result() is None
 
 
+@pytest.mark.skipif(not support.OURS, reason="asyncio leaves the connection open")
+def test_a_fatal_error_ends_its_connection_though_the_exception_handler_raises_keyboard_interrupt(loop: Loop) -> None:
+    lost: list[Exception | None] = []
+
+    class Fails(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            raise LookupError
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.append(exc)
+
+    def interrupt(_loop: Any, _context: Any) -> None:
+        raise KeyboardInterrupt
+
+    loop.set_exception_handler(interrupt)
+    ours, theirs = peers.unix_pair()
+    with theirs:
+        connect(loop, Fails(), ours)
+        theirs.sendall(b"x")
+        with pytest.raises(KeyboardInterrupt):
+            turns(loop)
+        turns(loop, 3)
+    assert [type(exc) for exc in lost] == [LookupError]
+
+
 def test_pausing_and_resuming_in_each_read_leaves_one_read_for_each_turn(loop: Loop) -> None:
     most = reads = 0
 

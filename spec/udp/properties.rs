@@ -184,6 +184,18 @@ proptest! {
     }
 
     #[test]
+    fn an_endpoint_closes_though_an_exit_comes_of_what_leaves_before(count in 1_u8..15, refused in 0_u8..15, abort: bool) {
+        let mut ops = vec![Op::Bound(255), Op::Coalesce(true), Op::Refuse(refused % count)];
+        ops.extend((0..count).map(|_| Op::Send(9)));
+        ops.extend([Op::React(Reaction::Interrupt), if abort { Op::Abort } else { Op::Close }, Op::Turn]);
+        let events = run(&ops);
+        prop_assert!(events.contains(&Event::Lost(Fault::Closed)));
+        // `abort` waits for nothing that the exit has cut off.
+        let sent = if abort { refused % count } else { count - 1 };
+        prop_assert_eq!(outcomes(&events), (sent.into(), 1));
+    }
+
+    #[test]
     fn pausing_inside_a_batch_keeps_the_rest_for_later(batch in 1_u8..40, at in 0_u8..40) {
         let at = usize::from(at % batch);
         let mut ops: Vec<_> = (0..at).map(|_| Op::React(Reaction::Nothing)).collect();

@@ -482,34 +482,23 @@ impl Sim {
     }
 
     fn close(&mut self) -> Run {
-        let was = (self.closed, self.fault);
         if !self.closed {
             self.fault = Some(Fault::Closed);
         }
         self.closed = true;
         let result = self.uncorking(drive::close);
-        if !self.endpoint.is_closing() {
-            // An exit broke it off.
-            assert_eq!(result, Err(Raised::Exit));
-            (self.closed, self.fault) = was;
-        }
+        assert!(self.endpoint.is_closing(), "an exit broke it off");
         result
     }
 
     fn abort(&mut self) -> Run {
-        let was = (self.closed, self.broken, self.fault);
         if !self.endpoint.is_lost() {
             (self.broken, self.fault) = (true, Some(Fault::Closed));
         }
         self.closed = true;
         let result = self.uncorking(drive::abort);
-        if self.endpoint.is_lost() {
-            self.queue.clear();
-        } else {
-            // An exit broke it off.
-            assert_eq!(result, Err(Raised::Exit));
-            (self.closed, self.broken, self.fault) = was;
-        }
+        assert!(self.endpoint.is_lost(), "an exit broke it off");
+        self.queue.clear();
         result
     }
 

@@ -437,9 +437,9 @@ impl Sim {
         let (closing, was) = (self.stream.is_closing(), self.eof_written);
         let result = self.uncorking(drive::write_eof);
         let result = self.excuse_shutdown(result);
-        if result.is_ok() && !closing && !was && !self.eof_written {
+        if !closing && !was && !self.eof_written {
             // A callback of what was coalesced may have closed the stream before.
-            assert!(self.stream.eof_asked() || self.stream.is_closing());
+            assert!(self.stream.eof_asked() || self.stream.is_closing(), "an exit broke it off");
             self.eof_written = self.stream.eof_asked();
             self.eof_held = self.eof_written && self.drain_awaited;
         }
@@ -456,32 +456,22 @@ impl Sim {
     }
 
     fn abort(&mut self) -> Run {
-        let was = (self.closed, self.broken, self.fault);
         if !self.stream.is_lost() {
             (self.broken, self.fault) = (true, Some(Fault::Closed));
         }
         self.closed = true;
         let result = self.uncorking(drive::abort);
-        if !self.stream.is_closing() {
-            // An exit broke it off.
-            assert_eq!(result, Err(Raised::Exit));
-            (self.closed, self.broken, self.fault) = was;
-        }
+        assert!(self.stream.is_closing(), "an exit broke it off");
         result
     }
 
     fn close_by(&mut self, method: fn(&mut Self) -> Run) -> Run {
-        let was = (self.closed, self.fault);
         if !self.closed {
             self.fault = Some(Fault::Closed);
         }
         self.closed = true;
         let result = self.uncorking(method);
-        if !self.stream.is_closing() {
-            // An exit broke it off.
-            assert_eq!(result, Err(Raised::Exit));
-            (self.closed, self.fault) = was;
-        }
+        assert!(self.stream.is_closing(), "an exit broke it off");
         result
     }
 

@@ -264,9 +264,7 @@ pub fn uncork<H: Host>(host: &mut H) -> Result<(), H::Error> {
 /// # Errors
 /// An exit, or that the loop is closed.
 pub fn close<H: Host>(host: &mut H) -> Result<(), H::Error> {
-    uncork(host)?;
-    let step = host.machine(Datagram::close);
-    run_step(host, step)
+    uncork_before(host, Datagram::close)
 }
 
 /// Ends the endpoint now. What is coalesced was sent before.
@@ -274,9 +272,17 @@ pub fn close<H: Host>(host: &mut H) -> Result<(), H::Error> {
 /// # Errors
 /// An exit, or that the loop is closed.
 pub fn abort<H: Host>(host: &mut H) -> Result<(), H::Error> {
-    uncork(host)?;
-    let step = host.machine(|machine| machine.fail(Fault::Closed));
-    run_step(host, step)
+    uncork_before(host, |machine| machine.fail(Fault::Closed))
+}
+
+/// What is coalesced leaves before the rest; an exit of its callbacks keeps nothing open.
+fn uncork_before<H: Host>(
+    host: &mut H,
+    rest: impl FnOnce(&mut Datagram<H::Received, H::Packet>) -> Step,
+) -> Result<(), H::Error> {
+    let left = uncork(host);
+    let step = host.machine(rest);
+    left.and(run_step(host, step))
 }
 
 /// Goes on delivering.
@@ -315,12 +321,9 @@ pub fn fatal<H: Host>(host: &mut H, error: H::Error, culprit: Culprit) -> Result
     if host.is_exit(&error) {
         return Err(error);
     }
-    if host.os_errno(&error).is_some() {
-        host.log_fatal(&error, culprit)?;
-    } else {
-        host.report(&error, culprit)?;
-    }
-    fail(host, error)
+    let told =
+        if host.os_errno(&error).is_some() { host.log_fatal(&error, culprit) } else { host.report(&error, culprit) };
+    told.and(fail(host, error))
 }
 
 /// Ends the endpoint now; `connection_lost` gets the error.

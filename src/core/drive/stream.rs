@@ -306,9 +306,7 @@ pub fn uncork<H: Host>(host: &mut H) -> Result<(), H::Error> {
 /// # Errors
 /// An exit, and the kernel's error of the shutdown.
 pub fn write_eof<H: Host>(host: &mut H) -> Result<(), H::Error> {
-    uncork(host)?;
-    let step = host.machine(Stream::write_eof);
-    run_step(host, step)
+    uncork_before(host, Stream::write_eof)
 }
 
 /// Closes once all is sent.
@@ -316,9 +314,7 @@ pub fn write_eof<H: Host>(host: &mut H) -> Result<(), H::Error> {
 /// # Errors
 /// An exit, or that the loop is closed.
 pub fn close<H: Host>(host: &mut H) -> Result<(), H::Error> {
-    uncork(host)?;
-    let step = host.machine(Stream::close);
-    run_step(host, step)
+    uncork_before(host, Stream::close)
 }
 
 /// Ends the connection now. What is coalesced was written before.
@@ -326,9 +322,14 @@ pub fn close<H: Host>(host: &mut H) -> Result<(), H::Error> {
 /// # Errors
 /// An exit, or that the loop is closed.
 pub fn abort<H: Host>(host: &mut H) -> Result<(), H::Error> {
-    uncork(host)?;
-    let step = host.machine(|machine| machine.fail(Fault::Closed));
-    run_step(host, step)
+    uncork_before(host, |machine| machine.fail(Fault::Closed))
+}
+
+/// What is coalesced leaves before the rest; an exit of its callbacks keeps nothing open.
+fn uncork_before<H: Host>(host: &mut H, rest: impl FnOnce(&mut Stream<H::Chunk>) -> Step) -> Result<(), H::Error> {
+    let left = uncork(host);
+    let step = host.machine(rest);
+    left.and(run_step(host, step))
 }
 
 /// Goes on reading.
@@ -386,12 +387,12 @@ pub fn fatal<H: Host>(host: &mut H, error: H::Error, culprit: Culprit) -> Result
         return Err(error);
     }
     let policy = host.machine(|machine| machine.policy());
-    if host.os_errno(&error).is_some_and(|errno| policy.is_quiet(errno)) {
-        host.log_fatal(&error, culprit)?;
+    let told = if host.os_errno(&error).is_some_and(|errno| policy.is_quiet(errno)) {
+        host.log_fatal(&error, culprit)
     } else {
-        host.report(&error, culprit)?;
-    }
-    fail(host, error)
+        host.report(&error, culprit)
+    };
+    told.and(fail(host, error))
 }
 
 /// Ends the connection now; `connection_lost` gets the error.
@@ -527,7 +528,5 @@ fn look_for_hangup<H: Host>(host: &mut H) -> Result<(), H::Error> {
         return Ok(());
     }
     // What is coalesced was written before.
-    uncork(host)?;
-    let step = host.machine(Stream::handle_hangup);
-    run_step(host, step)
+    uncork_before(host, Stream::handle_hangup)
 }

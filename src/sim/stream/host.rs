@@ -1,6 +1,6 @@
 //! The simulation as the surroundings of the stream's driver: its kernel, its loop and its reports.
 
-use super::{EBADF, Entry, Event, READ_MAX, Raised, Run, SLICES_MAX, Sim};
+use super::{EBADF, Entry, Event, READ_MAX, Raised, Reaction, Run, SLICES_MAX, Sim};
 use crate::core::coalesce::{Coalesce, Thread};
 use crate::core::drive::stream::{self, Host, Received};
 use crate::core::drive::{self, Culprit, Dir, coalesce};
@@ -32,7 +32,8 @@ impl drive::Host for Sim {
             Raised::User => self.unreported = self.unreported.checked_sub(1).expect("reported twice"),
             Raised::Exit | Raised::Refused(_) => unreachable!("{error:?} was reported"),
         }
-        Ok(())
+        // The exception handler is user code.
+        if self.reactions.front() == Some(&Reaction::Exit) { self.react() } else { Ok(()) }
     }
 
     fn log_fatal(&mut self, error: &Raised, _culprit: Culprit) -> Run {
