@@ -1,11 +1,11 @@
 //! Socket addresses between Python and the kernel, without Python's `socket` in between.
 //!
-//! Only what is plain is converted here: numeric hosts, exact types, values in range. Everything else (names to resolve,
-//! `<broadcast>`, scopes by name, other families, mistakes) is left to the socket's own methods, so that it means, or
-//! raises, what it does there.
+//! Only what is plain is converted here: numeric hosts, exact types, values in range. Everything else (names to
+//! resolve, `<broadcast>`, scopes by name, other families, mistakes) is left to the socket's own methods, so that it
+//! means, or raises, what it does there.
 //!
-//! The addresses met last, up to 64, are kept with their Python objects: whoever answers a datagram sends to the very tuple that came
-//! with it, and most datagrams come from somebody who sent one before.
+//! The addresses met last, up to 64, are kept with their Python objects: whoever answers a datagram sends to the very
+//! tuple that came with it, and most datagrams come from somebody who sent one before.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -24,8 +24,8 @@ const WAYS: usize = 8;
 /// Buckets of an endpoint that has met more peers than one bucket holds.
 const BUCKETS: usize = 8;
 
-/// The addresses that an endpoint met last: one bucket, searched in order, until that is full; then several, by a hash of
-/// the address's bytes.
+/// The addresses that an endpoint met last: one bucket, searched in order, until that is full; then several, by a hash
+/// of the address's bytes.
 #[derive(Debug, Default)]
 pub struct Peers {
     /// Empty, or [`WAYS`] for each bucket.

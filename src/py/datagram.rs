@@ -1,7 +1,7 @@
 //! `DatagramTransport`: the transport of a UDP or Unix datagram socket, as Python sees it. `datagram_io` has its life.
 //!
-//! It passes `isinstance` checks against `asyncio.DatagramTransport` by its `__class__`, and against `asyncio.Transport`,
-//! as asyncio's own does.
+//! It passes `isinstance` checks against `asyncio.DatagramTransport` by its `__class__`, and against
+//! `asyncio.Transport`, as asyncio's own does.
 
 use std::ffi::CStr;
 

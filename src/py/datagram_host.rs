@@ -1,11 +1,11 @@
-//! A [`DatagramTransport`] as the surroundings of its driver, `core::drive::datagram`: its loop, its reads, its protocol.
-//! `datagram_send` has how it sends.
+//! A [`DatagramTransport`] as the surroundings of its driver, `core::drive::datagram`: its loop, its reads, its
+//! protocol. `datagram_send` has how it sends.
 //!
 //! Every function here takes what it needs out of the state, lets go of the borrow, then calls Python or the kernel.
 //!
-//! What asyncio does with exceptions: an `OSError` of a send or a receive goes to `error_received`, and the transport stays
-//! open; what `sendto` raises for other reasons (an address of the wrong type) is fatal; what the protocol raises is
-//! reported, or, from within `sendto`, raised there.
+//! What asyncio does with exceptions: an `OSError` of a send or a receive goes to `error_received`, and the transport
+//! stays open; what `sendto` raises for other reasons (an address of the wrong type) is fatal; what the protocol raises
+//! is reported, or, from within `sendto`, raised there.
 
 use std::io;
 
@@ -61,8 +61,8 @@ impl DatagramTransport {
             let from = match from {
                 Ok(known) => known,
                 Err(address) => {
-                    // Outside of a borrow: making a tuple may run the garbage collector, and before Python 3.12 that runs user
-                    // code.
+                    // Outside of a borrow: making a tuple may run the garbage collector, and before Python 3.12 that
+                    // runs user code.
                     let shown = address::to_python(py, &address)?.unbind();
                     let kept = shown.clone_ref(py);
                     drop(self.base.state.with(py, |state| state.more.peers.keep(*address, kept)));

@@ -114,8 +114,8 @@ impl DatagramTransport {
         Ok(transport.unbind())
     }
 
-    /// Registers the socket anew, for writability, too, or for reading and errors only: whether it is readable and writable;
-    /// otherwise the wakers are armed.
+    /// Registers the socket anew, for writability, too, or for reading and errors only: whether it is readable and
+    /// writable; otherwise the wakers are armed.
     ///
     /// # Errors
     /// That it was closed, or the kernel's.

@@ -125,8 +125,8 @@ pub fn socket_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     CLASS.import(py, "_socket", "socket")
 }
 
-/// What a part of a turn raised: an exit ends the run of the loop, anything else is reported. Every part goes through here,
-/// so that no exception of user code, of a hook or of the kernel keeps another part from running.
+/// What a part of a turn raised: an exit ends the run of the loop, anything else is reported. Every part goes through
+/// here, so that no exception of user code, of a hook or of the kernel keeps another part from running.
 ///
 /// # Errors
 /// Only an exit.

@@ -165,8 +165,8 @@ impl LoopCore {
 
     /// Calls `callback(*args)` whenever `fd` (an fd or file object) is readable: level-triggered.
     ///
-    /// Raises `ValueError` for an invalid fd, `RuntimeError` when the loop is closed or a transport has the fd, `OSError`
-    /// when it cannot be watched (`PermissionError` for a regular file).
+    /// Raises `ValueError` for an invalid fd, `RuntimeError` when the loop is closed or a transport has the fd,
+    /// `OSError` when it cannot be watched (`PermissionError` for a regular file).
     /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.add_reader>
     #[pyo3(signature = (fd, callback, *args))]
     fn add_reader(
@@ -409,15 +409,15 @@ impl LoopCore {
     /// not waiting: an upper bound for the callback that runs now. Counts since the loop was made: `turns`, `callbacks`
     /// begun (I/O events included), `looks` at I/O without waiting, `parks`. Lengths: `ready` queue, `timers` set,
     /// `spare_handles`. `next_deadline`: seconds on the clock of `loop.time()`. `endpoints`: a list of dicts, each with
-    /// `fd` and `kind` ("tcp", "unix", "stream" of others, "udp", "pipe", "listener", "watcher"); of a watcher whether it
-    /// has a `reader` and a `writer`, of the others `since` (seconds, monotonic clock) and what went through:
+    /// `fd` and `kind` ("tcp", "unix", "stream" of others, "udp", "pipe", "listener", "watcher"); of a watcher whether
+    /// it has a `reader` and a `writer`, of the others `since` (seconds, monotonic clock) and what went through:
     /// `messages_in` (reads, datagrams, accepted connections), `bytes_in`, `messages_out` (sends), `bytes_out`.
     fn stats<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
         stats::show(slf)
     }
 
-    /// Runs a turn: the hook that `BaseEventLoop.run_forever` calls. Called by that one, and nobody replaced it, it runs
-    /// turns until the loop is to stop.
+    /// Runs a turn: the hook that `BaseEventLoop.run_forever` calls. Called by that one, and nobody replaced it, it
+    /// runs turns until the loop is to stop.
     fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
         super::run::run(slf)
     }

@@ -98,16 +98,17 @@ pub fn in_context<R>(py: Python<'_>, context: &Py<PyAny>, f: impl FnOnce() -> Py
 
 /// Runs the end of an object, which may be user code's, and keeps an exception that is on its way through this thread.
 ///
-/// `tp_dealloc` runs wherever the last reference goes, so also while CPython unwinds: code that Python runs then must not
-/// meet the exception, and must leave it as it was (`Objects/typeobject.c`, `slot_tp_finalize`, keeps it likewise). Nobody
-/// is there to be told what `f` raises, so it goes to `sys.unraisablehook`.
+/// `tp_dealloc` runs wherever the last reference goes, so also while CPython unwinds: code that Python runs then must
+/// not meet the exception, and must leave it as it was (`Objects/typeobject.c`, `slot_tp_finalize`, keeps it likewise).
+/// Nobody is there to be told what `f` raises, so it goes to `sys.unraisablehook`.
 pub fn finalize(py: Python<'_>, f: impl FnOnce() -> PyResult<()>) {
     struct Pending([*mut ffi::PyObject; 3]);
     impl Drop for Pending {
         fn drop(&mut self) {
             let [class, value, trace] = self.0;
             #[allow(deprecated)] // its successor came with CPython 3.12
-            // SAFETY: what was fetched below, owned, goes back once; the thread has the GIL, as `finalize` has its token.
+            // SAFETY: what was fetched below, owned, goes back once; the thread has the GIL, as `finalize` has its
+            // token.
             unsafe {
                 ffi::PyErr_Restore(class, value, trace);
             }
@@ -116,7 +117,8 @@ pub fn finalize(py: Python<'_>, f: impl FnOnce() -> PyResult<()>) {
     let mut pending = Pending([std::ptr::null_mut(); 3]);
     let [class, value, trace] = &mut pending.0;
     #[allow(deprecated)] // its successor came with CPython 3.12
-    // SAFETY: three live places, filled with owned references or nulls. `PyErr::take` would panic on a panic's exception.
+    // SAFETY: three live places, filled with owned references or nulls. `PyErr::take` would panic on a panic's
+    // exception.
     unsafe {
         ffi::PyErr_Fetch(class, value, trace);
     }
@@ -128,9 +130,9 @@ pub fn finalize(py: Python<'_>, f: impl FnOnce() -> PyResult<()>) {
 
 /// Makes an object of a class whose objects have a `__dict__`, and keeps the garbage collector from running meanwhile.
 ///
-/// Before CPython 3.13 `object.__new__` makes the dict itself (`Objects/typeobject.c`, `object_new`), when the collector sees
-/// the object already and its contents are not there yet. Before 3.12 that allocation may run the collector, which would
-/// traverse zeros.
+/// Before CPython 3.13 `object.__new__` makes the dict itself (`Objects/typeobject.c`, `object_new`), when the
+/// collector sees the object already and its contents are not there yet. Before 3.12 that allocation may run the
+/// collector, which would traverse zeros.
 ///
 /// # Errors
 /// `MemoryError`.

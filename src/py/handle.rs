@@ -2,8 +2,8 @@
 //!
 //! They pass `isinstance` checks against asyncio's classes by their `__class__`; the classes themselves are slots-only
 //! Python classes that a Rust class cannot extend. One-shot handles let go of callback, arguments and context once they
-//! ran or were cancelled, so that a kept handle keeps nothing else alive; a watcher's handle (`add_reader`) runs again and
-//! again and is only cleared by its cancellation.
+//! ran or were cancelled, so that a kept handle keeps nothing else alive; a watcher's handle (`add_reader`) runs again
+//! and again and is only cleared by its cancellation.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -79,8 +79,8 @@ impl Call {
         }
     }
 
-    /// asyncio's function that says what a callback is. Asked for when the extension is imported: in debug mode a handle that
-    /// is cancelled while the interpreter ends needs it, and nothing can be imported then.
+    /// asyncio's function that says what a callback is. Asked for when the extension is imported: in debug mode a
+    /// handle that is cancelled while the interpreter ends needs it, and nothing can be imported then.
     ///
     /// # Errors
     /// What importing raises.

@@ -1,9 +1,9 @@
 //! `_ready` and `_scheduled`: what is scheduled, in the hands of programs.
 //!
 //! asyncio's loop has its callbacks in a deque and its timers in a list, a heap, and libraries take both for granted:
-//! `tokioloop/insides.py` says which. Nobody else pays for that: the loop has its own queue and timers until somebody asks.
-//! From then on the deque, or the list, *is* the queue, or the timers, whatever is done to it and by whomever, and the turn
-//! does with it what asyncio's does. Once nobody else holds it, the next turn takes everything back.
+//! `tokioloop/insides.py` says which. Nobody else pays for that: the loop has its own queue and timers until somebody
+//! asks. From then on the deque, or the list, *is* the queue, or the timers, whatever is done to it and by whomever,
+//! and the turn does with it what asyncio's does. Once nobody else holds it, the next turn takes everything back.
 //!
 //! ```text
 //! own ──► lent              somebody asked for `_ready` (or `_scheduled`), or put one of their own in its place
@@ -24,8 +24,8 @@ use super::timer::{Place, TimerHandle};
 use crate::core::ready::Snapshot;
 use crate::core::time::Time;
 
-/// `collections.deque`. The module asks for it once while it is imported, so that it is there to the end: a loop that is
-/// closed has its queue cleared.
+/// `collections.deque`. The module asks for it once while it is imported, so that it is there to the end: a loop that
+/// is closed has its queue cleared.
 ///
 /// # Errors
 /// What the import raises.
@@ -46,8 +46,8 @@ impl LoopCore {
             return Ok(queue);
         }
         let queue = deque_class(py)?.call0()?;
-        // Again, until nothing was added meanwhile: making objects may run the garbage collector, and that finalizers, which
-        // may schedule.
+        // Again, until nothing was added meanwhile: making objects may run the garbage collector, and that finalizers,
+        // which may schedule.
         loop {
             let entries = this.sched.with(py, |sched| {
                 let entries = sched.ready.lend();
@@ -220,9 +220,9 @@ impl LoopCore {
         Ok(own.into_iter().chain(lent).min())
     }
 
-    /// Queues the timers that are due, after the look. Where timers are lent, or the clock is a program's, a timer is due one
-    /// resolution of asyncio's clock early, as in asyncio: the sum of a time and a delay may be a little more than what the
-    /// program's clock then says.
+    /// Queues the timers that are due, after the look. Where timers are lent, or the clock is a program's, a timer is
+    /// due one resolution of asyncio's clock early, as in asyncio: the sum of a time and a delay may be a little more
+    /// than what the program's clock then says.
     ///
     /// # Errors
     /// What the objects in `_scheduled`, or the clock, raise.

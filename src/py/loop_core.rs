@@ -1,8 +1,8 @@
 //! `LoopCore`: what a loop is made of, and what all its parts ask of it. `face` has its methods in Python.
 //!
 //! `TokioLoop(LoopCore, asyncio.BaseEventLoop)` inherits everything that is not hot. The attributes that
-//! `BaseEventLoop` sets and reads (`_closed`, `_debug`, `_stopping`, `_thread_id`) are here, so that both halves see one
-//! value.
+//! `BaseEventLoop` sets and reads (`_closed`, `_debug`, `_stopping`, `_thread_id`) are here, so that both halves see
+//! one value.
 
 use std::collections::HashMap;
 use std::io;
@@ -105,8 +105,8 @@ impl Entry {
         Ok(Some(handle.into_any()))
     }
 
-    /// The entry of what a program has put into the queue. A handle keeps its callback when it runs, as the program may still
-    /// have the handle.
+    /// The entry of what a program has put into the queue. A handle keeps its callback when it runs, as the program may
+    /// still have the handle.
     pub fn from_object(object: Bound<'_, PyAny>) -> Self {
         if let Ok(handle) = object.cast_exact::<Handle>() {
             Self::Watch(handle.clone().unbind())

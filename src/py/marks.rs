@@ -1,7 +1,7 @@
 //! The marks of flow control, as a user gives them.
 //!
-//! Asyncio takes whatever compares with numbers, and keeps it (`sslproto.add_flowcontrol_defaults`). A buffer's size is a
-//! whole number, so the floor of a mark does the same.
+//! Asyncio takes whatever compares with numbers, and keeps it (`sslproto.add_flowcontrol_defaults`). A buffer's size is
+//! a whole number, so the floor of a mark does the same.
 
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;

@@ -2,8 +2,8 @@
 //!
 //! Time-warping plugins replace `loop.time` and `loop._selector.select`, `nest_asyncio` replaces `TokioLoop._run_once`,
 //! aiodebug `asyncio.events.Handle._run`; `tokioloop/insides.py` says who needs what. asyncio looks these names up each
-//! time. Here a turn compares two numbers: CPython gives each class a version (`tp_version_tag`), which is another one once
-//! an attribute of the class, or of one that it inherits from, was set. What is set on the loop itself goes by
+//! time. Here a turn compares two numbers: CPython gives each class a version (`tp_version_tag`), which is another one
+//! once an attribute of the class, or of one that it inherits from, was set. What is set on the loop itself goes by
 //! `__setattr__`. Only then are the names looked up, and the turn goes the slow way as long as one of them is not ours.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -179,8 +179,8 @@ fn events_file(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     FILE.import(py, "asyncio.events", "__file__")
 }
 
-/// Whether a function is written in `asyncio/events.py`. A patch may have been there first, so none is remembered; one that
-/// passes for the original (`functools.wraps`) still has code of its own.
+/// Whether a function is written in `asyncio/events.py`. A patch may have been there first, so none is remembered; one
+/// that passes for the original (`functools.wraps`) still has code of its own.
 fn is_cpythons(function: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = function.py();
     let Some(code) = function.getattr_opt(intern!(py, "__code__"))? else { return Ok(false) };

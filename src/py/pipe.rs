@@ -1,7 +1,7 @@
 //! The transports of one end of a pipe: a [`StreamTransport`] of which the methods of the other direction are gone.
 //!
-//! They pass `isinstance` checks as CPython's do: a reading end is a `ReadTransport` and has nothing to write with; a writing
-//! end is a `Transport` with write flow control, whose methods of reading are not implemented
+//! They pass `isinstance` checks as CPython's do: a reading end is a `ReadTransport` and has nothing to write with; a
+//! writing end is a `Transport` with write flow control, whose methods of reading are not implemented
 //! (`unix_events._UnixReadPipeTransport`, `_UnixWritePipeTransport`).
 
 use pyo3::exceptions::{PyAttributeError, PyNotImplementedError};

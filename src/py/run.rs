@@ -150,8 +150,8 @@ fn prepare_patched(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<
     this.begin_snapshot(py)
 }
 
-/// Looks at I/O, or waits for it, for who calls `_selector.select`: what was found is theirs to queue. One without a handle
-/// where something else ended the waiting.
+/// Looks at I/O, or waits for it, for who calls `_selector.select`: what was found is theirs to queue. One without a
+/// handle where something else ended the waiting.
 ///
 /// Raises `RuntimeError` when the loop is closed, and what a signal handler raises: what was found is queued then.
 #[pyfunction]
@@ -245,8 +245,8 @@ fn nanos(time: Time) -> u64 {
     nanos
 }
 
-/// Queues what became ready: endpoints in the kernel's order, then the user's fds, each with its fd and whether it is for
-/// writing. `queue` is called within a borrow.
+/// Queues what became ready: endpoints in the kernel's order, then the user's fds, each with its fd and whether it is
+/// for writing. `queue` is called within a borrow.
 #[inline]
 fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, mut queue: impl FnMut(Entry, u32, bool)) -> PyResult<()> {
     let (py, this) = (slf.py(), slf.get());
@@ -372,7 +372,8 @@ fn dispatch(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
     }
 }
 
-/// Runs an entry by the `_run` that a program put in the place of asyncio's. What that raises is not caught, as in asyncio.
+/// Runs an entry by the `_run` that a program put in the place of asyncio's. What that raises is not caught, as in
+/// asyncio.
 #[cold]
 fn run_as_asyncio(slf: &Bound<'_, LoopCore>, entry: &Entry) -> PyResult<()> {
     let py = slf.py();
@@ -415,7 +416,8 @@ fn run_foreign(handle: &Bound<'_, PyAny>) -> PyResult<()> {
     handle.call_method0(intern!(py, "_run")).map(drop)
 }
 
-/// As `run_call`, for a handle that other threads may cancel meanwhile: one that is cancelled may still have its callback.
+/// As `run_call`, for a handle that other threads may cancel meanwhile: one that is cancelled may still have its
+/// callback.
 #[inline(never)]
 fn run_shared(slf: &Bound<'_, LoopCore>, handle: &Bound<'_, ThreadSafeHandle>) -> PyResult<()> {
     let this = handle.get();

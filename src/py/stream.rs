@@ -1,7 +1,7 @@
 //! `StreamTransport`: the transport of every stream, as Python sees it. `stream_io` has its life.
 //!
-//! It passes `isinstance` checks against `asyncio.Transport` by its `__class__`, which is asyncio's class of transports with
-//! write flow control: `loop.sendfile` asks for that one.
+//! It passes `isinstance` checks against `asyncio.Transport` by its `__class__`, which is asyncio's class of transports
+//! with write flow control: `loop.sendfile` asks for that one.
 
 use std::ffi::CStr;
 
@@ -30,8 +30,8 @@ use crate::io::endpoint::FileKind;
 #[derive(Debug, Default)]
 pub struct More {
     pub server: Option<Py<PyAny>>,
-    /// A future of `loop.sendfile`, which writes to the socket itself: done once the outbox is empty, then each time that the
-    /// socket takes bytes again.
+    /// A future of `loop.sendfile`, which writes to the socket itself: done once the outbox is empty, then each time
+    /// that the socket takes bytes again.
     pub drain_waiter: Option<Py<PyAny>>,
 }
 
@@ -254,8 +254,8 @@ transport_methods! {
         self.base.counters.sent_some(n);
     }
 
-    /// A future that is done once the full socket takes bytes again; `ConnectionError` when the connection is lost before. For
-    /// `loop.sendfile`, which writes to the socket itself.
+    /// A future that is done once the full socket takes bytes again; `ConnectionError` when the connection is lost
+    /// before. For `loop.sendfile`, which writes to the socket itself.
     fn _make_writable_waiter<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let (py, this) = (slf.py(), slf.get());
         let future = waiter::future_of(this.base.owner.bind(py))?;

@@ -80,8 +80,8 @@ impl<'py> Host for &Bound<'py, StreamTransport> {
                 }
                 let received = receive(this, py, fd, scratch.as_mut_slice().into());
                 if let Ok(Received::Data { n, .. }) = received {
-                    // Copying what is there into a `bytes` of its size costs 28 ns per KiB; a `bytes` of the size of the
-                    // buffer, to be shrunk, would cost 13 microseconds of page faults.
+                    // Copying what is there into a `bytes` of its size costs 28 ns per KiB; a `bytes` of the size of
+                    // the buffer, to be shrunk, would cost 13 microseconds of page faults.
                     *bytes = Some(PyBytes::new(py, &scratch[..n]));
                 }
                 received

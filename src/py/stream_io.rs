@@ -71,7 +71,8 @@ impl Transport for StreamTransport {
 }
 
 impl StreamTransport {
-    /// Deregisters and closes the socket, tells the server, and lets go of everything. `error` is for who waits for room.
+    /// Deregisters and closes the socket, tells the server, and lets go of everything. `error` is for who waits for
+    /// room.
     ///
     /// # Errors
     /// Only an exit.

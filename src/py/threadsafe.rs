@@ -1,8 +1,8 @@
 //! The handle of `call_soon_threadsafe` since CPython 3.14: one for all threads (`asyncio.events._ThreadSafeHandle`).
 //!
-//! While its callback runs, `cancel()` and `cancelled()` wait in other threads: after them, what the callback uses may be
-//! let go of. CPython gives each such handle an `RLock`; here the GIL guards the handle, and a lock is made only when a
-//! thread has to wait.
+//! While its callback runs, `cancel()` and `cancelled()` wait in other threads: after them, what the callback uses may
+//! be let go of. CPython gives each such handle an `RLock`; here the GIL guards the handle, and a lock is made only
+//! when a thread has to wait.
 
 use std::fmt;
 use std::thread::{self, ThreadId};

@@ -1,8 +1,8 @@
-//! `TlsTransport`, what the user of a TLS connection has, and `TlsProtocol`, what the stream below has. `tls_io` has their
-//! life, `tls_host` what their driver needs, `tls_engine` the cryptography.
+//! `TlsTransport`, what the user of a TLS connection has, and `TlsProtocol`, what the stream below has. `tls_io` has
+//! their life, `tls_host` what their driver needs, `tls_engine` the cryptography.
 //!
-//! The stream below may be any transport: a [`StreamTransport`], which hands its ciphertext over without Python in between,
-//! another [`TlsTransport`], or anybody's.
+//! The stream below may be any transport: a [`StreamTransport`], which hands its ciphertext over without Python in
+//! between, another [`TlsTransport`], or anybody's.
 
 use pyo3::exceptions::{PyBaseException, PyNotImplementedError, PyTypeError};
 use pyo3::prelude::*;
@@ -117,7 +117,8 @@ connection_methods! {
         self.state.with(py, |state| state.below.as_ref().map(|below| below.clone_ref(py)))
     }
 
-    /// `sslcontext`; after the handshake `ssl_object`, `peercert`, `cipher` and `compression`; what the stream below has.
+    /// `sslcontext`; after the handshake `ssl_object`, `peercert`, `cipher` and `compression`; what the stream below
+    /// has.
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.BaseTransport.get_extra_info>
     #[pyo3(signature = (name, default = None))]
@@ -154,7 +155,8 @@ connection_methods! {
         self.state.with(py, |state| !state.machine.is_read_paused())
     }
 
-    /// Closes the connection at once, without `close_notify`; what is buffered is lost, and `connection_lost(None)` follows.
+    /// Closes the connection at once, without `close_notify`; what is buffered is lost, and `connection_lost(None)`
+    /// follows.
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-protocol.html#asyncio.WriteTransport.abort>
     fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -353,7 +355,8 @@ impl Drop for TlsTransport {
 
 #[pymethods]
 impl TlsProtocol {
-    /// A connection over a stream that is told to use this protocol. `calls`: what has `read` and `write` of the engine.
+    /// A connection over a stream that is told to use this protocol. `calls`: what has `read` and `write` of the
+    /// engine.
     #[new]
     #[expect(clippy::too_many_arguments, reason = "called in one place, by name")]
     #[pyo3(signature = (*, owner, protocol, sslcontext, ssl_object, calls, incoming, outgoing, waiter, made, handshake, shutdown))]

@@ -1,7 +1,7 @@
 //! The cryptography of a TLS connection: the user's `ssl.SSLObject` between two `ssl.MemoryBIO`s.
 //!
-//! Where nobody overrode `read` and `write` of `ssl.SSLObject`, what those call is called without them, which saves a frame of
-//! the interpreter for each record.
+//! Where nobody overrode `read` and `write` of `ssl.SSLObject`, what those call is called without them, which saves a
+//! frame of the interpreter for each record.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -118,7 +118,8 @@ impl<'py> Driven<'_, 'py> {
         self.write_part(data, 0, len)
     }
 
-    /// Encrypts what of `data` is between `done` and `end`, as much as the engine takes: up to where, and what ended it early.
+    /// Encrypts what of `data` is between `done` and `end`, as much as the engine takes: up to where, and what ended it
+    /// early.
     pub fn write_part(self, data: &Bound<'py, PyBytes>, mut done: usize, end: usize) -> (usize, Option<PyErr>) {
         let view = match PyMemoryView::from(data.as_any()) {
             Ok(view) => view,

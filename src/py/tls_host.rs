@@ -1,11 +1,12 @@
-//! A [`TlsTransport`] as the surroundings of its driver, `core::drive::tls`: its engine, the stream below, its protocol.
+//! A [`TlsTransport`] as the surroundings of its driver, `core::drive::tls`: its engine, the stream below, its
+//! protocol.
 //!
-//! Every function here takes what it needs out of the state, lets go of the borrow, then calls Python: the engine runs user
-//! code (callbacks of the context), and lets other threads run.
+//! Every function here takes what it needs out of the state, lets go of the borrow, then calls Python: the engine runs
+//! user code (callbacks of the context), and lets other threads run.
 //!
-//! What asyncio does with exceptions: what the engine raises, or the user's protocol in `data_received`, ends the connection;
-//! an `OSError` (`ssl.SSLError` is one) is logged in debug mode only, anything else is reported. What `connection_made`
-//! raises is the stream's to handle.
+//! What asyncio does with exceptions: what the engine raises, or the user's protocol in `data_received`, ends the
+//! connection; an `OSError` (`ssl.SSLError` is one) is logged in debug mode only, anything else is reported. What
+//! `connection_made` raises is the stream's to handle.
 
 use pyo3::exceptions::{
     PyConnectionAbortedError, PyConnectionResetError, PyException, PyOSError, PyRuntimeError, PyTimeoutError,

@@ -104,8 +104,8 @@ impl Lower {
     }
 }
 
-/// What a method gave; `None` where the transport has none. Asyncio's TLS asks these of no stream below it, so somebody's
-/// transport may have left them as `asyncio.WriteTransport` has them.
+/// What a method gave; `None` where the transport has none. Asyncio's TLS asks these of no stream below it, so
+/// somebody's transport may have left them as `asyncio.WriteTransport` has them.
 pub fn has_it<T>(py: Python<'_>, result: PyResult<T>) -> PyResult<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

@@ -1,5 +1,5 @@
-//! What the transports of files have in common, those of streams and of datagrams: what they do for the loop, and what their
-//! drivers need of it. `transport_base` has their state.
+//! What the transports of files have in common, those of streams and of datagrams: what they do for the loop, and what
+//! their drivers need of it. `transport_base` has their state.
 //!
 //! Every function here takes what it needs out of the state, lets go of the borrow, then calls Python or the kernel.
 
@@ -234,8 +234,8 @@ impl<T: Transport> drive::Host for &Bound<'_, T> {
     }
 }
 
-/// The methods of a class of transports: its own, and those that all have. The names `drive`, `Protocol` and so on are those of
-/// the module that uses this; `owner` and `state` are fields of the class, or of its field `base`.
+/// The methods of a class of transports: its own, and those that all have. The names `drive`, `Protocol` and so on are
+/// those of the module that uses this; `owner` and `state` are fields of the class, or of its field `base`.
 macro_rules! connection_methods {
     ($class:ident $(. $base:ident)?: $($own:tt)*) => {
         #[pymethods]

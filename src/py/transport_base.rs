@@ -153,8 +153,8 @@ pub struct Callee {
 }
 
 impl<M, X> Base<M, X> {
-    /// Reserves a slot in the loop; the file is not registered yet. `private`: nobody else has the socket, so it is never asked for
-    /// its number again.
+    /// Reserves a slot in the loop; the file is not registered yet. `private`: nobody else has the socket, so it is
+    /// never asked for its number again.
     ///
     /// # Errors
     /// Whatever the protocol's `__class__` raises, `MemoryError`.

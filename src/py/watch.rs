@@ -16,8 +16,8 @@ use crate::core::interest::{Dir, Keep};
 /// The number of an fd or file object.
 ///
 /// # Errors
-/// As asyncio and the `selectors` module give them: `ValueError`, `OverflowError` for a number that no descriptor has, and
-/// what `fileno` raises other than `AttributeError`, `TypeError` and `ValueError`.
+/// As asyncio and the `selectors` module give them: `ValueError`, `OverflowError` for a number that no descriptor has,
+/// and what `fileno` raises other than `AttributeError`, `TypeError` and `ValueError`.
 pub fn fd_of(file: &Bound<'_, PyAny>) -> PyResult<u32> {
     let py = file.py();
     let number = if file.is_instance_of::<PyInt>() {
