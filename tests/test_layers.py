@@ -16,7 +16,7 @@ from tests.rust import ROOT, Source, circles, folder_circles, imports, read, sou
 
 MAX_LINES = 600
 # Files that need each other are read together.
-MAX_CIRCLE = 8
+MAX_CIRCLE = 4
 
 CORE_FORBIDS = {
     r"\bcrate::(io|py|sim)\b": "an outer layer, or the simulator",

@@ -9,7 +9,6 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::cell::GilCell;
 use super::errors::contain;
-use super::loop_core::LoopCore;
 use super::slots::EndpointRef;
 use crate::core::coalesce::{Coalesce as Machine, Thread};
 use crate::core::drive::coalesce::{self as drive, Host};
@@ -68,32 +67,32 @@ impl Coalesce {
 
     /// Runs a turn's body; what it corks leaves, however it ends.
     #[inline]
-    pub fn turn(mut slf: &Bound<'_, LoopCore>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
-        drive::turn(&mut slf, |_| body())
+    pub fn turn(&self, owner: &Bound<'_, PyAny>, body: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+        drive::turn(&mut (self, owner), |_| body())
     }
 
     /// Switches it, from the next write on.
     ///
     /// # Errors
     /// An exit.
-    pub fn switch(mut slf: &Bound<'_, LoopCore>, on: bool) -> PyResult<()> {
-        drive::switch(&mut slf, on)
+    pub fn switch(&self, owner: &Bound<'_, PyAny>, on: bool) -> PyResult<()> {
+        drive::switch(&mut (self, owner), on)
     }
 
     /// This thread forks.
     ///
     /// # Errors
     /// An exit.
-    pub fn before_fork(mut slf: &Bound<'_, LoopCore>) -> PyResult<()> {
-        drive::before_fork(&mut slf)
+    pub fn before_fork(&self, owner: &Bound<'_, PyAny>) -> PyResult<()> {
+        drive::before_fork(&mut (self, owner))
     }
 
     /// This process is the child of a fork: what is corked is the parent's.
     ///
     /// # Errors
     /// `RuntimeError` when the loop is closed.
-    pub fn forget_in_child(mut slf: &Bound<'_, LoopCore>) -> PyResult<()> {
-        drive::handle_forked(&mut slf)
+    pub fn forget_in_child(&self, owner: &Bound<'_, PyAny>) -> PyResult<()> {
+        drive::handle_forked(&mut (self, owner))
     }
 
     /// The list of transports, to be dropped outside a borrow.
@@ -108,13 +107,14 @@ impl Coalesce {
     }
 }
 
-impl Host for &Bound<'_, LoopCore> {
+/// What a loop knows, and the loop itself.
+impl Host for (&Coalesce, &Bound<'_, PyAny>) {
     type Error = PyErr;
     type Endpoint = EndpointRef;
 
     #[inline]
     fn machine<R>(&mut self, f: impl FnOnce(&mut Machine<EndpointRef>) -> R) -> R {
-        self.get().coalesce.0.with(self.py(), f)
+        self.0.0.with(self.1.py(), f)
     }
 
     #[inline]
@@ -123,14 +123,14 @@ impl Host for &Bound<'_, LoopCore> {
     }
 
     fn uncork(&mut self, endpoint: EndpointRef, enter: bool) -> PyResult<()> {
-        (endpoint.ops.uncork)(endpoint.object.bind(self.py()), enter)
+        (endpoint.ops.uncork)(endpoint.object.bind(self.1.py()), enter)
     }
 
     fn forget(&mut self, endpoint: EndpointRef) -> PyResult<()> {
-        (endpoint.ops.forget_corked)(endpoint.object.bind(self.py()))
+        (endpoint.ops.forget_corked)(endpoint.object.bind(self.1.py()))
     }
 
     fn contain(&mut self, result: PyResult<()>) -> PyResult<()> {
-        contain(self, result)
+        contain(self.1, result)
     }
 }

@@ -6,7 +6,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::coalesce::Coalesce;
 use super::datagram::DatagramTransport;
 use super::ffi;
 use super::handle::{Args, Handle};
@@ -129,17 +128,17 @@ impl LoopCore {
 
     #[setter]
     fn set_coalesce_writes(slf: &Bound<'_, Self>, on: &Bound<'_, PyAny>) -> PyResult<()> {
-        Coalesce::switch(slf, on.is_truthy()?)
+        slf.get().coalesce.switch(slf, on.is_truthy()?)
     }
 
     /// This thread forks.
     fn _before_fork(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Coalesce::before_fork(slf)
+        slf.get().coalesce.before_fork(slf)
     }
 
     /// This process is the child of a fork.
     fn _after_fork_in_child(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Coalesce::forget_in_child(slf)
+        slf.get().coalesce.forget_in_child(slf)
     }
 
     #[getter(_stopping)]

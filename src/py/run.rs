@@ -11,7 +11,6 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::coalesce::Coalesce;
 use super::errors::{PANIC, contain, io_error, report, report_panic};
 use super::ffi::unless_ended;
 use super::handle::{Handle, run_call};
@@ -85,7 +84,7 @@ fn parker_of(slf: &Bound<'_, LoopCore>) -> PyResult<Arc<Parker>> {
 
 fn turn(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, patched: bool) -> PyResult<()> {
     slf.get().begin_turn();
-    Coalesce::turn(slf, || {
+    slf.get().coalesce.turn(slf, || {
         let snapshot = if patched { prepare_patched(slf, parker)? } else { prepare(&mut (slf, parker))? };
         run_snapshot(slf, snapshot)
     })
