@@ -1,5 +1,5 @@
-//! Coalescing: where the user asks for it, what is written in a turn leaves when the turn ends, by one call per endpoint.
-//! The rules are `core::coalesce`'s.
+//! Coalescing: where the user asks for it, what is written in a turn leaves when the turn ends, by one call per
+//! endpoint. The rules are `core::coalesce`'s.
 
 use std::collections::VecDeque;
 

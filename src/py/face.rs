@@ -12,7 +12,7 @@ use super::handle::{Args, Handle};
 use super::listener::Listener;
 use super::loop_core::LoopCore;
 use super::pipe;
-use super::sockops::{Kind, SockOperation};
+use super::sockops::{Operation, SockOperation};
 use super::stats;
 use super::stream::StreamTransport;
 use super::timer::{Due, TimerHandle};
@@ -341,21 +341,21 @@ impl LoopCore {
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.sock_recv>
     fn sock_recv(slf: &Bound<'_, Self>, sock: Py<PyAny>, n: Py<PyAny>) -> PyResult<Py<SockOperation>> {
-        SockOperation::create(slf, sock, Kind::Recv(n))
+        SockOperation::create(slf, sock, Operation::Recv(n))
     }
 
     /// Receives into `buf`; returns the number of bytes.
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.sock_recv_into>
     fn sock_recv_into(slf: &Bound<'_, Self>, sock: Py<PyAny>, buf: Py<PyAny>) -> PyResult<Py<SockOperation>> {
-        SockOperation::create(slf, sock, Kind::RecvInto(buf))
+        SockOperation::create(slf, sock, Operation::RecvInto(buf))
     }
 
     /// Receives a datagram of up to `bufsize` bytes; returns `(data, address)`.
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.sock_recvfrom>
     fn sock_recvfrom(slf: &Bound<'_, Self>, sock: Py<PyAny>, bufsize: Py<PyAny>) -> PyResult<Py<SockOperation>> {
-        SockOperation::create(slf, sock, Kind::Method("recvfrom", Dir::Read, vec![bufsize]))
+        SockOperation::create(slf, sock, Operation::Method("recvfrom", Dir::Read, vec![bufsize]))
     }
 
     /// Receives a datagram into `buf`, up to `nbytes` (0: its length); returns `(number of bytes, address)`.
@@ -368,14 +368,14 @@ impl LoopCore {
         buf: Py<PyAny>,
         nbytes: Option<Py<PyAny>>,
     ) -> PyResult<Py<SockOperation>> {
-        SockOperation::create(slf, sock, Kind::RecvFromInto(buf, nbytes))
+        SockOperation::create(slf, sock, Operation::RecvFromInto(buf, nbytes))
     }
 
     /// Sends all of `data`.
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.sock_sendall>
     fn sock_sendall(slf: &Bound<'_, Self>, sock: Py<PyAny>, data: Py<PyAny>) -> PyResult<Py<SockOperation>> {
-        SockOperation::create(slf, sock, Kind::SendAll(data))
+        SockOperation::create(slf, sock, Operation::SendAll(data))
     }
 
     /// Sends a datagram to `address`; returns the number of bytes.
@@ -387,19 +387,19 @@ impl LoopCore {
         data: Py<PyAny>,
         address: Py<PyAny>,
     ) -> PyResult<Py<SockOperation>> {
-        SockOperation::create(slf, sock, Kind::Method("sendto", Dir::Write, vec![data, address]))
+        SockOperation::create(slf, sock, Operation::Method("sendto", Dir::Write, vec![data, address]))
     }
 
     /// Accepts a connection; returns `(conn, address)`, the connection non-blocking.
     ///
     /// Source: <https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.sock_accept>
     fn sock_accept(slf: &Bound<'_, Self>, sock: Py<PyAny>) -> PyResult<Py<SockOperation>> {
-        SockOperation::create(slf, sock, Kind::Accept)
+        SockOperation::create(slf, sock, Operation::Accept)
     }
 
     /// Waits until a connecting socket is writable: a part of `sock_connect`.
     fn _sock_connected(slf: &Bound<'_, Self>, sock: Py<PyAny>) -> PyResult<Py<SockOperation>> {
-        SockOperation::create(slf, sock, Kind::Connected)
+        SockOperation::create(slf, sock, Operation::Connected)
     }
 
     /// What the loop has done and is at, a dict; from any thread, and without stopping the loop.

@@ -1,7 +1,8 @@
 //! A listening socket: accepts in bursts, makes a transport of each connection.
 //!
 //! What a server's `protocol_factory` raises is reported to the exception handler, and that connection is closed; the
-//! server goes on. Without resources to accept (EMFILE and its like) the listener rests for a second, as asyncio's does.
+//! server goes on. Without resources to accept (EMFILE and its like) the listener rests for a second, as asyncio's
+//! does.
 
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
@@ -59,7 +60,7 @@ static OPS: Ops = Ops {
     handle_io: |listener, _| Listener::handle_io(listener.cast()?),
     panicked: |listener, payload| report_panic(listener.cast::<Listener>()?.get().owner.bind(listener.py()), payload),
     deregister: |listener| {
-        listener.cast::<Listener>()?.get().orphan(listener.py());
+        listener.cast::<Listener>()?.get().let_go(listener.py());
         Ok(())
     },
     // It has no protocol, and writes nothing.
@@ -135,7 +136,7 @@ impl Listener {
                 .find(|listener| listener.get().serves(sock)),
         });
         if let Some(listener) = listener {
-            listener.get().orphan(py);
+            listener.get().let_go(py);
             let this = listener.get();
             drop(owner.get().io.with(py, |io| io.slots.remove(this.slot, this.fd)));
             log_debug!("listening ended fd={}", this.fd);
@@ -144,7 +145,7 @@ impl Listener {
     }
 
     /// Deregisters it and lets go of everything.
-    pub fn orphan(&self, py: Python<'_>) {
+    pub fn let_go(&self, py: Python<'_>) {
         let ours = self.owns_fd(py);
         let dropped = self.state.with(py, |state| {
             state.machine.stop();
@@ -305,7 +306,7 @@ impl Host for &Bound<'_, Listener> {
     }
 
     fn dispose(&mut self) {
-        self.get().orphan(self.py());
+        self.get().let_go(self.py());
     }
 }
 
@@ -348,6 +349,6 @@ impl Listener {
     }
 
     fn __clear__(&self, py: Python<'_>) {
-        self.orphan(py);
+        self.let_go(py);
     }
 }

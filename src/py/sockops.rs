@@ -1,11 +1,12 @@
 //! `sock_*`: one awaitable class for all operations.
 //!
-//! A [`SockOperation`] is a coroutine by its methods (`send`, `throw`, `close`, `__await__`; `collections.abc.Coroutine`
-//! knows it by them), so `create_task` takes it. Like a coroutine it does nothing, checks nothing and raises nothing until
-//! it is awaited. The system call is made when the awaiting task runs; readiness only wakes the task (`core::sockop`).
+//! A [`SockOperation`] is a coroutine by its methods (`send`, `throw`, `close`, `__await__`;
+//! `collections.abc.Coroutine` knows it by them), so `create_task` takes it. Like a coroutine it does nothing, checks
+//! nothing and raises nothing until it is awaited. The system call is made when the awaiting task runs; readiness only
+//! wakes the task (`core::sockop`).
 //!
-//! A socket that had to wait once stays registered, edge-triggered, in the loop's epoll. `core::owners` knows, by a weak
-//! reference, which socket object an fd's registration belongs to.
+//! A socket that had to wait once stays registered, edge-triggered, in the loop's epoll. `core::owners` knows, by a
+//! weak reference, which socket object an fd's registration belongs to.
 
 use std::io;
 
@@ -31,9 +32,9 @@ use crate::core::sockop::{Misuse, SockOp};
 use crate::io::endpoint;
 use crate::io::sys::{self, BorrowedRawFd, RawBuf};
 
-/// Which operation.
+/// What is done, with its arguments.
 #[derive(Debug)]
-pub enum Kind {
+pub enum Operation {
     Recv(Py<PyAny>),
     RecvInto(Py<PyAny>),
     RecvFromInto(Py<PyAny>, Option<Py<PyAny>>),
@@ -44,7 +45,7 @@ pub enum Kind {
     Method(&'static str, Dir, Vec<Py<PyAny>>),
 }
 
-impl Kind {
+impl Operation {
     fn dir(&self) -> Dir {
         match self {
             Self::SendAll(_) | Self::Connected => Dir::Write,
@@ -91,7 +92,7 @@ enum Request {
 #[derive(Debug)]
 struct State {
     machine: SockOp,
-    kind: Option<Kind>,
+    operation: Option<Operation>,
     sock: Option<Py<PyAny>>,
     data: Option<Py<PyBytes>>,
     wait: Option<WaitKey>,
@@ -107,10 +108,11 @@ pub struct SockOperation {
 }
 
 impl SockOperation {
-    pub fn create(owner: &Bound<'_, LoopCore>, sock: Py<PyAny>, kind: Kind) -> PyResult<Py<Self>> {
-        let name = kind.name();
-        let machine = if matches!(kind, Kind::Connected) { SockOp::connecting() } else { SockOp::new(kind.dir()) };
-        let state = State { machine, kind: Some(kind), sock: Some(sock), data: None, wait: None };
+    pub fn create(owner: &Bound<'_, LoopCore>, sock: Py<PyAny>, operation: Operation) -> PyResult<Py<Self>> {
+        let name = operation.name();
+        let machine =
+            if matches!(operation, Operation::Connected) { SockOp::connecting() } else { SockOp::new(operation.dir()) };
+        let state = State { machine, operation: Some(operation), sock: Some(sock), data: None, wait: None };
         let operation =
             Bound::new(owner.py(), Self { owner: owner.clone().unbind(), name, state: GilCell::new(state) })?;
         ffi::track(&operation);
@@ -146,8 +148,8 @@ impl SockOperation {
         {
             return Err(PyValueError::new_err("the socket must be non-blocking"));
         }
-        let data = self.state.with(py, |state| match &state.kind {
-            Some(Kind::SendAll(data)) => Some(data.clone_ref(py)),
+        let data = self.state.with(py, |state| match &state.operation {
+            Some(Operation::SendAll(data)) => Some(data.clone_ref(py)),
             _ => None,
         });
         if let Some(data) = data {
@@ -182,19 +184,19 @@ impl SockOperation {
             let sent = endpoint::send(fd, rest).map_err(|error| io_error(py, &error))?;
             return Ok(if sent == 0 && !rest.is_empty() { Attempt::Blocked } else { Attempt::Moved(sent) });
         }
-        let call = self.state.with(py, |state| match &state.kind {
-            Some(Kind::Recv(n)) => Request::Recv(n.clone_ref(py)),
-            Some(Kind::RecvInto(buf)) => Request::Into(buf.clone_ref(py)),
-            Some(Kind::RecvFromInto(buf, nbytes)) => {
+        let call = self.state.with(py, |state| match &state.operation {
+            Some(Operation::Recv(n)) => Request::Recv(n.clone_ref(py)),
+            Some(Operation::RecvInto(buf)) => Request::Into(buf.clone_ref(py)),
+            Some(Operation::RecvFromInto(buf, nbytes)) => {
                 let mut args = vec![buf.clone_ref(py)];
                 args.extend(nbytes.as_ref().map(|nbytes| nbytes.clone_ref(py)));
                 Request::Method("recvfrom_into", args)
             }
-            Some(Kind::Method(name, _, args)) => {
+            Some(Operation::Method(name, _, args)) => {
                 Request::Method(name, args.iter().map(|arg| arg.clone_ref(py)).collect())
             }
-            Some(Kind::Accept) => Request::Accept,
-            Some(Kind::Connected | Kind::SendAll(_)) | None => Request::Connected,
+            Some(Operation::Accept) => Request::Accept,
+            Some(Operation::Connected | Operation::SendAll(_)) | None => Request::Connected,
         });
         let fd = match (&call, plain) {
             (_, Some(fd)) => fd,
@@ -241,8 +243,9 @@ impl SockOperation {
                 }
                 Self::unless_blocked(py, accepted)
             }
-            // Over loopback a connection is made before `connect(2)` returns: then nothing is registered at all. A refusal
-            // is waited for, as in asyncio: who cancels the operation before the next look leaves it to the next connect.
+            // Over loopback a connection is made before `connect(2)` returns: then nothing is registered at all. A
+            // refusal is waited for, as in asyncio: who cancels the operation before the next look leaves it to the
+            // next connect.
             Request::Connected => {
                 let connected = sys::is_writable(fd).map_err(|error| io_error(py, &error))?;
                 Ok(if connected { Attempt::Connected } else { Attempt::Blocked })
@@ -306,8 +309,9 @@ impl SockOperation {
 
     /// Takes a wait back and lets go of what it holds.
     fn dispose(&self, py: Python<'_>) {
-        let (wait, dropped) =
-            self.state.with(py, |state| (state.wait.take(), (state.kind.take(), state.sock.take(), state.data.take())));
+        let (wait, dropped) = self
+            .state
+            .with(py, |state| (state.wait.take(), (state.operation.take(), state.sock.take(), state.data.take())));
         drop(dropped);
         if let Some(key) = wait {
             drop(self.owner.get().io.with(py, |io| interest::unwait(io, key)));
@@ -461,8 +465,8 @@ impl SockOperation {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.owner)?;
         if let Some(state) = self.state.traversed(&visit) {
-            if let Some(kind) = &state.kind {
-                kind.traverse(&visit)?;
+            if let Some(operation) = &state.operation {
+                operation.traverse(&visit)?;
             }
             if let Some(sock) = &state.sock {
                 visit.call(sock)?;
