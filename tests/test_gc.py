@@ -558,13 +558,14 @@ STRUCT = re.compile(
 )
 TRAVERSAL = re.compile(r"^( *)(?:pub )?fn (?:__)?traverse\w*\(.*?\n\1\}\n", re.DOTALL | re.MULTILINE)
 #: Beside `bytes` and weak references, a lock: it refers to nothing.
-HOLD_NOTHING = {("threadsafe", "Run")}
+HOLD_NOTHING = {("event_loop/threadsafe", "Run")}
 FIELD = re.compile(r"^    (?:pub )?(\w+)(?:: |\()(.*?)\)?,$", re.MULTILINE)
 
 
 def test_every_object_that_a_class_of_ours_keeps_is_shown_to_the_collector() -> None:
     """By its sources: each field that may hold an object, in a class or below one, is named in a traversal."""
-    sources = {path.stem: re.sub(r" *//[^\n]*", "", path.read_text()) for path in SOURCES.glob("*.rs")}
+    paths = {path.relative_to(SOURCES).with_suffix("").as_posix(): path for path in SOURCES.rglob("*.rs")}
+    sources = {name: re.sub(r" *//[^\n]*", "", path.read_text()) for name, path in paths.items()}
     structs = {(file, found["name"]): found for file, text in sources.items() for found in STRUCT.finditer(text)}
     queue = [key for key, found in structs.items() if "#[pyclass" in found["attributes"]]
     assert {"LoopCore", "StreamTransport", "Handle", "SockOperation"} <= {name for _, name in queue}

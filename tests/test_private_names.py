@@ -221,7 +221,7 @@ def test_the_private_names_that_the_sources_mention_are_listed() -> None:
     """A private name in the sources that any part of asyncio has too is taken for CPython's, unless it is in OWN."""
     listed = {re.split("[.:]", path)[-1] for path in NEEDED} | OWN
     theirs = names_of_asyncio()
-    for path in [*(support.PROJECT / "tokioloop").glob("*.py"), *(support.PROJECT / "src" / "py").glob("*.rs")]:
+    for path in [*(support.PROJECT / "tokioloop").glob("*.py"), *(support.PROJECT / "src" / "py").rglob("*.rs")]:
         unlisted = (private_names(path) & theirs) - listed
         assert not unlisted, f"{path.name} mentions {sorted(unlisted)}: list what is CPython's in NEEDED, else in OWN"
 

@@ -16,8 +16,8 @@ so that `hasattr` tells.
 | debuggers, load meters          | `len(_ready)`, `_scheduled[0]._when`, `_signal_handlers[sig]._callback`      |
 | asyncio's own transports        | `_add_reader`, `_remove_reader`, `_add_writer`, `_remove_writer`             |
 
-The Rust half lends `_ready` and `_scheduled` (`src/py/lent.rs`) and notices replacements (`src/py/patched.rs`). Here is
-what it asks for, which is not hot: the selector, and timers in a list.
+The Rust half lends `_ready` and `_scheduled` (`src/py/event_loop/lent.rs`) and notices replacements
+(`src/py/event_loop/patched.rs`). Here is what it asks for, which is not hot: the selector, and timers in a list.
 """
 
 from __future__ import annotations

@@ -1,7 +1,13 @@
-//! `DatagramTransport`: the transport of a UDP or Unix datagram socket, as Python sees it. `datagram_io` has its life.
+//! `DatagramTransport`: the transport of a UDP or Unix datagram socket, as Python sees it. `life` has its
+//! events and its end.
 //!
 //! It passes `isinstance` checks against `asyncio.DatagramTransport` by its `__class__`, and against
 //! `asyncio.Transport`, as asyncio's own does.
+
+mod address;
+mod host;
+mod life;
+mod send;
 
 use std::ffi::CStr;
 
@@ -12,21 +18,21 @@ use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 use socket2::SockAddr;
 
-use super::address::{self, Peers};
 use super::chunk::{self, Chunk};
-use super::datagram_send::Message;
 use super::ffi::{self, FastMethod};
-use super::loop_core::LoopCore;
-use super::marks;
-use super::protocol::Protocol;
-use super::slots::Life;
 use super::transport::{self, Connection, Transport, transport_methods};
-use super::transport_base::Base;
 use crate::core::datagram::Datagram;
 use crate::core::drive::datagram as drive;
 use crate::core::fault::Fault;
 use crate::core::flow::DEFAULT_HIGH;
 use crate::io::datagram::Family;
+use crate::py::event_loop::loop_core::LoopCore;
+use crate::py::event_loop::slots::Life;
+use crate::py::transport::base::Base;
+use crate::py::transport::marks;
+use crate::py::transport::protocol::Protocol;
+use address::Peers;
+use send::Message;
 
 /// The name of its class, as it is shown.
 const NAME: &str = "DatagramTransport";

@@ -8,19 +8,20 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::datagram::DatagramTransport;
 use super::ffi;
-use super::handle::{Args, Handle};
 use super::listener::Listener;
-use super::loop_core::LoopCore;
-use super::pipe;
-use super::sockops::{Operation, SockOperation};
-use super::stats;
+use super::sock::{Operation, SockOperation};
 use super::stream::StreamTransport;
-use super::timer::{Due, TimerHandle};
-use super::transport_base::Parts;
-use super::waiter;
-use super::watch;
 use crate::core::interest::Dir;
 use crate::io::counters::now;
+use crate::py::event_loop::handle::{Args, Handle};
+use crate::py::event_loop::loop_core::LoopCore;
+use crate::py::event_loop::run;
+use crate::py::event_loop::stats;
+use crate::py::event_loop::timer::{Due, TimerHandle};
+use crate::py::event_loop::waiter;
+use crate::py::event_loop::watch;
+use crate::py::stream::pipe;
+use crate::py::transport::base::Parts;
 
 #[pymethods]
 impl LoopCore {
@@ -418,7 +419,7 @@ impl LoopCore {
     /// Runs a turn: the hook that `BaseEventLoop.run_forever` calls. Called by that one, and nobody replaced it, it
     /// runs turns until the loop is to stop.
     fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
-        super::run::run(slf)
+        run::run(slf)
     }
 
     /// Wakes the loop from another thread: the hook of `BaseEventLoop`.

@@ -18,10 +18,7 @@ use socket2::SockAddr;
 use super::cell::GilCell;
 use super::errors::{contain, io_error, is_exit, report, report_panic};
 use super::ffi;
-use super::loop_core::{Entry, LoopCore};
-use super::slots::{EndpointRef, Ops};
 use super::stream::StreamTransport;
-use super::transport_base::Parts;
 use crate::core::accept::{Accept, AcceptError};
 use crate::core::drive::accept::{self as drive, Host};
 use crate::io::counters::{Counters, EndpointKind};
@@ -29,6 +26,9 @@ use crate::io::endpoint;
 use crate::io::source::{self, Source};
 use crate::io::sys::BorrowedRawFd;
 use crate::log_debug;
+use crate::py::event_loop::loop_core::{Entry, LoopCore};
+use crate::py::event_loop::slots::{EndpointRef, Ops};
+use crate::py::transport::base::{Parts, transport_socket};
 
 #[derive(Debug)]
 struct State {
@@ -184,7 +184,7 @@ impl Listener {
 
     fn shown_socket<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let sock = self.state.with(py, |state| state.sock.as_ref().map(|sock| sock.clone_ref(py)));
-        sock.map(|sock| super::transport_base::transport_socket(sock.bind(py))).transpose()
+        sock.map(|sock| transport_socket(sock.bind(py))).transpose()
     }
 
     /// Makes the transport of a connection.

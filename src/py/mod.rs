@@ -5,84 +5,28 @@
 //!
 //! Unsafe code lives in two fenced files: `cell` and `ffi`.
 
-#[deny(unsafe_code)]
-mod address;
-#[deny(unsafe_code)]
-mod call_soon;
 mod cell;
 #[deny(unsafe_code)]
 mod chunk;
 #[deny(unsafe_code)]
-mod coalesce;
-#[deny(unsafe_code)]
 mod datagram;
 #[deny(unsafe_code)]
-mod datagram_host;
-#[deny(unsafe_code)]
-mod datagram_io;
-#[deny(unsafe_code)]
-mod datagram_send;
-#[deny(unsafe_code)]
 mod errors;
+#[deny(unsafe_code)]
+mod event_loop;
 #[deny(unsafe_code)]
 mod face;
 mod ffi;
 #[deny(unsafe_code)]
-mod handle;
-#[deny(unsafe_code)]
-mod lent;
-#[deny(unsafe_code)]
 mod listener;
 #[deny(unsafe_code)]
-mod loop_core;
-#[deny(unsafe_code)]
-mod marks;
-#[deny(unsafe_code)]
-mod patched;
-#[deny(unsafe_code)]
-mod pipe;
-#[deny(unsafe_code)]
-mod plain;
-#[deny(unsafe_code)]
-mod protocol;
-#[deny(unsafe_code)]
-mod run;
-#[deny(unsafe_code)]
-mod slots;
-#[deny(unsafe_code)]
-mod sockops;
-#[deny(unsafe_code)]
-mod stats;
+mod sock;
 #[deny(unsafe_code)]
 mod stream;
 #[deny(unsafe_code)]
-mod stream_host;
-#[deny(unsafe_code)]
-mod stream_io;
-#[deny(unsafe_code)]
-mod stream_make;
-#[deny(unsafe_code)]
-mod threadsafe;
-#[deny(unsafe_code)]
-mod timer;
-#[deny(unsafe_code)]
 mod tls;
 #[deny(unsafe_code)]
-mod tls_engine;
-#[deny(unsafe_code)]
-mod tls_host;
-#[deny(unsafe_code)]
-mod tls_io;
-#[deny(unsafe_code)]
-mod tls_lower;
-#[deny(unsafe_code)]
 mod transport;
-#[deny(unsafe_code)]
-mod transport_base;
-#[deny(unsafe_code)]
-mod waiter;
-#[deny(unsafe_code)]
-mod watch;
 #[deny(unsafe_code)]
 mod watchdog;
 
@@ -97,25 +41,25 @@ mod _tokioloop {
     #[pymodule_export]
     use super::datagram::DatagramTransport;
     #[pymodule_export]
-    use super::handle::Handle;
+    use super::event_loop::handle::Handle;
     #[pymodule_export]
-    use super::lent::{queue_handle, take_back};
+    use super::event_loop::lent::{queue_handle, take_back};
+    #[pymodule_export]
+    use super::event_loop::loop_core::LoopCore;
+    #[pymodule_export]
+    use super::event_loop::run::{expect_turns, look, look_by_selector};
+    #[pymodule_export]
+    use super::event_loop::threadsafe::ThreadSafeHandle;
+    #[pymodule_export]
+    use super::event_loop::timer::TimerHandle;
     #[pymodule_export]
     use super::listener::Listener;
     #[pymodule_export]
-    use super::loop_core::LoopCore;
-    #[pymodule_export]
-    use super::pipe::{ReadPipeTransport, WritePipeTransport};
-    #[pymodule_export]
-    use super::run::{expect_turns, look, look_by_selector};
-    #[pymodule_export]
-    use super::sockops::SockOperation;
+    use super::sock::SockOperation;
     #[pymodule_export]
     use super::stream::StreamTransport;
     #[pymodule_export]
-    use super::threadsafe::ThreadSafeHandle;
-    #[pymodule_export]
-    use super::timer::TimerHandle;
+    use super::stream::pipe::{ReadPipeTransport, WritePipeTransport};
     #[pymodule_export]
     use super::tls::{TlsProtocol, TlsTransport};
     #[pymodule_export]
@@ -142,14 +86,14 @@ mod _tokioloop {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        super::call_soon::define_fast_methods(module.py())?;
-        super::pipe::take_foreign_methods(module.py())?;
+        super::event_loop::schedule::define_fast_methods(module.py())?;
+        super::stream::pipe::take_foreign_methods(module.py())?;
         super::tls::define_feed(module.py());
         super::datagram::define_fast_methods(module.py())?;
         super::stream::define_fast_methods(module.py())?;
-        super::lent::deque_class(module.py())?;
-        super::handle::Call::formatter(module.py())?;
-        super::patched::prepare(module.py())?;
+        super::event_loop::lent::deque_class(module.py())?;
+        super::event_loop::handle::Call::formatter(module.py())?;
+        super::event_loop::patched::prepare(module.py())?;
         super::errors::socket_class(module.py()).map(drop)
     }
 }

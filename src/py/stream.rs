@@ -1,7 +1,12 @@
-//! `StreamTransport`: the transport of every stream, as Python sees it. `stream_io` has its life.
+//! `StreamTransport`: the transport of every stream, as Python sees it. `life` has its events and its end.
 //!
 //! It passes `isinstance` checks against `asyncio.Transport` by its `__class__`, which is asyncio's class of transports
 //! with write flow control: `loop.sendfile` asks for that one.
+
+mod host;
+mod life;
+pub mod make;
+pub mod pipe;
 
 use std::ffi::CStr;
 
@@ -13,18 +18,18 @@ use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 
 use super::chunk::{self, Chunk};
 use super::ffi::{self, FastMethod};
-use super::loop_core::LoopCore;
-use super::marks;
-use super::patched;
-use super::protocol::Protocol;
-use super::slots::Life;
 use super::transport::{self, Connection, Transport, transport_methods};
-use super::transport_base::Base;
-use super::waiter;
 use crate::core::drive::stream as drive;
 use crate::core::flow::DEFAULT_HIGH;
 use crate::core::stream::{Policy, Stream, WriteError};
 use crate::io::endpoint::FileKind;
+use crate::py::event_loop::loop_core::LoopCore;
+use crate::py::event_loop::patched;
+use crate::py::event_loop::slots::Life;
+use crate::py::event_loop::waiter;
+use crate::py::transport::base::Base;
+use crate::py::transport::marks;
+use crate::py::transport::protocol::Protocol;
 
 /// What a stream needs beside what every transport has.
 #[derive(Debug, Default)]

@@ -1,8 +1,13 @@
-//! `TlsTransport`, what the user of a TLS connection has, and `TlsProtocol`, what the stream below has. `tls_io` has
-//! their life, `tls_host` what their driver needs, `tls_engine` the cryptography.
+//! `TlsTransport`, what the user of a TLS connection has, and `TlsProtocol`, what the stream below has. `life` has
+//! what the stream says, `host` what their driver needs, `engine` the cryptography.
 //!
 //! The stream below may be any transport: a [`StreamTransport`], which hands its ciphertext over without Python in
 //! between, another [`TlsTransport`], or anybody's.
+
+mod engine;
+mod host;
+mod life;
+mod lower;
 
 use pyo3::exceptions::{PyBaseException, PyNotImplementedError, PyTypeError};
 use pyo3::prelude::*;
@@ -14,14 +19,14 @@ use super::cell::GilCell;
 use super::chunk::{self, Chunk};
 use super::errors::warn_unclosed;
 use super::ffi;
-use super::loop_core::LoopCore;
-use super::marks;
-use super::protocol::{self, Protocol};
-use super::tls_engine::Engine;
-use super::tls_lower::{Lower, has_it};
 use super::transport::{Connection, connection_methods};
 use crate::core::drive::tls as drive;
 use crate::core::tls::{READ_HIGH, Tls, WRITE_HIGH};
+use crate::py::event_loop::loop_core::LoopCore;
+use crate::py::transport::marks;
+use crate::py::transport::protocol::{self, Protocol};
+use engine::Engine;
+use lower::{Lower, has_it};
 
 /// What a TLS connection is made of.
 #[derive(Debug)]

@@ -1,7 +1,11 @@
 //! What the transports of files have in common, those of streams and of datagrams: what they do for the loop, and what
-//! their drivers need of it. `transport_base` has their state.
+//! their drivers need of it. `base` has their state.
 //!
 //! Every function here takes what it needs out of the state, lets go of the borrow, then calls Python or the kernel.
+
+pub mod base;
+pub mod marks;
+pub mod protocol;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,13 +15,13 @@ use pyo3::{PyTypeInfo, intern};
 
 use super::errors::{self, culprit_message, is_exit, os_errno};
 use super::ffi;
-use super::loop_core::{Entry, LoopCore};
-use super::slots::{EndpointRef, Life, Ops};
-use super::transport_base::Base;
-use super::waiter::resolve;
 use crate::core::drive::{self, Culprit, Dir};
 use crate::io::source;
 use crate::log_debug;
+use crate::py::event_loop::loop_core::{Entry, LoopCore};
+use crate::py::event_loop::slots::{EndpointRef, Life, Ops};
+use crate::py::event_loop::waiter::resolve;
+use base::Base;
 
 /// A transport of any kind, for its reports.
 pub trait Connection: PyTypeInfo {

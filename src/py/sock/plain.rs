@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-use super::errors::socket_class;
-use super::ffi;
+use crate::py::errors::socket_class;
+use crate::py::ffi;
 
 /// The methods that a plain socket is not asked by.
 const METHODS: [&str; 3] = ["recv", "recv_into", "send"];

@@ -1,15 +1,15 @@
-//! The life of a [`TlsTransport`]: what the stream below says. `tls_host` has what its driver needs.
+//! The life of a [`TlsTransport`]: what the stream below says. `host` has what its driver needs.
 
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::loop_core::LoopCore;
-use super::protocol::Protocol;
-use super::tls::TlsTransport;
-use super::tls_lower::Lower;
-use super::transport::Connection;
-use super::waiter::resolve;
+use super::TlsTransport;
+use super::lower::Lower;
 use crate::core::drive::tls as drive;
+use crate::py::event_loop::loop_core::LoopCore;
+use crate::py::event_loop::waiter::resolve;
+use crate::py::transport::Connection;
+use crate::py::transport::protocol::Protocol;
 
 impl Connection for TlsTransport {
     fn owner<'a>(slf: &'a Bound<'_, Self>) -> &'a Py<LoopCore> {

@@ -7,10 +7,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::datagram::{DatagramTransport, Destination};
-use super::errors::io_error;
+use super::{DatagramTransport, Destination};
 use crate::io::datagram;
 use crate::io::sys::BorrowedRawFd;
+use crate::py::errors::io_error;
 
 /// What is sent, and to whom.
 #[derive(Debug)]

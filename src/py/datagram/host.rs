@@ -1,5 +1,5 @@
 //! A [`DatagramTransport`] as the surroundings of its driver, `core::drive::datagram`: its loop, its reads, its
-//! protocol. `datagram_send` has how it sends.
+//! protocol. `send` has how it sends.
 //!
 //! Every function here takes what it needs out of the state, lets go of the borrow, then calls Python or the kernel.
 //!
@@ -15,13 +15,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::address;
-use super::chunk::Chunk;
-use super::datagram::{Arrival, DatagramTransport, More, Packet, Received};
-use super::datagram_send::{Message, would_block};
-use super::errors::io_error;
-use super::ffi;
-use super::loop_core::SCRATCH;
-use super::transport_base::{Callee, State};
+use super::send::{Message, would_block};
+use super::{Arrival, DatagramTransport, More, Packet, Received};
 use crate::core::datagram::{BATCH, Datagram};
 use crate::core::drive::datagram::{Found, Host};
 use crate::core::fault::Fault;
@@ -29,6 +24,11 @@ use crate::io::datagram::Family;
 use crate::io::source::Source;
 use crate::io::sys::{self, BorrowedRawFd, address_bytes};
 use crate::log_debug;
+use crate::py::chunk::Chunk;
+use crate::py::errors::io_error;
+use crate::py::event_loop::loop_core::SCRATCH;
+use crate::py::ffi;
+use crate::py::transport::base::{Callee, State};
 
 impl DatagramTransport {
     /// A batch of datagrams, by `recvfrom(2)`: as fast as `recvmmsg(2)` for ten of them, and faster for one.

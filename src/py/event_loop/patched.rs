@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyString, PyType};
 
-use super::ffi;
+use crate::py::ffi;
 
 /// A version that no class has, so that the next comparison finds a difference.
 const UNKNOWN: u32 = u32::MAX;

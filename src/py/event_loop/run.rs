@@ -11,8 +11,6 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::errors::{PANIC, contain, io_error, report, report_panic};
-use super::ffi::unless_ended;
 use super::handle::{Handle, run_call};
 use super::loop_core::{Entry, Io, LoopCore, Party};
 use super::patched::{self, Patches};
@@ -30,6 +28,8 @@ use crate::io::counters::now;
 use crate::io::reactor::{Parker, USER_SLOT};
 use crate::io::source;
 use crate::io::sys::{inode, monotonic_nanos};
+use crate::py::errors::{PANIC, contain, io_error, report, report_panic};
+use crate::py::ffi::unless_ended;
 
 /// What a look found, for a program that looks itself: fd, whether it is for writing, and a handle.
 pub type Event = (i64, bool, Option<Py<PyAny>>);

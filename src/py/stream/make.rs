@@ -5,17 +5,17 @@
 use pyo3::prelude::*;
 use pyo3::{PyClassInitializer, intern};
 
-use super::errors::io_error;
-use super::ffi;
-use super::loop_core::{Entry, LoopCore};
 use super::pipe::{ReadPipeTransport, WritePipeTransport};
-use super::slots::Life;
-use super::stream::{More, StreamTransport};
-use super::transport::Transport;
-use super::transport_base::{Base, Checked, Parts};
+use super::{More, StreamTransport};
 use crate::core::stream::{Policy, Stream};
 use crate::io::counters::EndpointKind;
 use crate::io::endpoint::{self, FileKind};
+use crate::py::errors::io_error;
+use crate::py::event_loop::loop_core::{Entry, LoopCore};
+use crate::py::event_loop::slots::Life;
+use crate::py::ffi;
+use crate::py::transport::Transport;
+use crate::py::transport::base::{Base, Checked, Parts};
 
 impl StreamTransport {
     /// Over a connected stream socket. `private`: nobody else has it, so it is never asked for its number again.

@@ -1,4 +1,4 @@
-//! The life of a [`DatagramTransport`]: registration, events, its end. `datagram_host` has what its driver needs.
+//! The life of a [`DatagramTransport`]: registration, events, its end. `host` has what its driver needs.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -7,17 +7,17 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::address::Peers;
-use super::datagram::{DatagramTransport, More, Packet, Received};
-use super::errors::{io_error, is_exit};
-use super::ffi;
-use super::loop_core::{Entry, LoopCore};
-use super::slots::Life;
-use super::transport::{Connection, Transport};
-use super::transport_base::{Base, Parts};
+use super::{DatagramTransport, More, Packet, Received};
 use crate::core::datagram::{Datagram, Policy};
 use crate::core::drive::datagram as drive;
 use crate::io::counters::EndpointKind;
 use crate::io::datagram::Family;
+use crate::py::errors::{io_error, is_exit};
+use crate::py::event_loop::loop_core::{Entry, LoopCore};
+use crate::py::event_loop::slots::Life;
+use crate::py::ffi;
+use crate::py::transport::base::{Base, Parts};
+use crate::py::transport::{Connection, Transport};
 
 impl Connection for DatagramTransport {
     fn owner<'a>(slf: &'a Bound<'_, Self>) -> &'a Py<LoopCore> {

@@ -7,11 +7,11 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::cell::GilCell;
-use super::errors::contain;
 use super::slots::EndpointRef;
 use crate::core::coalesce::{Coalesce as Machine, Thread};
 use crate::core::drive::coalesce::{self as drive, Host};
+use crate::py::cell::GilCell;
+use crate::py::errors::contain;
 
 const VARIABLE: &str = "TOKIOLOOP_COALESCE";
 

@@ -9,11 +9,11 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict, PyTuple, PyType};
 
-use super::loop_core::LoopCore;
-use super::stream::StreamTransport;
-use super::transport_base::Parts;
+use super::StreamTransport;
 use crate::core::stream::Policy;
 use crate::io::endpoint::FileKind;
+use crate::py::event_loop::loop_core::LoopCore;
+use crate::py::transport::base::Parts;
 
 /// The transport of a reading end (`asyncio.ReadTransport`).
 #[pyclass(module = "tokioloop", frozen, extends = StreamTransport)]

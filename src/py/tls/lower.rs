@@ -5,9 +5,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::stream::StreamTransport;
-use super::tls::TlsTransport;
-use super::transport::Transport;
+use super::TlsTransport;
+use crate::py::stream::StreamTransport;
+use crate::py::transport::Transport;
 
 /// Asyncio's high-water mark of a transport, bytes.
 const LOWER_HIGH: usize = 64 * 1024;

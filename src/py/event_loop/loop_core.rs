@@ -14,10 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use super::cell::GilCell;
 use super::coalesce::Coalesce;
-use super::errors::io_error;
-use super::ffi;
 use super::handle::{Args, Call, Handle};
 use super::patched::Patches;
 use super::slots::{EndpointRef, Life, Slots};
@@ -32,6 +29,9 @@ use crate::core::timers::{TimerKey, Timers};
 use crate::io::counters::{Listed, Stats, now};
 use crate::io::reactor::{Reactor, UserEvent};
 use crate::io::source;
+use crate::py::cell::GilCell;
+use crate::py::errors::io_error;
+use crate::py::ffi;
 
 /// What waits in the ready queue.
 #[derive(Debug)]

@@ -7,12 +7,12 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyFloat, PyInt, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use super::cell::GilCell;
-use super::ffi;
 use super::handle::{Body, Call, handle_methods};
 use super::loop_core::LoopCore;
 use crate::core::time::Time;
 use crate::core::timers::TimerKey;
+use crate::py::cell::GilCell;
+use crate::py::ffi;
 
 /// Where a handle waits, until it is due or cancelled.
 #[derive(Clone, Copy, Debug, Default)]

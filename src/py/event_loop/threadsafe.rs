@@ -12,9 +12,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use super::cell::GilCell;
 use super::handle::{Body, Call, handle_methods};
 use super::loop_core::LoopCore;
+use crate::py::cell::GilCell;
 
 /// A callback that waits in the ready queue and that any thread may cancel (`asyncio.events._ThreadSafeHandle`).
 ///

@@ -9,13 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::chunk::Chunk;
-use super::errors::io_error;
-use super::ffi::{self, Lent};
-use super::loop_core::SCRATCH;
-use super::stream::{StreamTransport, write_error};
-use super::transport_base::Callee;
-use super::waiter::resolve;
+use super::{StreamTransport, write_error};
 use crate::core::drive::stream::{Host, Received};
 use crate::core::fault::Fault;
 use crate::core::stream::{Stream, WriteError};
@@ -23,6 +17,12 @@ use crate::io::endpoint::{self, FileKind};
 use crate::io::source::Source;
 use crate::io::sys::{BorrowedRawFd, RawBuf};
 use crate::log_debug;
+use crate::py::chunk::Chunk;
+use crate::py::errors::io_error;
+use crate::py::event_loop::loop_core::SCRATCH;
+use crate::py::event_loop::waiter::resolve;
+use crate::py::ffi::{self, Lent};
+use crate::py::transport::base::Callee;
 
 /// Where a read puts its bytes, and the protocol that is told of them.
 #[expect(missing_debug_implementations, reason = "what lends its memory has none")]

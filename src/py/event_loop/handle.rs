@@ -12,11 +12,11 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use super::cell::GilCell;
-use super::errors::{is_exit, report};
-use super::ffi;
 use super::loop_core::LoopCore;
 use super::patched::{self, Patches};
+use crate::py::cell::GilCell;
+use crate::py::errors::{is_exit, report};
+use crate::py::ffi;
 
 /// The arguments of a callback. Most have none or one, which need no tuple.
 #[derive(Debug)]

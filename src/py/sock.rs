@@ -8,6 +8,8 @@
 //! A socket that had to wait once stays registered, edge-triggered, in the loop's epoll. `core::owners` knows, by a
 //! weak reference, which socket object an fd's registration belongs to.
 
+mod plain;
+
 use std::io;
 
 use pyo3::exceptions::{
@@ -21,9 +23,6 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use super::cell::GilCell;
 use super::errors::io_error;
 use super::ffi::{self, Lent};
-use super::loop_core::{LoopCore, Party, SCRATCH};
-use super::plain::is_plain;
-use super::waiter;
 use crate::core::drive::interest::{self, Waiting};
 use crate::core::drive::sockop::{self as drive, Attempt, Host, Outcome};
 use crate::core::interest::{Dir, WaitKey};
@@ -31,6 +30,10 @@ use crate::core::owners::Owner;
 use crate::core::sockop::{Misuse, SockOp};
 use crate::io::endpoint;
 use crate::io::sys::{self, BorrowedRawFd, RawBuf};
+use crate::py::event_loop::loop_core::{LoopCore, Party, SCRATCH};
+use crate::py::event_loop::waiter;
+use crate::py::event_loop::watch;
+use plain::is_plain;
 
 /// What is done, with its arguments.
 #[derive(Debug)]
@@ -282,7 +285,7 @@ impl SockOperation {
         let py = sock.py();
         let owner = self.owner.bind(py);
         owner.get().check_open()?;
-        super::watch::check_no_transport(owner, fd, sock)?;
+        watch::check_no_transport(owner, fd, sock)?;
         let future = waiter::future_of(owner)?;
         let inode = sys::inode(fd);
         let is = |socket: &Py<PyWeakrefReference>| socket.bind(py).upgrade().is_some_and(|socket| socket.is(sock));

@@ -5,13 +5,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 
-use super::errors::io_error;
-use super::ffi;
 use super::handle::{Args, Call, Handle};
 use super::loop_core::{LoopCore, Party};
 use super::slots::EndpointRef;
 use crate::core::drive::interest::Table;
 use crate::core::interest::{Dir, Keep};
+use crate::py::errors::io_error;
+use crate::py::ffi;
 
 /// The number of an fd or file object.
 ///

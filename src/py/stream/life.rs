@@ -1,18 +1,18 @@
-//! The life of a [`StreamTransport`]: its events, and its end. `stream_host` has what its driver needs.
+//! The life of a [`StreamTransport`]: its events, and its end. `host` has what its driver needs.
 
 use pyo3::exceptions::PyConnectionError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::chunk::Chunk;
-use super::errors::contain;
-use super::loop_core::LoopCore;
-use super::stream::{More, StreamTransport};
-use super::transport::{Connection, Transport};
-use super::transport_base::Base;
-use super::waiter::resolve;
+use super::{More, StreamTransport};
 use crate::core::drive::stream as drive;
 use crate::core::stream::Stream;
+use crate::py::chunk::Chunk;
+use crate::py::errors::contain;
+use crate::py::event_loop::loop_core::LoopCore;
+use crate::py::event_loop::waiter::resolve;
+use crate::py::transport::base::Base;
+use crate::py::transport::{Connection, Transport};
 
 impl Connection for StreamTransport {
     fn owner<'a>(slf: &'a Bound<'_, Self>) -> &'a Py<LoopCore> {

@@ -17,12 +17,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyList;
 
-use super::ffi;
 use super::loop_core::{Entry, LoopCore};
 use super::patched::Patches;
 use super::timer::{Place, TimerHandle};
 use crate::core::ready::Snapshot;
 use crate::core::time::Time;
+use crate::py::ffi;
 
 /// `collections.deque`. The module asks for it once while it is imported, so that it is there to the end: a loop that
 /// is closed has its queue cleared.

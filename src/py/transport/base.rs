@@ -14,17 +14,17 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use super::cell::GilCell;
-use super::errors::{close_unclosed, fault_error, io_error};
-use super::ffi;
-use super::loop_core::LoopCore;
 use super::protocol::Protocol;
-use super::watch;
 use crate::core::fault::Fault;
 use crate::io::counters::{Counters, EndpointKind};
 use crate::io::source::Source;
 use crate::io::sys::BorrowedRawFd;
 use crate::log_debug;
+use crate::py::cell::GilCell;
+use crate::py::errors::{close_unclosed, fault_error, io_error};
+use crate::py::event_loop::loop_core::LoopCore;
+use crate::py::event_loop::watch;
+use crate::py::ffi;
 
 /// What a transport is made from.
 #[derive(Clone, Copy, Debug)]

@@ -7,12 +7,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use pyo3::{Borrowed, intern};
 
-use super::ffi::{self, FastMethod};
 use super::handle::{Args, Body, Call, Handle};
 use super::loop_core::{Entry, LoopCore};
 use super::patched::Patches;
 use super::threadsafe::ThreadSafeHandle;
 use super::timer::{Due, Place, TimerHandle};
+use crate::py::ffi::{self, FastMethod};
 
 impl LoopCore {
     #[inline]

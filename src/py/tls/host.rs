@@ -16,17 +16,17 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyMemoryView, PyType};
 
-use super::chunk::{self, Chunk};
-use super::errors::is_exit;
-use super::protocol::Protocol;
-use super::tls::TlsTransport;
-use super::tls_engine::{RECORD, ssl_class};
-use super::tls_lower::Lower;
-use super::transport::Connection;
-use super::waiter::resolve;
+use super::TlsTransport;
+use super::engine::{RECORD, ssl_class};
+use super::lower::Lower;
 use crate::core::drive::tls::{Culprit, Host};
 use crate::core::tls::{Outcome, RecordEngine, Tls};
 use crate::log_debug;
+use crate::py::chunk::{self, Chunk};
+use crate::py::errors::is_exit;
+use crate::py::event_loop::waiter::resolve;
+use crate::py::transport::Connection;
+use crate::py::transport::protocol::Protocol;
 
 impl<'py> RecordEngine for &Bound<'py, TlsTransport> {
     type Error = PyErr;
