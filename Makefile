@@ -15,7 +15,8 @@ FILE = src/core/**/*.rs
 SANITIZED = callbacks tcp udp tls
 DRIVEN = callbacks
 CASES = 1
-BENCH = raw stream proto udp tls tls-handshake
+# Of benchmarks/rows.py (empty: all).
+BENCH =
 # The interpreter to use, a command. Empty: what .venv has, at first the newest of VERSIONS that is there.
 PYTHON =
 # `make test` runs on the others of these, too, where they are installed.
@@ -41,7 +42,7 @@ PY := $(VENV)/bin/python
 CARGO := cargo --locked
 MATURIN := VIRTUAL_ENV=$(abspath $(VENV)) $(PY) -m maturin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
-.PHONY: help build release spec test test-core test-real test-testing test-projects lint fuzz mutants loom miri sanitize bench clean prepare test-python test-meta test-spec nightly force
+.PHONY: help build release spec test test-core test-real test-testing test-projects lint fuzz mutants loom miri sanitize bench bench-full bench-counts peers clean prepare test-python test-meta test-spec nightly force
 
 help: ## Show the targets
 	@printf 'usage: make TARGET [NAME=VALUE ...]\n\n'
@@ -168,10 +169,27 @@ sanitize: $(VENV)/.built-sanitized ## Run areas under AddressSanitizer and Rust'
 	exit $$status
 	@echo "== sanitize: passed"
 
-bench: $(VENV)/.built-release ## Compare with asyncio, uvloop and rloop, for 30 min [BENCH="raw stream proto"]
-	@$(PY) -m pip install --quiet --requirement benchmarks/requirements.txt
-	$(PY) benchmarks/benchmarks.py $(BENCH)
-	$(PY) benchmarks/micro.py
+# What fails in a benchmark is in its report.
+bench: $(VENV)/.built-release peers ## Compare with asyncio, uvloop, rloop and blazio, within 10 minutes [BENCH="raw stream"]
+	-$(PY) benchmarks/benchmarks.py --minutes 5 $(BENCH)
+	-$(PY) benchmarks/micro.py --minutes 3
+	-$(PY) benchmarks/syscalls.py --quick
+
+bench-full: $(VENV)/.built-release peers ## The same with every loop, size and number of connections, for hours
+	-$(PY) benchmarks/benchmarks.py --full --rounds 5 $(BENCH)
+	-$(PY) benchmarks/micro.py --full --rounds 7
+	-$(PY) benchmarks/syscalls.py
+
+bench-counts: $(VENV)/.built-release ## Count instructions of the hot paths, and compare with benchmarks/counts.json (valgrind)
+	@$(PY) -m pip install --quiet trustme
+	$(PY) benchmarks/counts.py
+
+# A loop that does not install here is left out of the comparison.
+peers: $(VENV)/.built-release
+	@$(PY) -m pip install --quiet --group real
+	@while read -r loop; do \
+		$(PY) -m pip install --quiet "$$loop" || echo "== $$loop does not install: it is left out"; \
+	done < benchmarks/peers.txt
 
 clean: ## Remove everything that was built or installed
 	rm -rf target fuzz/target fuzz/artifacts spec/_results .venv .venv-* tokioloop/_tokioloop.*.so

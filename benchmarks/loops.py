@@ -20,7 +20,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-DEFAULT = "asyncio,uvloop,rloop,tokioloop"
+# What is always measured, and what takes longer than it tells.
+DEFAULT = "asyncio,uvloop,rloop,blazio,tokioloop"
+ALL = "asyncio,uvloop,rloop,blazio,loopmini,talyn,veloxloop,uringcore,tokioloop"
+
+# Where the factory is of a loop that has no `new_event_loop`.
+FACTORIES = {"talyn": "Loop", "uringcore": "UringEventLoop"}
 
 
 def split(text: str) -> list[str]:
@@ -31,7 +36,7 @@ def split(text: str) -> list[str]:
 def factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     """The callable that makes a loop of this name. Raises ImportError or AttributeError where there is none."""
     module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute or "new_event_loop")
+    return getattr(importlib.import_module(module), attribute or FACTORIES.get(module, "new_event_loop"))
 
 
 def version(name: str) -> str:
@@ -45,10 +50,10 @@ def version(name: str) -> str:
         return str(getattr(importlib.import_module(package), "__version__", "unknown"))
 
 
-def available(names: list[str], *, tls: bool = False) -> dict[str, str]:
+def available(names: list[str], *, tls: bool = False, left_out: dict[str, str] | None = None) -> dict[str, str]:
     """Name to version of the loops that can be made here; each other one is named on stderr with the reason.
 
-    `tls`: only those that serve TLS.
+    `tls`: only those that serve TLS. `left_out` is told the reasons, too.
     """
     found = {}
     for name in names:
@@ -59,6 +64,8 @@ def available(names: list[str], *, tls: bool = False) -> dict[str, str]:
         else:
             reason = (probe.stderr.strip().splitlines() or [f"exit status {probe.returncode}"])[-1]
             print(f"{name}: left out ({reason})", file=sys.stderr, flush=True)
+            if left_out is not None:
+                left_out[name] = reason
     if not found:
         raise SystemExit("none of these loops can be used: " + ", ".join(names))
     return found

@@ -25,11 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import loops
+import report
 import results
-from client import Load
+from load import Load
+from rows import KINDS
 from server import no_delay, parse_addr
 
-from benchmarks import KINDS, server
+from benchmarks import server
 
 MSIZE = 1024
 CONNECTIONS = (1, 10)
@@ -103,7 +105,7 @@ def all_at_once(addr: tuple[str, int], pid: int, calls: dict[str, int], duration
 def count(name: str, kind: str, concurrency: int, duration: float) -> dict[str, Any]:
     """System calls per echo of one server. Raises NoTraceError, or RuntimeError or OSError when the server fails."""
     calls: dict[str, int] = {}
-    with server(name, KINDS[kind]) as (pid, text):
+    with server(name, list(KINDS[kind].server)) as (pid, text):
         addr = parse_addr(text)
         if concurrency == 1:
             echoes = one_at_a_time(addr, pid, calls, duration)
@@ -131,7 +133,7 @@ def main() -> None:
     options = parser.parse_args()
     duration = options.duration or (0.3 if options.quick else 1.0)
     versions = loops.available(loops.split(options.loops))
-    place, summary, reason = results.machine(), [], None
+    place, summary, errors, reason = results.machine(), [], [], None
     try:
         for kind in SERVERS:
             for concurrency in CONNECTIONS:
@@ -139,7 +141,8 @@ def main() -> None:
                     try:
                         entry = count(name, kind, concurrency, duration)
                     except (RuntimeError, OSError) as error:
-                        print(f"  {name}, {kind} x{concurrency}: {error}", file=sys.stderr)
+                        errors.append(f"{name}, {kind} x{concurrency}: {error}")
+                        print(f"  {errors[-1]}", file=sys.stderr)
                         continue
                     summary.append(entry)
                     print(f"  {kind} x{concurrency} {name}: {json.dumps(entry['calls'])}", file=sys.stderr, flush=True)
@@ -153,9 +156,10 @@ def main() -> None:
         "settings": {"how": f"1 KiB, strace -c over {duration:g} s.", "quick": options.quick},
         "reason": reason,
         "summary": summary,
+        "errors": errors,
     }
     results.save(options.out, "syscalls", result)
-    print(options.out / "report.md")
+    print(report.render(options.out))
 
 
 if __name__ == "__main__":

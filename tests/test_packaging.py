@@ -305,6 +305,8 @@ def test_make_shows_its_targets():
         "miri",
         "sanitize",
         "bench",
+        "bench-full",
+        "bench-counts",
         "clean",
     ]
     assert listed == wanted
