@@ -171,8 +171,8 @@ sanitize: $(VENV)/.built-sanitized ## Run areas under AddressSanitizer and Rust'
 
 # What fails in a benchmark is in its report.
 bench: $(VENV)/.built-release peers ## Compare with asyncio, uvloop, rloop and blazio, within 10 minutes [BENCH="raw stream"]
-	-$(PY) benchmarks/benchmarks.py --minutes 5 $(BENCH)
-	-$(PY) benchmarks/micro.py --minutes 3
+	-$(PY) benchmarks/benchmarks.py --minutes 6 $(BENCH)
+	-$(PY) benchmarks/micro.py --minutes 2.7
 	-$(PY) benchmarks/syscalls.py --quick
 
 bench-full: $(VENV)/.built-release peers ## The same with every loop, size and number of connections, for hours

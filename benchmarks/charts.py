@@ -103,7 +103,7 @@ def ratios(kinds: dict[str, dict[str, Any]]) -> str | None:
             low, high = min(low, *dots.values()), max(high, *dots.values())
     if not shown:
         return None
-    low, high = low * 0.9, min(high, 10) * 1.1
+    low, high = max(low, 0.02) * 0.9, min(high, 10) * 1.1
 
     def x(value: float) -> float:
         return LEFT + PLOT * (math.log(min(max(value, low), high)) - math.log(low)) / (math.log(high) - math.log(low))
@@ -145,17 +145,18 @@ def states(kinds: dict[str, dict[str, Any]]) -> str | None:
             continue
         longest = max(max(pair) for pair in found.values())
         body.append(text(LEFT, line + 11, title, "strong"))
-        line += 20
+        line += 26
         for loop, (fresh, freed) in found.items():
             kind = COLOURS[loop]
-            ends = [LEFT + 4 + (PLOT - 60) * value / longest for value in (fresh, freed)]
+            ends = [LEFT + 4 + (PLOT - 120) * value / longest for value in (fresh, freed)]
             body.append(
                 f'<line class="{kind}" x1="{ends[0]:.1f}" x2="{ends[1]:.1f}" y1="{line}" y2="{line}" stroke-width="2"/>'
-                f'<circle class="back {kind}" style="fill-opacity:.25" cx="{ends[0]:.1f}" cy="{line}" r="4.5"/>'
+                f'<circle class="back" cx="{ends[0]:.1f}" cy="{line}" r="4.5"/>'
+                f'<circle class="{kind}" fill-opacity="0" stroke-width="2" cx="{ends[0]:.1f}" cy="{line}" r="4"/>'
                 f'<circle class="{kind}" cx="{ends[1]:.1f}" cy="{line}" r="4"/>'
             )
             said = f"{short(fresh)} → {short(freed)}" if abs(fresh - freed) > 0.1 * freed else short(freed)
-            body.append(text(max(ends) + 10, line + 4, said, "small"))
+            body.append(text(max(ends) + 10, line + 4, f"{NAMES.get(loop, loop)} {said}", "small"))
             line += 15
         line += 14
     return document(body, line)
@@ -174,7 +175,7 @@ def frame(title: str, subtitle: str, loops: list[str]) -> tuple[list[str], int]:
         name = NAMES.get(loop, loop)
         if x + 20 + 7 * len(name) > WIDTH:
             x, y = LEFT + 4, y + 18
-        body += [dot(loop, x, y - 4), text(x + 9, y, name)]
+        body += [dot(loop, x, y - 4), text(x + 10, y, name)]
         x += 24 + 7 * len(name)
     return body, y + 20
 

@@ -134,7 +134,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="every loop, longer samples")
     parser.add_argument("--rounds", type=int, help="rounds over everything, at most (20)")
     parser.add_argument("--minutes", type=float, help="begin no round that would end later; one is always made")
-    parser.add_argument("--duration", type=float, help="seconds of each sample and state (0.1; full: 0.3; quick: 0.03)")
+    parser.add_argument(
+        "--duration", type=float, help="seconds of each sample and state (0.05; full: 0.3; quick: 0.03)"
+    )
     parser.add_argument("--quick", action="store_true", help="one short round")
     parser.add_argument("--out", type=Path, default=results.HERE, help="folder for results/ and report.md")
     parser.add_argument("--sample", metavar="LOOP", help=argparse.SUPPRESS)
@@ -145,7 +147,7 @@ def arguments() -> argparse.Namespace:
     options.cases = options.cases or list(CASES)
     options.loops = options.loops or (loops.ALL if options.full else loops.DEFAULT)
     options.rounds = options.rounds or (1 if options.quick else 20)
-    options.duration = options.duration or (0.03 if options.quick else 0.3 if options.full else 0.1)
+    options.duration = options.duration or (0.03 if options.quick else 0.3 if options.full else 0.05)
     if options.rounds < 1 or options.duration <= 0:
         parser.error("--rounds and --duration are positive")
     return options
@@ -193,10 +195,10 @@ def main() -> None:
     place = results.machine()
     found: list[dict[str, Any]] = []
     skip: set[tuple[str, str]] = set()
-    longest = 0.0
+    last = 0.0
     for number in range(options.rounds):
         start = time.monotonic()
-        if number and options.minutes and start + longest - began > options.minutes * 60:
+        if number and options.minutes and start + last - began > options.minutes * 60:
             break
         found += one_round(number, list(versions), options, skip)
         pinned = "pinned to one CPU" if results.cpus() else "not pinned"
@@ -213,8 +215,8 @@ def main() -> None:
             "measurements": found,
         }
         results.save(options.out, "micro", result)
-        longest = max(longest, time.monotonic() - start)
-        print(f"round {number + 1}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+        last = time.monotonic() - start
+        print(f"round {number + 1}: {last:.0f} s", file=sys.stderr, flush=True)
     print(report.render(options.out))
     if skip:
         raise SystemExit(f"{len(skip)} cases failed: the report says which")

@@ -47,6 +47,8 @@ class Kind:
     coalescing: bool = False
     # Both ends on one CPU, where the client costs more than the server.
     together: bool = False
+    # What takes long and varies little is measured in so many rounds only, but in a full run.
+    rounds: int = 1000
 
     @property
     def tls(self) -> bool:
@@ -107,7 +109,7 @@ KINDS = {
     "idle": Kind(
         "Memory of idle connections: `asyncio.Protocol`",
         ({"name": "idle", "msize": KIB, "concurrency": 10_000},),
-        server=("--proto",), client=("--idle",), c="tcp", request="connection", unit=MEMORY,
+        server=("--proto",), client=("--idle",), c="tcp", request="connection", unit=MEMORY, rounds=1,
     ),
     "tls": Kind(
         "TLS: `asyncio.Protocol`",
@@ -123,7 +125,7 @@ KINDS = {
         "HTTP under wrk",
         tuple({"name": name, "concurrency": 50} for name in ("uvicorn", "aiohttp")),
         tuple({"name": name, "concurrency": count} for name in ("uvicorn", "aiohttp") for count in (10, 200)),
-        run="web", coalescing=True,
+        run="web", coalescing=True, rounds=2,
     ),
     "programs": Kind(
         "Clients of real servers",
