@@ -159,18 +159,18 @@ impl Source {
     }
 
     /// Calls `receive` on the source, if it is readable, until that has nothing more or `max` times: how often it had
-    /// something, whether there may be more, and what ended it otherwise. `unasked`: whether or not the source is known to
-    /// be readable.
+    /// something, whether there may be more, and what ended it otherwise. `force`: also if it is not known to be
+    /// readable.
     pub fn drain(
         &self,
         max: usize,
-        unasked: bool,
+        force: bool,
         mut receive: impl FnMut(BorrowedRawFd) -> io::Result<()>,
     ) -> (usize, bool, Option<io::Error>) {
         let mut guard = match self.afd.poll_read_ready(&mut Context::from_waker(&self.read_waker)) {
             Poll::Ready(Ok(guard)) => Some(guard),
             Poll::Ready(Err(error)) => return (0, false, Some(error)),
-            Poll::Pending if unasked => None,
+            Poll::Pending if force => None,
             Poll::Pending => return (0, false, None),
         };
         let mut count = 0;

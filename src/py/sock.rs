@@ -30,7 +30,7 @@ use crate::core::owners::Owner;
 use crate::core::sockop::{Misuse, SockOp};
 use crate::io::endpoint;
 use crate::io::sys::{self, BorrowedRawFd, RawBuf};
-use crate::py::event_loop::loop_core::{LoopCore, Party, SCRATCH};
+use crate::py::event_loop::loop_core::{LoopCore, SCRATCH, Watcher};
 use crate::py::event_loop::waiter;
 use crate::py::event_loop::watch;
 use plain::is_plain;
@@ -293,11 +293,11 @@ impl SockOperation {
         // Made before the borrow: a weak reference is an object of Python's.
         let newcomer =
             if known { None } else { Some(Owner { socket: PyWeakrefReference::new(sock)?.unbind(), inode }) };
-        let waiter = Party::Waiter(future.clone().unbind());
+        let waiter = Watcher::Future(future.clone().unbind());
         let Waiting { result, stale, dropped } =
             owner.get().io.with(py, |io| interest::wait(io, fd, dir, waiter, newcomer));
         drop(dropped);
-        Party::end_stale(stale, py)?;
+        Watcher::end_stale(stale, py)?;
         let key = result.map_err(|error| io_error(py, &error))?;
         self.state.with(py, |state| state.wait = Some(key));
         // What `Future.__await__` does before it yields itself to the task.

@@ -111,6 +111,7 @@ pub trait Transport: Connection {
     /// # Errors
     /// Only an exit.
     fn uncork(slf: &Bound<'_, Self>) -> PyResult<()>;
+
     // ---- what all have
 
     const OPS: &'static Ops = &Ops {
@@ -134,6 +135,17 @@ pub trait Transport: Connection {
         EndpointRef::new(slf, Self::OPS, Self::base(slf).fd)
     }
 }
+
+/// Methods of [`Transport`] that its driver has by the same names: `drive` of the module that uses this.
+macro_rules! driven {
+    ($($name:ident)*) => {
+        $(fn $name(slf: &Bound<'_, Self>) -> PyResult<()> {
+            drive::$name(&mut &*slf)
+        })*
+    };
+}
+
+pub(super) use driven;
 
 /// The file is ready.
 ///

@@ -122,31 +122,36 @@ impl Entry {
 
 /// Who waits for a user's fd.
 #[derive(Debug)]
-pub enum Party {
-    Watcher(Py<Handle>),
+pub enum Watcher {
+    /// Of `add_reader` or `add_writer`.
+    Handle(Py<Handle>),
     /// The future that a `sock_*` operation waits for.
-    Waiter(Py<PyAny>),
+    Future(Py<PyAny>),
 }
 
-impl Party {
+impl Watcher {
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
-            Self::Watcher(handle) => visit.call(handle),
-            Self::Waiter(future) => visit.call(future),
+            Self::Handle(handle) => visit.call(handle),
+            Self::Future(future) => visit.call(future),
         }
     }
 
-    /// Those who waited for a file that is gone: watchers are cancelled, as their queued callbacks must not run for the
+    /// Those who waited for a file that is gone: handles are cancelled, as their queued callbacks must not run for the
     /// file that has the number now. A `sock_*` operation on a closed socket waits for ever, as with asyncio.
     pub fn end_stale(stale: Vec<Self>, py: Python<'_>) -> PyResult<()> {
-        stale.into_iter().filter(|party| matches!(party, Self::Watcher(_))).try_for_each(|party| party.cancel(py))
+        stale
+            .into_iter()
+            .filter(|watcher| matches!(watcher, Self::Handle(_)))
+            .try_for_each(|watcher| watcher.cancel(py))
     }
 
     pub fn cancel(self, py: Python<'_>) -> PyResult<()> {
-        match self {
-            Self::Watcher(handle) => handle.bind(py).call_method0(intern!(py, "cancel")).map(drop),
-            Self::Waiter(future) => future.bind(py).call_method0(intern!(py, "cancel")).map(drop),
-        }
+        let object = match self {
+            Self::Handle(handle) => handle.into_any(),
+            Self::Future(future) => future,
+        };
+        object.bind(py).call_method0(intern!(py, "cancel")).map(drop)
     }
 }
 
@@ -163,7 +168,7 @@ pub struct Sched {
 #[derive(Debug, Default)]
 pub struct Io {
     pub reactor: Option<Reactor>,
-    pub interest: Interest<Party>,
+    pub interest: Interest<Watcher>,
     pub slots: Slots,
     /// Whose fds the registrations of `sock_*` operations are, by weak references: a kept one keeps no socket alive.
     pub owners: Owners<Py<PyWeakrefReference>>,
@@ -174,11 +179,11 @@ pub struct Io {
     pub events: Vec<UserEvent>,
 }
 
-impl Table<Party> for Io {
+impl Table<Watcher> for Io {
     type Socket = Py<PyWeakrefReference>;
     type Error = io::Error;
 
-    fn interest(&mut self) -> &mut Interest<Party> {
+    fn interest(&mut self) -> &mut Interest<Watcher> {
         &mut self.interest
     }
 
@@ -186,7 +191,7 @@ impl Table<Party> for Io {
         &mut self.owners
     }
 
-    fn settle(&mut self, fd: u32, change: Change, keep: Keep) -> (io::Result<()>, Vec<Party>) {
+    fn settle(&mut self, fd: u32, change: Change, keep: Keep) -> (io::Result<()>, Vec<Watcher>) {
         match &self.reactor {
             Some(reactor) => reactor.settle(&mut self.interest, fd, change, keep),
             None => (Ok(()), Vec::new()),
@@ -364,7 +369,7 @@ impl LoopCore {
             sched.lent.traverse(visit)?;
         }
         if let Some(io) = self.io.traversed(visit) {
-            io.interest.parties().try_for_each(|party| party.traverse(visit))?;
+            io.interest.parties().try_for_each(|watcher| watcher.traverse(visit))?;
             io.slots.iter().try_for_each(|endpoint| endpoint.traverse(visit))?;
             io.files.values().try_for_each(|file| visit.call(file))?;
         }

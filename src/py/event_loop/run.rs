@@ -12,7 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::handle::{Handle, run_call};
-use super::loop_core::{Entry, Io, LoopCore, Party};
+use super::loop_core::{Entry, Io, LoopCore, Watcher};
 use super::patched::{self, Patches};
 use super::slots::EndpointRef;
 use super::threadsafe::ThreadSafeHandle;
@@ -274,7 +274,7 @@ fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, mut queue: impl FnMu
         for event in events.drain(..) {
             let fired = interest.handle_event(event.fd, event.generation, event.read, event.write);
             for (fires, dir) in [(fired.reader, Dir::Read), (fired.writer, Dir::Write)] {
-                if fires && let Some(Party::Watcher(handle)) = interest.watcher(event.fd, dir) {
+                if fires && let Some(Watcher::Handle(handle)) = interest.watcher(event.fd, dir) {
                     queue(Entry::Watch(handle.clone_ref(py)), event.fd, dir == Dir::Write);
                 }
             }
@@ -289,9 +289,9 @@ fn collect(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>, mut queue: impl FnMu
         error = reactor.renew_user(interest).err().or(error);
         (woken, stale, error)
     });
-    let mut result = contain(slf, Party::end_stale(stale, py));
-    for party in woken {
-        if let Party::Waiter(future) = party {
+    let mut result = contain(slf, Watcher::end_stale(stale, py));
+    for watcher in woken {
+        if let Watcher::Future(future) = watcher {
             result = result.and(contain(slf, resolve(future.bind(py), None)));
         }
     }

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 
 use super::handle::{Args, Call, Handle};
-use super::loop_core::{LoopCore, Party};
+use super::loop_core::{LoopCore, Watcher};
 use super::slots::EndpointRef;
 use crate::core::drive::interest::Table;
 use crate::core::interest::{Dir, Keep};
@@ -107,14 +107,14 @@ pub fn add_unchecked(
     Handle::show_collector(handle.bind(py));
     let watcher = handle.clone_ref(py);
     let (result, old, stale) = this.io.with(py, |io| {
-        let (change, old) = io.interest.set_watcher(fd, dir, Party::Watcher(watcher));
+        let (change, old) = io.interest.set_watcher(fd, dir, Watcher::Handle(watcher));
         let (result, stale) = io.settle(fd, change, Keep::Watcher(dir));
         (result, old, stale)
     });
     if let Some(old) = old {
         old.cancel(py)?;
     }
-    Party::end_stale(stale, py)?;
+    Watcher::end_stale(stale, py)?;
     result.map_err(|error| io_error(py, &error))?;
     if !file.is_instance_of::<PyInt>() {
         let file = file.clone().unbind();
@@ -162,7 +162,7 @@ pub fn remove_unchecked(slf: &Bound<'_, LoopCore>, file: &Bound<'_, PyAny>, dir:
     if let Some(old) = old {
         old.cancel(py)?;
     }
-    Party::end_stale(stale, py)?;
+    Watcher::end_stale(stale, py)?;
     result.map_err(|error| io_error(py, &error))?;
     Ok(removed)
 }

@@ -12,7 +12,7 @@ use crate::py::errors::contain;
 use crate::py::event_loop::loop_core::LoopCore;
 use crate::py::event_loop::waiter::resolve;
 use crate::py::transport::base::Base;
-use crate::py::transport::{Connection, Transport};
+use crate::py::transport::{Connection, Transport, driven};
 
 impl Connection for StreamTransport {
     fn owner<'a>(slf: &'a Bound<'_, Self>) -> &'a Py<LoopCore> {
@@ -45,29 +45,7 @@ impl Transport for StreamTransport {
         machine.is_closing()
     }
 
-    fn handle_made(slf: &Bound<'_, Self>) -> PyResult<()> {
-        drive::handle_made(&mut &*slf)
-    }
-
-    fn handle_readable(slf: &Bound<'_, Self>) -> PyResult<()> {
-        drive::handle_readable(&mut &*slf)
-    }
-
-    fn handle_writable(slf: &Bound<'_, Self>) -> PyResult<()> {
-        drive::handle_writable(&mut &*slf)
-    }
-
-    fn handle_lost(slf: &Bound<'_, Self>) -> PyResult<()> {
-        drive::handle_lost(&mut &*slf)
-    }
-
-    fn handle_forked(slf: &Bound<'_, Self>) -> PyResult<()> {
-        drive::handle_forked(&mut &*slf)
-    }
-
-    fn uncork(slf: &Bound<'_, Self>) -> PyResult<()> {
-        drive::uncork(&mut &*slf)
-    }
+    driven! { handle_made handle_readable handle_writable handle_lost handle_forked uncork }
 }
 
 impl StreamTransport {
