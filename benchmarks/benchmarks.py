@@ -162,14 +162,14 @@ class Bench:
         cpus = results.cpus()
         pinned = len(cpus) > 1
         command = [sys.executable, str(HERE / "apps.py"), point["name"], "--loop", loop, "--addr", "127.0.0.1:0"]
-        prefix = ["taskset", "-c", str(cpus[1])] if pinned else []
         with started([*command, *(["--cpu", str(cpus[0])] if pinned else [])]) as (process, where):
             wrk.warm(where)
             found = {}
             for state in allocator.STATES:
                 if state == allocator.FREED:
                     os.kill(process.pid, signal.SIGUSR1)
-                found[state] = wrk.measure(where, point["concurrency"], process.pid, prefix)
+                with real_servers.on_cpu(cpus[1] if pinned else None):
+                    found[state] = wrk.measure(where, point["concurrency"], process.pid)
             freed(process)
         return found
 
@@ -181,8 +181,12 @@ class Bench:
 
 
 def serving(bench: Bench, kinds: list[str], stack: contextlib.ExitStack) -> dict[str, str]:
-    """Start the real servers that the kinds need; why a program of programs.py has none."""
+    """Start the real servers that the kinds need; why a program or an application cannot be measured."""
     missing = {}
+    try:
+        wrk.program()
+    except wrk.NoWrkError as error:
+        missing |= dict.fromkeys((point["name"] for point in KINDS["web"].measured(full=True)), str(error))
     cpus = results.cpus()
     for kind in (KINDS[name] for name in kinds):
         for program in (point["program"] for point in kind.measured(bench.options.full) if "program" in point):
@@ -317,7 +321,7 @@ def main() -> None:
         casts = {kind: cast(KINDS[kind], here, not notes) for kind in options.kinds}
         for kind in options.kinds:
             for point in KINDS[kind].measured(options.full):
-                if reason := missing.get(point.get("program", "")):
+                if reason := missing.get(point.get("program", point.get("name", ""))):
                     for name in casts[kind]:
                         skip[kind, rows.label(point), point["concurrency"], name] = reason
                     found[kind].append(
@@ -340,7 +344,9 @@ def main() -> None:
                 found[kind] += one_round(bench, number, kind, list(casts[kind]), skip)
                 tls = KINDS[kind].tls
                 result = result_of(bench, kind, casts[kind], found[kind], place)
-                result["notes"] = notes + [f"{name}: left out ({why})" for name, why in left_out[tls].items()]
+                result["notes"] = (notes if KINDS[kind].c else []) + [
+                    f"{name}: left out ({why})" for name, why in left_out[tls].items()
+                ]
                 results.save(options.out, kind, result)
                 took[kind] = time.monotonic() - before
             print(f"round {number + 1}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)

@@ -114,6 +114,16 @@ def notes(result: dict[str, Any], about: dict[str, str]) -> str:
     return "\n\n" + "\n".join(lines) if lines else ""
 
 
+def to_best(row: Row, loop: str) -> str:
+    """The medians of the ratios to the best peer of the row, in the two states."""
+    found = []
+    for state in STATES:
+        best = row.best(state, [peer for peer in row.loops if peer not in targets.NOT_PEERS])
+        value = best and row.ratio(loop, best, state)
+        found.append(f"{value[0]:.2f}" if value else "n/a")
+    return "n/a" if set(found) == {"n/a"} else " / ".join(found)
+
+
 def marked(loop: str, about: str) -> str:
     """A loop's name, with a mark where it does not keep what the row is about."""
     return name(loop) + (" †" if marks.broken(about, loop) else "")
@@ -124,6 +134,7 @@ def network_section(kind: str, result: dict[str, Any]) -> str:
     what, unit = result["request"], result["unit"]
     figure = f"KiB per {what}" if unit == MEMORY else f"CPU per {what}, us"
     head = ["message", "connections", "loop", f"{figure}: {FRESH}", FREED, f"ratio to {BASELINE}: {FRESH}", FREED]
+    head.append("to the best peer")
     more = [] if unit == MEMORY else [f"{what}s/s", "busy, %", "50 %, us", "99 %, us"]
     lines = []
     for row in rows(result["measurements"]):
@@ -132,6 +143,7 @@ def network_section(kind: str, result: dict[str, Any]) -> str:
             failed = loop in row.errors() and not row.values(loop, FRESH)
             cells += ["**error**" if failed else with_range(row.spread(loop, state)) for state in STATES]
             cells += [ratio(row.ratio(loop, BASELINE, state)) for state in STATES]
+            cells.append(to_best(row, loop))
             if more:
                 cells += [both(row, loop, "requests_per_second")]
                 busy = [found[0] for state in STATES if (found := row.spread(loop, state, "server_busy"))]
@@ -199,13 +211,14 @@ def syscalls_section(result: dict[str, Any]) -> str:
             entry["kind"],
             str(entry["concurrency"]),
             entry["loop"],
+            entry["state"],
             f"{entry['per_echo']:.2f}",
             ", ".join(f"{call} {count:.2f}" for call, count in entry["calls"].items() if count >= 0.01),
         ]
         for entry in result["summary"]
     ]
-    head = ["server", "connections", "loop", "calls per echo", "of which"]
-    text = f"## System calls\n\n{provenance(result)} Allocator: {FRESH}.\n\n{table(head, lines, 3)}"
+    head = ["server", "connections", "loop", "state", "calls per echo", "of which"]
+    text = f"## System calls\n\n{provenance(result)}\n\n{table(head, lines, 4)}"
     return text + "".join(f"\n\n- **error**: {error}" for error in result.get("errors", ()))
 
 

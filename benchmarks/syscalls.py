@@ -1,6 +1,6 @@
 """System calls per echo, counted by strace.
 
-    python syscalls.py [--loops asyncio,uvloop,rloop,tokioloop] [--duration 1]
+    python syscalls.py [--loops asyncio,uvloop,rloop,tokioloop] [--duration 1] [--quick]
 
 Connections are open and warm before strace attaches to the server, so that only echoing is counted. strace slows the
 server, which therefore finds answers waiting where it would have had to wait itself. So with one connection the client
@@ -12,7 +12,9 @@ Writes `results/syscalls.json` and renders `report.md`.
 
 import argparse
 import contextlib
+import itertools
 import json
+import os
 import shutil
 import signal
 import socket
@@ -24,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import allocator
 import loops
 import report
 import results
@@ -102,11 +105,16 @@ def all_at_once(addr: tuple[str, int], pid: int, calls: dict[str, int], duration
     return len(latencies)
 
 
-def count(name: str, kind: str, concurrency: int, duration: float) -> dict[str, Any]:
-    """System calls per echo of one server. Raises NoTraceError, or RuntimeError or OSError when the server fails."""
+def count(name: str, kind: str, concurrency: int, duration: float, state: str) -> dict[str, Any]:
+    """System calls per echo of one server, in a state of its allocator.
+
+    Raises NoTraceError, or RuntimeError or OSError when the server fails.
+    """
     calls: dict[str, int] = {}
     with server(name, list(KINDS[kind].server)) as (pid, text):
         addr = parse_addr(text)
+        if state == allocator.FREED:
+            os.kill(pid, signal.SIGUSR1)
         if concurrency == 1:
             echoes = one_at_a_time(addr, pid, calls, duration)
         else:
@@ -117,6 +125,7 @@ def count(name: str, kind: str, concurrency: int, duration: float) -> dict[str, 
         "kind": kind,
         "concurrency": concurrency,
         "loop": name,
+        "state": state,
         "echoes": echoes,
         "per_echo": round(sum(calls.values()) / echoes, 3),
         "calls": {call: round(number / echoes, 3) for call, number in sorted(calls.items(), key=lambda item: -item[1])},
@@ -127,25 +136,24 @@ def main() -> None:
     """Count as the command line says."""
     parser = argparse.ArgumentParser(description="System calls per echo.")
     parser.add_argument("--loops", default=loops.DEFAULT, help="NAME or module:factory, separated by commas")
-    parser.add_argument("--duration", type=float, help="seconds counted (1; quick: 0.3)")
+    parser.add_argument("--duration", type=float, help="seconds counted (1; quick: 0.15)")
     parser.add_argument("--quick", action="store_true", help="a shorter count")
     parser.add_argument("--out", type=Path, default=results.HERE, help="folder for results/ and report.md")
     options = parser.parse_args()
-    duration = options.duration or (0.3 if options.quick else 1.0)
+    duration = options.duration or (0.15 if options.quick else 1.0)
     versions = loops.available(loops.split(options.loops))
     place, summary, errors, reason = results.machine(), [], [], None
     try:
-        for kind in SERVERS:
-            for concurrency in CONNECTIONS:
-                for name in versions:
-                    try:
-                        entry = count(name, kind, concurrency, duration)
-                    except (RuntimeError, OSError) as error:
-                        errors.append(f"{name}, {kind} x{concurrency}: {error}")
-                        print(f"  {errors[-1]}", file=sys.stderr)
-                        continue
-                    summary.append(entry)
-                    print(f"  {kind} x{concurrency} {name}: {json.dumps(entry['calls'])}", file=sys.stderr, flush=True)
+        for kind, concurrency, name, state in itertools.product(SERVERS, CONNECTIONS, versions, allocator.STATES):
+            try:
+                entry = count(name, kind, concurrency, duration, state)
+            except (RuntimeError, OSError) as error:
+                errors.append(f"{name}, {kind} x{concurrency}, {state}: {error}")
+                print(f"  {errors[-1]}", file=sys.stderr)
+                continue
+            summary.append(entry)
+            calls = json.dumps(entry["calls"])
+            print(f"  {kind} x{concurrency} {name} {state}: {calls}", file=sys.stderr, flush=True)
     except NoTraceError as error:
         reason = str(error)
         print(f"system calls not counted: {reason}", file=sys.stderr)

@@ -59,12 +59,12 @@ def warm(addr: str, requests: int = 300) -> None:
         raise RuntimeError(f"the server does not answer: {error}") from error
 
 
-def measure(addr: str, connections: int, pid: int, prefix: list[str]) -> dict[str, Any]:
+def measure(addr: str, connections: int, pid: int) -> dict[str, Any]:
     """Load the server for a moment. Raises NoWrkError, and RuntimeError where it fails.
 
     The server's CPU time includes accepting the connections, which is little beside the requests.
     """
-    command = [*prefix, program(), "-t1", f"-c{connections}", f"-d{SECONDS}s", "--latency", f"http://{addr}/"]
+    command = [program(), "-t1", f"-c{connections}", f"-d{SECONDS}s", "--latency", f"http://{addr}/"]
     before = process_cpu_ns(pid)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     after = process_cpu_ns(pid)
