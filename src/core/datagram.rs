@@ -57,35 +57,31 @@ pub struct Policy {
     pub fixed: bool,
 }
 
-/// What the caller has to do, in the order of the bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use]
-pub struct Step(u16);
-
-impl Step {
-    /// Send what is queued: [`Datagram::begin_flush`].
-    pub const SEND: Self = Self(1);
-    /// Put the transport on the list of the corked, to be flushed when the turn ends.
-    pub const CORK: Self = Self(1 << 1);
-    /// Tell when the socket gets writable.
-    pub const WATCH_WRITE: Self = Self(1 << 2);
-    /// Nothing waits for writability any more.
-    pub const UNWATCH_WRITE: Self = Self(1 << 3);
-    /// Call [`Datagram::handle_writable`] in the next turn.
-    pub const AGAIN: Self = Self(1 << 4);
-    /// Start, or go on, reading: look at once, as something may have come while nobody watched.
-    pub const WATCH_READ: Self = Self(1 << 5);
-    /// Call `protocol.pause_writing`.
-    pub const PAUSE: Self = Self(1 << 6);
-    /// Call `protocol.resume_writing`.
-    pub const RESUME: Self = Self(1 << 7);
-    /// Drop [`Datagram::take_dropped`] outside the borrow.
-    pub const DISCARD: Self = Self(1 << 8);
-    /// Schedule `protocol.connection_lost` for the next turn, never inline.
-    pub const LOSE: Self = Self(1 << 9);
+step_flags! {
+    /// What the caller has to do, in the order of the flags.
+    Step(u16) {
+        /// Send what is queued: [`Datagram::begin_flush`].
+        SEND,
+        /// Put the transport on the list of the corked, to be flushed when the turn ends.
+        CORK,
+        /// Tell when the socket gets writable.
+        WATCH_WRITE,
+        /// Nothing waits for writability any more.
+        UNWATCH_WRITE,
+        /// Call [`Datagram::handle_writable`] in the next turn.
+        AGAIN,
+        /// Start, or go on, reading: look at once, as something may have come while nobody watched.
+        WATCH_READ,
+        /// Call `protocol.pause_writing`.
+        PAUSE,
+        /// Call `protocol.resume_writing`.
+        RESUME,
+        /// Drop [`Datagram::take_dropped`] outside the borrow.
+        DISCARD,
+        /// Schedule `protocol.connection_lost` for the next turn, never inline.
+        LOSE,
+    }
 }
-
-step_flags!(Step);
 
 /// What becomes of a datagram that the user sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,17 @@
 //! The rules of an event loop as state machines. No clock, socket, lock, thread or Python: time is an argument, an
 //! event is a method call, and what to do next is a returned step.
 
-/// What the flags of a state machine's step can do. The flags are its own: constants of a tuple struct over a number.
+/// The step of a state machine: flags, each with a bit of its own, in the order in which they are carried out.
 macro_rules! step_flags {
-    ($step:ident) => {
+    ($(#[$meta:meta])* $step:ident($bits:ty) { $($flags:tt)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[must_use]
+        pub struct $step($bits);
+
         impl $step {
             pub const NONE: Self = Self(0);
+            step_flags!(@ 1; $($flags)*);
 
             #[must_use]
             pub fn has(self, other: Self) -> bool {
@@ -30,6 +36,13 @@ macro_rules! step_flags {
             }
         }
     };
+    // A bit too many overflows the number, which does not compile.
+    (@ $bit:expr; $(#[$doc:meta])* $flag:ident, $($flags:tt)*) => {
+        $(#[$doc])*
+        pub const $flag: Self = Self($bit);
+        step_flags!(@ $bit * 2; $($flags)*);
+    };
+    (@ $bit:expr;) => {};
 }
 
 pub mod accept;

@@ -85,39 +85,35 @@ const EIO: i32 = 5;
 /// The errno of a pipe that nobody reads; the same on every Unix.
 const EPIPE: i32 = 32;
 
-/// What the caller has to do, in the order of the bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use]
-pub struct Step(u16);
-
-impl Step {
-    /// Send from the outbox now.
-    pub const SEND: Self = Self(1);
-    /// Put the stream on the list of the corked, to be flushed when the turn ends.
-    pub const CORK: Self = Self(1 << 1);
-    /// Tell when the socket gets writable.
-    pub const WATCH_WRITE: Self = Self(1 << 2);
-    /// Start, or go on, reading: look at readiness at once, as it may have come while nobody watched.
-    pub const WATCH_READ: Self = Self(1 << 3);
-    /// Tell when the far end is gone.
-    pub const WATCH_HANGUP: Self = Self(1 << 4);
-    /// Call `protocol.pause_writing`.
-    pub const PAUSE: Self = Self(1 << 5);
-    /// Call `protocol.resume_writing`.
-    pub const RESUME: Self = Self(1 << 6);
-    /// Call `protocol.eof_received` and hand the answer to [`Stream::handle_eof_answer`].
-    pub const EOF: Self = Self(1 << 7);
-    /// The outbox is empty: whoever waits for that is to be told.
-    pub const DRAINED: Self = Self(1 << 8);
-    /// Shut down the writing half.
-    pub const SHUTDOWN: Self = Self(1 << 9);
-    /// Chunks were discarded: drop [`Stream::take_discarded`] outside the borrow.
-    pub const DISCARD: Self = Self(1 << 10);
-    /// Schedule `protocol.connection_lost` for the next turn, never inline.
-    pub const LOSE: Self = Self(1 << 11);
+step_flags! {
+    /// What the caller has to do, in the order of the flags.
+    Step(u16) {
+        /// Send from the outbox now.
+        SEND,
+        /// Put the stream on the list of the corked, to be flushed when the turn ends.
+        CORK,
+        /// Tell when the socket gets writable.
+        WATCH_WRITE,
+        /// Start, or go on, reading: look at readiness at once, as it may have come while nobody watched.
+        WATCH_READ,
+        /// Tell when the far end is gone.
+        WATCH_HANGUP,
+        /// Call `protocol.pause_writing`.
+        PAUSE,
+        /// Call `protocol.resume_writing`.
+        RESUME,
+        /// Call `protocol.eof_received` and hand the answer to [`Stream::handle_eof_answer`].
+        EOF,
+        /// The outbox is empty: whoever waits for that is to be told.
+        DRAINED,
+        /// Shut down the writing half.
+        SHUTDOWN,
+        /// Chunks were discarded: drop [`Stream::take_discarded`] outside the borrow.
+        DISCARD,
+        /// Schedule `protocol.connection_lost` for the next turn, never inline.
+        LOSE,
+    }
 }
-
-step_flags!(Step);
 
 /// What becomes of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,47 +2,43 @@
 
 use crate::core::flow::Flow;
 
-/// What the caller has to do, in the order of the bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use]
-pub struct Step(u16);
-
-impl Step {
-    /// Neither time-out counts any more.
-    pub const UNWATCH: Self = Self(1);
-    /// Count the time of the handshake.
-    pub const WATCH_HANDSHAKE: Self = Self(1 << 1);
-    /// Count the time of the closing.
-    pub const WATCH_SHUTDOWN: Self = Self(1 << 2);
-    /// Call [`super::RecordEngine::handshake`], then [`super::Tls::handle_handshake`].
-    pub const HANDSHAKE: Self = Self(1 << 3);
-    /// Call `protocol.connection_made`.
-    pub const MADE: Self = Self(1 << 4);
-    /// The handshake succeeded: whoever waits for that is to be told.
-    pub const READY: Self = Self(1 << 5);
-    /// Decrypt and hand out what has arrived, then [`super::Tls::end_read`].
-    pub const READ: Self = Self(1 << 6);
-    /// Encrypt what is queued, then [`super::Tls::end_write`].
-    pub const WRITE: Self = Self(1 << 7);
-    /// Take ciphertext and hand it to the stream below, then [`super::Tls::handle_taken`].
-    pub const SEND: Self = Self(1 << 8);
-    /// What has arrived was handed out: [`super::Tls::begin_unwrap`].
-    pub const FLUSHED: Self = Self(1 << 9);
-    /// Call [`super::RecordEngine::shutdown`], then [`super::Tls::handle_unwrapped`].
-    pub const UNWRAP: Self = Self(1 << 10);
-    /// Call `protocol.eof_received`.
-    pub const EOF: Self = Self(1 << 11);
-    /// Close the stream below, which sends what it has first.
-    pub const CLOSE: Self = Self(1 << 12);
-    /// Abort the stream below.
-    pub const ABORT: Self = Self(1 << 13);
-    /// Drop [`super::Tls::take_discarded`] outside the borrow.
-    pub const DISCARD: Self = Self(1 << 14);
-    /// Schedule `protocol.connection_lost` for the next turn, never inline.
-    pub const LOSE: Self = Self(1 << 15);
+step_flags! {
+    /// What the caller has to do, in the order of the flags.
+    Step(u16) {
+        /// Neither time-out counts any more.
+        UNWATCH,
+        /// Count the time of the handshake.
+        WATCH_HANDSHAKE,
+        /// Count the time of the closing.
+        WATCH_SHUTDOWN,
+        /// Call [`super::RecordEngine::handshake`], then [`super::Tls::handle_handshake`].
+        HANDSHAKE,
+        /// Call `protocol.connection_made`.
+        MADE,
+        /// The handshake succeeded: whoever waits for that is to be told.
+        READY,
+        /// Decrypt and hand out what has arrived, then [`super::Tls::end_read`].
+        READ,
+        /// Encrypt what is queued, then [`super::Tls::end_write`].
+        WRITE,
+        /// Take ciphertext and hand it to the stream below, then [`super::Tls::handle_taken`].
+        SEND,
+        /// What has arrived was handed out: [`super::Tls::begin_unwrap`].
+        FLUSHED,
+        /// Call [`super::RecordEngine::shutdown`], then [`super::Tls::handle_unwrapped`].
+        UNWRAP,
+        /// Call `protocol.eof_received`.
+        EOF,
+        /// Close the stream below, which sends what it has first.
+        CLOSE,
+        /// Abort the stream below.
+        ABORT,
+        /// Drop [`super::Tls::take_discarded`] outside the borrow.
+        DISCARD,
+        /// Schedule `protocol.connection_lost` for the next turn, never inline.
+        LOSE,
+    }
 }
-
-step_flags!(Step);
 
 /// What flow control asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
