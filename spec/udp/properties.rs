@@ -6,7 +6,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use tokioloop::core::datagram::BATCH;
+use tokioloop::core::datagram::{BATCH, Datagram, Policy, Read};
 use tokioloop::core::fault::Fault;
 use tokioloop::sim::Decode;
 use tokioloop::sim::datagram::{ECONNREFUSED, EMSGSIZE, Event, Op, Reaction, run};
@@ -37,6 +37,7 @@ fn orderly() -> impl Strategy<Value = Vec<Op>> {
         2 => any::<u8>().prop_map(Op::Arrive),
         3 => any::<u8>().prop_map(Op::Drain),
         2 => any::<u8>().prop_map(Op::Refuse),
+        1 => any::<bool>().prop_map(Op::ErrorQueue),
         1 => Just(Op::Icmp),
         1 => any::<[u8; 2]>().prop_map(|[high, low]| Op::SetLimits { high, low }),
         1 => any::<u8>().prop_map(Op::Bound),
@@ -175,6 +176,28 @@ proptest! {
     }
 
     #[test]
+    fn the_word_for_an_error_that_nobody_takes_is_taken_no_more_until_there_is_one(turns in 10_usize..40) {
+        let mut ops = vec![Op::Connect { header: 8 }, Op::ErrorQueue(true)];
+        ops.extend(vec![Op::Turn; turns]);
+        ops.extend([Op::ErrorQueue(false), Op::Icmp, Op::Turn, Op::Turn]);
+        prop_assert_eq!(outcomes(&run(&ops)), (0, 0), "what says nothing of itself");
+        // A send finds it, and the next one is told of again.
+        ops.extend([Op::Send(1), Op::Icmp, Op::Turn, Op::Turn]);
+        prop_assert_eq!(outcomes(&run(&ops)), (0, 2));
+    }
+
+    #[test]
+    fn what_is_no_error_of_the_kernels_ends_the_endpoint(before in 0_u8..20, after in 0_u8..20, coalesces: bool) {
+        let mut ops = vec![Op::Bound(255), Op::Coalesce(coalesces), Op::Misaddress(before)];
+        ops.extend(vec![Op::Send(9); usize::from(before) + 1]);
+        ops.extend([Op::Turn, Op::Turn]);
+        ops.extend(vec![Op::Send(9); after.into()]);
+        let events = run(&ops);
+        prop_assert_eq!(outcomes(&events), (before.into(), 0));
+        prop_assert!(events.contains(&Event::Lost(Fault::User)));
+    }
+
+    #[test]
     fn what_an_exit_cuts_off_is_delivered_in_the_next_turn(batch in 2_u8..15, at in 0_u8..14) {
         let at = usize::from(at % (batch - 1));
         let mut ops: Vec<_> = (0..at).map(|_| Op::React(Reaction::Nothing)).collect();
@@ -206,6 +229,18 @@ proptest! {
         ops.push(Op::Close);
         prop_assert_eq!(delivered(&run(&ops)), at + 1);
     }
+}
+
+#[test]
+fn the_kernel_is_asked_whatever_is_known_of_it_once_after_a_pause() {
+    let mut endpoint = Datagram::<u64, Vec<u8>>::new(Policy { header: 8, batches: true, fixed: false });
+    assert!(!endpoint.handle_open().is_none());
+    assert!(!endpoint.forces_recv());
+    assert_eq!(endpoint.begin_read(1), Read::Receive { force: false, errored: false });
+    assert!(endpoint.pause_reading());
+    assert!(!endpoint.resume_reading().is_none() && endpoint.forces_recv());
+    assert_eq!(endpoint.begin_read(2), Read::Receive { force: true, errored: false });
+    assert!(!endpoint.forces_recv());
 }
 
 fn transcript(ops: &[Op]) -> String {

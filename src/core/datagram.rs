@@ -226,10 +226,10 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
         self.inbox.iter()
     }
 
-    /// Something is to be delivered or asked for, whatever the kernel says.
+    /// The next read is due now, whatever is known of the socket's readiness: an event may have come while reading was paused.
     #[must_use]
-    pub fn has_unread(&self) -> bool {
-        self.force_recv || self.has_undelivered()
+    pub fn forces_recv(&self) -> bool {
+        self.force_recv
     }
 
     #[must_use]
@@ -388,15 +388,11 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
         if self.wants_read() { self.inbox.pop_front() } else { None }
     }
 
-    /// A flush begins; false when one is under way (the user called from within it) or there is nothing to send.
-    #[must_use]
-    pub fn begin_flush(&mut self) -> bool {
-        if self.flush_left.is_some() || self.outbox.is_empty() || self.lost {
-            return false;
-        }
+    /// A flush begins. What the user sends from within it has no other one follow.
+    pub fn begin_flush(&mut self) {
+        debug_assert!(self.flush_left.is_none() && !self.outbox.is_empty(), "a flush under way, or of nothing");
         self.drive = Drive::Idle;
         self.flush_left = Some(FLUSH_MAX);
-        true
     }
 
     /// How many datagrams from the front the flush under way may send by its next call; 0 when it is over.

@@ -66,7 +66,11 @@ struct Socket {
     held: usize,
     /// Numbers of the datagrams that are refused for good.
     refused: BTreeSet<u64>,
+    /// And of those without an address.
+    misaddressed: BTreeSet<u64>,
     icmp: bool,
+    /// There is an error that no call takes.
+    error_queue: bool,
     arrived: u64,
     received: u64,
     closed: bool,
@@ -79,16 +83,19 @@ struct Socket {
 }
 
 impl Socket {
-    fn send<'a>(&mut self, packets: impl Iterator<Item = &'a Packet>) -> Result<usize, i32> {
+    fn send<'a>(&mut self, packets: impl Iterator<Item = &'a Packet>) -> Result<usize, Raised> {
         assert!(!self.closed, "sent on a closed socket");
         let mut sent = 0;
         for packet in packets {
             if std::mem::take(&mut self.icmp) {
                 assert_eq!(sent, 0, "an error of an earlier datagram was lost in a batch");
-                return Err(ECONNREFUSED);
+                return Err(Raised::Os(ECONNREFUSED));
+            }
+            if self.misaddressed.contains(&packet.number) {
+                return if sent > 0 { Ok(sent) } else { Err(Raised::User) };
             }
             if self.refused.contains(&packet.number) {
-                return if sent > 0 { Ok(sent) } else { Err(EMSGSIZE) };
+                return if sent > 0 { Ok(sent) } else { Err(Raised::Os(EMSGSIZE)) };
             }
             if self.held == self.capacity {
                 self.blocked = true;
@@ -116,7 +123,8 @@ impl Socket {
         let room = self.held < self.capacity;
         let (read, write) = (self.arrived > self.received, self.tells_of_room && room);
         self.blocked |= !room;
-        let edge = Edge { read, write, read_closed: false, write_closed: self.icmp && (write || !read) };
+        let error = self.icmp || self.error_queue;
+        let edge = Edge { read, write, read_closed: false, write_closed: error && (write || !read) };
         std::mem::take(&mut self.edge).then_some(edge)
     }
 
@@ -141,6 +149,8 @@ impl Socket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Raised {
     Os(i32),
+    /// An exception that is no error of the kernel's.
+    User,
     /// An exception that ends the run of the loop.
     Exit,
 }
@@ -204,6 +214,10 @@ struct Sim {
 
     /// The model.
     sent: u64,
+    /// A look at room while that is told of anyway found some.
+    found_room: bool,
+    /// Exceptions that were not reported yet.
+    unreported: u32,
     /// What was admitted and is neither sent nor refused: number and length.
     queue: VecDeque<(u64, usize)>,
     delivered: u64,
@@ -231,7 +245,9 @@ impl Sim {
             capacity: 64,
             held: 0,
             refused: BTreeSet::new(),
+            misaddressed: BTreeSet::new(),
             icmp: false,
+            error_queue: false,
             arrived: 0,
             received: 0,
             closed: false,
@@ -258,6 +274,8 @@ impl Sim {
             exits: 0,
             kept: None,
             sent: 0,
+            found_room: false,
+            unreported: 0,
             queue: VecDeque::new(),
             delivered: 0,
             offers: 0,
@@ -300,6 +318,11 @@ impl Sim {
             Op::Arrive(count) => self.socket.arrive(count),
             Op::Drain(count) => self.socket.drain(count.into()),
             Op::Refuse(ahead) => drop(self.socket.refused.insert(self.sent + u64::from(ahead))),
+            Op::Misaddress(ahead) => drop(self.socket.misaddressed.insert(self.sent + u64::from(ahead))),
+            Op::ErrorQueue(some) => {
+                self.socket.error_queue = some;
+                self.socket.edge |= some;
+            }
             Op::Icmp => {
                 // Only who sends to one address is told.
                 self.socket.icmp |= self.policy.fixed;
@@ -360,6 +383,7 @@ impl Sim {
     }
 
     fn check(&mut self) {
+        assert_eq!(self.unreported, 0, "an exception that nobody hears of");
         let dropped = self.endpoint.take_dropped();
         // What was sent is dropped with the flush, what was received and is of no use with the step that says so.
         assert!(dropped.received.is_empty() && dropped.sent.is_empty(), "datagrams that nobody drops");
@@ -367,6 +391,9 @@ impl Sim {
         assert_eq!(endpoint.is_closing(), self.closed);
         assert_eq!(endpoint.is_reading(), !self.closed && !self.reading_paused);
         assert_eq!(endpoint.wants_read(), endpoint.is_reading());
+        assert_eq!(endpoint.is_paused(), self.reading_paused);
+        let left = if self.closed { 0..0 } else { self.delivered..self.socket.received };
+        assert!(endpoint.undelivered().copied().eq(left.clone()), "of what was received, {left:?} is not delivered");
         if endpoint.is_lost() {
             assert!(endpoint.buffered() == 0 && self.closed && (self.losing || self.lost));
             assert!(!endpoint.is_watching_write() && !endpoint.has_undelivered());

@@ -54,3 +54,50 @@ impl Errors {
         self.are_trusted() && !self.for_write
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel says that there is an error, and a read asks for it. True when the socket is to be registered anew.
+    fn ask(errors: &mut Errors, found: bool) -> bool {
+        assert!(errors.handle_write_event() && errors.begin_read(), "an error is noted");
+        assert!(!errors.begin_read(), "and asked for once");
+        errors.handle_asked(found)
+    }
+
+    fn distrusted() -> Errors {
+        let mut errors = Errors::default();
+        while errors.are_trusted() {
+            ask(&mut errors, false);
+        }
+        errors
+    }
+
+    #[test]
+    fn the_kernels_word_is_taken_until_it_was_wrong_eight_times_in_a_row() {
+        let mut errors = Errors::default();
+        let mut again = |found| (ask(&mut errors, found), errors.are_trusted());
+        assert_eq!([false; 7].map(&mut again), [(true, true); 7]);
+        assert_eq!(again(true), (true, true));
+        assert_eq!([false; 7].map(&mut again), [(true, true); 7]);
+        assert_eq!([false; 300].map(&mut again), [(false, false); 300]);
+    }
+
+    #[test]
+    fn once_it_has_something_to_say_its_word_counts_again() {
+        let mut errors = distrusted();
+        assert!(errors.handle_found() && errors.are_trusted());
+        assert!(!errors.handle_found(), "registered anew once");
+        assert!(ask(&mut errors, false));
+        assert!(!errors.handle_found(), "nor while it is trusted");
+    }
+
+    #[test]
+    fn while_room_is_told_of_an_event_of_writing_is_no_error() {
+        let mut errors = Errors { for_write: true, ..distrusted() };
+        assert!(!errors.handle_write_event() && !errors.begin_read());
+        assert!(!errors.handle_found(), "what waits for room is registered anew behind it");
+        assert!(errors.are_trusted() && !errors.handle_asked(true));
+    }
+}

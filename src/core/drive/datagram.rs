@@ -370,7 +370,7 @@ fn run_step<H: Host>(host: &mut H, step: Step) -> Result<(), H::Error> {
         host.queue(Dir::Write);
     }
     if step.has(Step::WATCH_READ) {
-        let ready = host.watch_read() || host.machine(|machine| machine.has_unread());
+        let ready = host.watch_read() || host.machine(|machine| machine.forces_recv());
         read_on(host, ready);
     }
     let mut result = Ok(());
@@ -393,9 +393,7 @@ fn run_step<H: Host>(host: &mut H, step: Step) -> Result<(), H::Error> {
 
 /// Sends what is queued, as much as the kernel takes and one flush may.
 fn flush<H: Host>(host: &mut H) -> Result<(), H::Error> {
-    if !host.machine(Datagram::begin_flush) {
-        return Ok(());
-    }
+    host.machine(Datagram::begin_flush);
     let mut result = Ok(());
     while result.is_ok() {
         let file = host.file();

@@ -19,11 +19,13 @@ impl drive::Host for Sim {
     }
 
     fn report(&mut self, error: &Raised, culprit: Culprit) -> Run {
-        unreachable!("nothing here is to be reported: {error:?}, {culprit:?}")
+        assert_eq!((*error, culprit), (Raised::User, Culprit::Write), "nothing else is to be reported");
+        self.unreported = self.unreported.checked_sub(1).expect("reported twice");
+        Ok(())
     }
 
     fn log_fatal(&mut self, error: &Raised, culprit: Culprit) -> Run {
-        unreachable!("nothing here is fatal: {error:?}, {culprit:?}")
+        unreachable!("no error of the kernel's is fatal: {error:?}, {culprit:?}")
     }
 
     fn keep_error(&mut self, error: Raised) {
@@ -44,6 +46,7 @@ impl drive::Host for Sim {
     }
 
     fn queue(&mut self, dir: Dir) {
+        assert!(dir == Dir::Write || self.endpoint.wants_read(), "a read that nobody wants");
         self.ready.push(Entry::Io(dir));
     }
 
@@ -126,7 +129,7 @@ impl Host for Sim {
         assert!(self.queue.is_empty(), "sent past the queue");
         let coalesces = self.coalesces_now() && self.policy.batches && !self.endpoint.is_lost();
         assert!(!coalesces, "sent what was to be coalesced");
-        let sent = self.socket.send(std::iter::once(&*packet)).map_err(Raised::Os)?;
+        let sent = self.socket.send(std::iter::once(&*packet)).map_err(|raised| self.note_raised(raised))?;
         if sent > 0 {
             self.events.push(Event::Sent(sent, 1));
         }
@@ -145,7 +148,7 @@ impl Host for Sim {
         if let Ok(sent @ 1..) = sent {
             self.events.push(Event::Sent(sent, batch));
         }
-        sent.map_err(Raised::Os)
+        sent.map_err(|raised| self.note_raised(raised))
     }
 
     fn packet(&mut self, packet: Packet) -> Packet {
@@ -156,6 +159,8 @@ impl Host for Sim {
     }
 
     fn register(&mut self, write: bool) -> Result<(bool, bool), Raised> {
+        let tells = self.socket.tells_of_room && !std::mem::take(&mut self.found_room);
+        assert!(!write || !tells, "registered anew, though it is told of room");
         self.source = Source::default();
         self.socket.tells_of_room = write;
         self.socket.edge = true;
@@ -176,7 +181,8 @@ impl Host for Sim {
 
     fn watch_write(&mut self) -> bool {
         assert!(self.endpoint.is_watching_write());
-        self.source.clear_write()
+        self.found_room = self.source.clear_write();
+        self.found_room
     }
 
     // ---- the protocol
@@ -252,6 +258,15 @@ impl Host for Sim {
 impl Sim {
     pub(super) fn coalesces_now(&self) -> bool {
         self.coalesce.wants(self.thread)
+    }
+
+    /// What is no error of the kernel's is the end of the endpoint.
+    fn note_raised(&mut self, raised: Raised) -> Raised {
+        if raised == Raised::User {
+            self.unreported += 1;
+            self.break_off(raised);
+        }
+        raised
     }
 
     /// User code runs.

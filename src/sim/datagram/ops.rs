@@ -64,6 +64,10 @@ pub enum Op {
     Drain(u8),
     /// The kernel refuses the datagram that is so many sends away, whenever it is offered.
     Refuse(u8),
+    /// The datagram that is so many sends away has an address that is none: the end of the endpoint.
+    Misaddress(u8),
+    /// The socket keeps an error that nobody takes (`IP_RECVERR`), and tells of it with each registration; or no longer.
+    ErrorQueue(bool),
     /// An earlier datagram was refused by its receiver: the next call on the socket tells, once.
     Icmp,
     /// Datagrams that the kernel holds at most.
@@ -104,7 +108,9 @@ impl Decode for Op {
             13..=15 => Self::React(Reaction::from_bytes([a, a >> 4, low, high])),
             16..=18 => Self::Arrive(a),
             19..=21 => Self::Drain(a),
+            22 if a.is_multiple_of(16) => Self::Misaddress(low),
             22 | 23 => Self::Refuse(a),
+            24 if a.is_multiple_of(4) => Self::ErrorQueue(low.is_multiple_of(2)),
             24 => Self::Icmp,
             25 => Self::Bound(a),
             26 if a.is_multiple_of(4) => Self::Fork,
