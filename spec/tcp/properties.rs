@@ -11,6 +11,7 @@ use tokioloop::core::accept::AcceptError;
 use tokioloop::core::fault::Fault;
 use tokioloop::core::flow::Flow;
 use tokioloop::core::outbox::Outbox;
+use tokioloop::core::stream::Policy;
 use tokioloop::sim::stream::{Event, Op, Reaction, SLICES_MAX, run};
 use tokioloop::sim::{Decode, accept, coalesce};
 use tokioloop::sim::{pattern, patterned};
@@ -263,6 +264,16 @@ proptest! {
         prop_assert_eq!(reported, due.1.min(lacks.into()));
         let accepted = events.iter().filter(|event| matches!(event, accept::Event::Accepted(_))).count();
         prop_assert_eq!(accepted, usize::from(arrived) + (ops.len() - 2 - usize::from(lacks)) / 3);
+    }
+}
+
+#[test]
+fn a_short_read_drains_a_tcp_socket_that_has_neither_an_end_nor_urgent_data() {
+    let drained = |n, closed, urgent| Policy::TCP.is_drained(n, 10, closed, || urgent);
+    assert!(drained(9, false, false) && !drained(10, false, false));
+    assert!(!drained(9, true, false) && !drained(9, false, true));
+    for other in [Policy::SOCKET, Policy::READ_PIPE] {
+        assert!(!other.is_drained(9, 10, false, || false));
     }
 }
 

@@ -48,6 +48,8 @@ pub const SLICES_MAX: usize = 3;
 const OTHER_ERRNO: i32 = 5;
 /// EBADF of Linux.
 const EBADF: i32 = 9;
+/// ENOTCONN of Linux.
+const ENOTCONN: i32 = 107;
 /// Turns in which everything must come to rest.
 const TURNS_MAX: u32 = 1 << 17;
 
@@ -121,6 +123,8 @@ struct Sim {
     buffered: bool,
     /// The user closed the file under the transport.
     file_closed: bool,
+    /// The kernel says so of each shutdown.
+    shutdown_fails: bool,
     kept: Option<Raised>,
     /// Depth of calls into user code.
     depth: u32,
@@ -142,6 +146,8 @@ struct Sim {
     broken: bool,
     fault: Option<Fault>,
     drain_awaited: bool,
+    /// Who waits is to be told once the outbox is empty, or the socket that it was lent has room.
+    drain_owed: bool,
     eof_held: bool,
     dropped: u32,
     warned: u32,
@@ -169,6 +175,7 @@ impl Sim {
             keep_open: true,
             buffered: false,
             file_closed: false,
+            shutdown_fails: false,
             kept: None,
             depth: 0,
             written: 0,
@@ -184,6 +191,7 @@ impl Sim {
             broken: false,
             fault: None,
             drain_awaited: false,
+            drain_owed: false,
             eof_held: false,
             dropped: 0,
             warned: 0,
@@ -217,18 +225,20 @@ impl Sim {
                 self.handle(drive::uncork);
                 let empty = self.stream.begin_drain_wait();
                 assert_eq!(empty, self.stream.buffered() == 0);
-                self.drain_awaited = true;
+                (self.drain_awaited, self.drain_owed) = (true, !empty);
             }
             Op::DrainWait(false) => {
-                (self.drain_awaited, self.eof_held) = (false, false);
+                (self.drain_awaited, self.drain_owed, self.eof_held) = (false, false, false);
                 self.handle(|sim| {
                     let result = drive::end_drain_wait(sim);
                     sim.excuse_shutdown(result)
                 });
             }
+            Op::Lent(len) => self.handle(|sim| sim.send_lent(len)),
             Op::KeepOpen(keep_open) => self.keep_open = keep_open,
             Op::Buffered(buffered) => self.buffered = buffered,
             Op::CloseFile => self.file_closed = true,
+            Op::FailShutdown => self.shutdown_fails = true,
             Op::React(reaction) => self.reactions.push_back(reaction),
             Op::PeerSend(len) => self.link.peer_send(len.into()),
             Op::PeerRead(len) => self.link.peer_read(len.into()),
@@ -251,6 +261,7 @@ impl Sim {
         if !self.stream.is_lost() {
             assert_eq!((self.stream.buffered(), self.paused), (0, false), "the peer reads, and yet nothing moves");
             assert!(!self.stream.wants_read() || !self.link.is_readable(), "arrived, and never delivered");
+            assert!(!self.drain_owed, "there is room, and who waits for that is not told");
         }
         self.handle(Self::close);
         self.settle();
@@ -283,7 +294,9 @@ impl Sim {
         let stream = &self.stream;
         let buffered = stream.buffered();
         assert_eq!((stream.is_closing(), stream.eof_asked()), (self.closed, self.eof_written));
+        assert_eq!((stream.is_paused(), stream.is_drain_awaited()), (self.reading_paused, self.drain_awaited));
         assert_eq!(stream.is_reading(), !self.closed && !self.reading_paused);
+        assert_eq!(stream.lost_count(), if stream.is_lost() { self.dropped + 1 } else { 0 });
         assert_eq!(stream.wants_read(), self.policy.readable && stream.is_reading() && !self.ended);
         if stream.is_lost() {
             assert!(buffered == 0 && self.closed && (self.losing || self.lost));
@@ -302,6 +315,7 @@ impl Sim {
         } else {
             assert!(!self.closed, "closed with nothing to send, and not lost");
             assert!(self.file_closed || self.link.is_shut() == (self.eof_written && !self.eof_held));
+            assert!(!self.drain_owed || stream.is_watching_write(), "empty, and who waits for that is not told");
         }
         let queued = |dir| self.ready.iter().any(|&entry| entry == Entry::Io(dir));
         assert!(
@@ -430,6 +444,22 @@ impl Sim {
         call(self)
     }
 
+    /// Who was lent the socket sends.
+    fn send_lent(&mut self, len: u32) -> Run {
+        let lent = self.drain_awaited && !self.drain_owed && !self.stream.is_lost();
+        if !lent || self.link.is_shut() || self.file_closed {
+            return Ok(());
+        }
+        let bytes = patterned(self.written, len as usize);
+        let Ok(sent) = self.link.send(std::iter::once(&bytes[..])) else { return Ok(()) };
+        self.written += sent as u64;
+        if sent == bytes.len() {
+            return Ok(());
+        }
+        self.drain_owed = true;
+        drive::handle_blocked(self)
+    }
+
     fn write_eof(&mut self) -> Run {
         if !self.policy.half_close {
             return if self.policy.writable { self.close_by(drive::write_eof) } else { Ok(()) };
@@ -446,9 +476,13 @@ impl Sim {
         result
     }
 
-    /// The shutdown of a file that was closed under the transport fails.
+    /// The shutdown fails, of a file that was closed under the transport, too.
     fn excuse_shutdown(&self, result: Run) -> Run {
-        if self.file_closed && result == Err(Raised::Os(EBADF)) { Ok(()) } else { result }
+        match result {
+            Err(Raised::Os(EBADF)) if self.file_closed => Ok(()),
+            Err(Raised::Os(ENOTCONN)) if self.shutdown_fails => Ok(()),
+            result => result,
+        }
     }
 
     fn close(&mut self) -> Run {

@@ -440,11 +440,9 @@ fn run_step<H: Host>(host: &mut H, step: Step) -> Result<(), H::Error> {
         let called = host.resume_writing();
         contain(host, called, Culprit::Flow("resume_writing"))?;
     }
-    // An exit does not keep a stream that ends with its input from ending.
+    // An exit does not keep a stream from ending.
     let told = if step.has(Step::EOF) { deliver_eof(host) } else { Ok(()) };
-    if step.has(Step::DRAINED) {
-        host.tell_drained()?;
-    }
+    let drained = if step.has(Step::DRAINED) { host.tell_drained() } else { Ok(()) };
     let shut = if step.has(Step::SHUTDOWN) { host.file().and_then(|file| host.shut_down(file)) } else { Ok(()) };
     if step.has(Step::DISCARD) {
         drop(host.machine(Stream::take_discarded));
@@ -452,7 +450,7 @@ fn run_step<H: Host>(host: &mut H, step: Step) -> Result<(), H::Error> {
     if step.has(Step::LOSE) {
         host.queue_lost()?;
     }
-    told.and(shut)
+    told.and(drained).and(shut)
 }
 
 /// Sends what is queued, as much as the kernel takes. An exit keeps no byte back, nor what comes behind the last one.

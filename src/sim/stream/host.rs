@@ -1,6 +1,6 @@
 //! The simulation as the surroundings of the stream's driver: its kernel, its loop and its reports.
 
-use super::{EBADF, Entry, Event, READ_MAX, Raised, Reaction, Run, SLICES_MAX, Sim};
+use super::{EBADF, ENOTCONN, Entry, Event, READ_MAX, Raised, Reaction, Run, SLICES_MAX, Sim};
 use crate::core::coalesce::{Coalesce, Thread};
 use crate::core::drive::stream::{self, Host, Received};
 use crate::core::drive::{self, Culprit, Dir, coalesce};
@@ -60,6 +60,7 @@ impl drive::Host for Sim {
     }
 
     fn queue(&mut self, dir: Dir) {
+        assert!(dir == Dir::Write || self.stream.wants_read(), "a read that nobody wants");
         self.ready.push(Entry::Io(dir));
     }
 
@@ -159,7 +160,7 @@ impl Host for Sim {
         assert_eq!(self.link.accepted(), self.written, "shut down before the last byte");
         self.link.shutdown();
         self.events.push(Event::Shutdown);
-        Ok(())
+        if self.shutdown_fails { Err(Raised::Os(ENOTCONN)) } else { Ok(()) }
     }
 
     fn watch_read(&mut self) -> Result<bool, Raised> {
@@ -227,8 +228,10 @@ impl Host for Sim {
 
     fn tell_drained(&mut self) -> Run {
         assert!(self.drain_awaited && self.stream.buffered() == 0);
+        self.drain_owed = false;
         self.events.push(Event::Drained);
-        Ok(())
+        // Only an exit is for anybody else.
+        if self.reactions.front() == Some(&Reaction::Exit) { self.react() } else { Ok(()) }
     }
 
     fn warn_lost_write(&mut self) -> Run {

@@ -61,12 +61,16 @@ pub enum Op {
     },
     /// Somebody waits for the buffer to drain, or no longer.
     DrainWait(bool),
+    /// Who waited for that, and has the socket, sends so many bytes past the stream.
+    Lent(u32),
     /// What `eof_received` answers.
     KeepOpen(bool),
     /// The protocol lends its own buffers from now on, or no longer.
     Buffered(bool),
     /// The user closes the file under the transport.
     CloseFile,
+    /// Shutting down the writing half fails from now on: who asked for it is told, unless it came later.
+    FailShutdown,
     /// Queues a reaction for the next callback.
     React(Reaction),
     PeerSend(u32),
@@ -110,10 +114,12 @@ impl Decode for Op {
             8 if a.is_multiple_of(4) => Self::Abort,
             9 if a.is_multiple_of(4) => Self::Fail,
             9 if a == 1 => Self::CloseFile,
+            9 if a == 2 => Self::FailShutdown,
             8..=10 => Self::PauseReading,
             11 | 12 => Self::ResumeReading,
             13 if a.is_multiple_of(8) => Self::Buffered(low.is_multiple_of(2)),
             13 => Self::SetLimits { high: low, low: high },
+            14 if a.is_multiple_of(8) => Self::Lent(length([a >> 3, low, high])),
             14 => Self::DrainWait(a.is_multiple_of(2)),
             15 => Self::KeepOpen(a.is_multiple_of(2)),
             16..=18 => Self::React(Reaction::from_bytes([a, a >> 4, low, high])),
