@@ -8,6 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use tokioloop::core::records::{RECORD_MAX, Records};
+use tokioloop::core::tls::Tls;
 use tokioloop::sim::Decode;
 use tokioloop::sim::tls::{Event, Op, Reaction, Said, Setup, Side, What, run};
 
@@ -36,6 +37,7 @@ fn orderly() -> impl Strategy<Value = Vec<Op>> {
         (0_u32..600).prop_map(Reaction::WriteTwice),
         Just(Reaction::PauseReading),
         Just(Reaction::ResumeReading),
+        Just(Reaction::Exit),
         any::<[u8; 2]>().prop_map(|[high, low]| Reaction::SetLimits(high, low)),
         any::<[u8; 2]>().prop_map(|[high, low]| Reaction::SetReadLimits(high, low)),
     ];
@@ -45,6 +47,7 @@ fn orderly() -> impl Strategy<Value = Vec<Op>> {
         1 => sides().prop_map(Op::Start),
         6 => (sides(), 0_u32..2000).prop_map(|(side, len)| Op::Write(side, len)),
         1 => (sides(), 0_u32..300).prop_map(|(side, len)| Op::Inside(side, Reaction::Write(len))),
+        1 => sides().prop_map(|side| Op::Inside(side, Reaction::Exit)),
         3 => (sides(), reaction).prop_map(|(side, reaction)| Op::React(side, reaction)),
         2 => (sides(), said).prop_map(|(side, said)| Op::Say(side, said)),
         5 => (sides(), 0_u32..3000).prop_map(|(side, max)| Op::Deliver(side, max)),
@@ -111,6 +114,18 @@ proptest! {
         ops.extend([Op::Write(Side::Server, len), Op::Close(Side::Server), Op::React(Side::Client, Reaction::Nothing)]);
         ops.extend([Op::React(Side::Client, end), Op::React(Side::Client, end)]);
         ops.extend([Op::Deliver(Side::Server, pieces), Op::Deliver(Side::Server, 99_999), Op::Turn, Op::Turn]);
+        drop(run(setup, &ops));
+    }
+
+    #[test]
+    fn an_exit_during_a_write_keeps_none_of_it_back(
+        setup in setups(), lens in vec(1_u32..3000, 1..4), exits in 1_usize..12, early: bool,
+    ) {
+        // The engine takes at once what it is given.
+        let setup = Setup { strict: false, fragment: 1024, ..setup };
+        let mut ops = vec![Op::Inside(Side::Client, Reaction::Exit); exits];
+        ops.extend(lens.iter().map(|len| Op::Write(Side::Client, *len)));
+        ops.splice(if early { ops.len()..ops.len() } else { 0..0 }, handshake());
         drop(run(setup, &ops));
     }
 
@@ -264,6 +279,12 @@ proptest! {
             prop_assert!(!strayed || records.tail() == 0);
         }
     }
+}
+
+#[test]
+fn the_marks_are_asyncios_at_first() {
+    let tls = Tls::<Vec<u8>>::new(false);
+    assert_eq!((tls.limits(), tls.read_limits()), ((131_072, 524_288), (65_536, 262_144)));
 }
 
 /// Both ends up to the end of the handshake, whatever its flights.

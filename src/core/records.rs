@@ -91,6 +91,17 @@ mod tests {
     }
 
     #[test]
+    fn a_body_of_2_to_the_14th_and_2048_bytes_is_the_longest() {
+        assert_eq!(RECORD_MAX, 18_437);
+        for (body, tail) in [(18_432_u16, 5), (18_433, 0)] {
+            let [high, low] = body.to_be_bytes();
+            let mut records = Records::default();
+            records.handle_fed(&[23, 3, 3, high, low]);
+            assert_eq!(records.tail(), tail, "{body}");
+        }
+    }
+
+    #[test]
     fn what_is_no_tls_has_no_tail() {
         for garbage in [&b"GET / HTTP/1.1"[..], &[23, 3, 3, 255, 255, 0, 0], &[0; 64]] {
             let mut records = Records::default();

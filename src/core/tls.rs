@@ -250,8 +250,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
         match self.phase {
             Phase::Unwrapped => Step::NONE,
             Phase::Handshake => Step::HANDSHAKE,
-            Phase::Wrapped => Step::READ,
-            Phase::Flushing => Step::READ | Step::FLUSHED,
+            Phase::Wrapped | Phase::Flushing => Step::READ,
             Phase::Shutdown => self.shut_down(),
         }
     }
@@ -394,12 +393,13 @@ impl<C: AsRef<[u8]>> Tls<C> {
         }
     }
 
-    /// The write is over: its ciphertext is to be sent, after that of what was written meanwhile.
-    pub fn end_write(&mut self) -> Step {
+    /// The write is over: its ciphertext is to be sent, after that of what was written meanwhile. `broken_off`: the engine
+    /// takes more of what is queued.
+    pub fn end_write(&mut self, broken_off: bool) -> Step {
         self.writing = false;
-        let inside = std::mem::take(&mut self.written_inside) && !self.backlog.is_empty();
+        let more = (std::mem::take(&mut self.written_inside) || broken_off) && !self.backlog.is_empty();
         let wrapped = matches!(self.phase, Phase::Wrapped | Phase::Flushing);
-        Step::WRITE.when(inside && wrapped) | Step::SEND | Step::FLUSHED.when(self.phase == Phase::Flushing)
+        Step::WRITE.when(more && wrapped) | Step::SEND | Step::FLUSHED.when(self.phase == Phase::Flushing)
     }
 
     /// `held` bytes of ciphertext are left after a send, or as the stream below takes none for now, which has `below` bytes

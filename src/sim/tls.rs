@@ -95,6 +95,11 @@ struct Sim {
     tainted: bool,
     /// Depth of calls into user code.
     depth: u32,
+    /// Exceptions of flow control that were not reported yet; what ends the run of the loop, raised and handed up, since the
+    /// last operation.
+    unreported: u32,
+    exits: u32,
+    heard: u32,
     events: Vec<Event>,
 }
 
@@ -110,11 +115,22 @@ impl Sim {
                 paused: setup.late,
                 buffer: setup.buffers[side as usize].into(),
                 slow: setup.buffers[side as usize] > 0,
+                lent: setup.buffers[side as usize] > 0,
                 ..User::default()
             },
             broken: false,
         });
-        Self { setup, ends, tasks: VecDeque::new(), tainted: false, depth: 0, events: Vec::new() }
+        Self {
+            setup,
+            ends,
+            tasks: VecDeque::new(),
+            tainted: false,
+            depth: 0,
+            unreported: 0,
+            exits: 0,
+            heard: 0,
+            events: Vec::new(),
+        }
     }
 
     fn end(&mut self, side: Side) -> &mut End {
@@ -161,6 +177,7 @@ impl Sim {
             Op::SetBuffer(side, size) => {
                 self.user(side).buffer = size.into();
                 self.user(side).slow |= size > 0;
+                self.user(side).lent |= size > 0;
             }
             Op::React(side, reaction) => self.user(side).reactions.push_back(reaction),
             Op::Inside(side, reaction) => self.user(side).inside.push_back(reaction),
@@ -201,7 +218,8 @@ impl Sim {
 
     fn start(&mut self, side: Side) {
         if !std::mem::replace(&mut self.end(side).lower.started, true) {
-            let Ok(()) = self.handle_made(At { side, level: 0 }) else { unreachable!("the handshake has only begun") };
+            let raised = self.handle_made(At { side, level: 0 });
+            assert!(!self.is_broken_by(raised), "the handshake has only begun");
         }
     }
 
@@ -301,6 +319,9 @@ impl Sim {
     // ---- what holds between operations
 
     fn check(&mut self) {
+        assert_eq!(self.unreported, 0, "an exception that nobody hears of");
+        let (exits, heard) = (std::mem::take(&mut self.exits), std::mem::take(&mut self.heard));
+        assert_eq!(exits > 0, heard > 0, "{exits} exits, of which {heard} are heard of");
         for side in Side::BOTH {
             for at in self.all(side) {
                 let discarded = self.layer(at).tls.take_discarded();

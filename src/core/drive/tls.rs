@@ -16,9 +16,7 @@ use data::{Decrypted, decrypt, encrypt_at_once, encrypt_queued, end_write, hand_
 pub use host::{Culprit, Host};
 
 use crate::core::flow::LimitsError;
-use crate::core::tls::{Admit, Outcome, Phase, RecordEngine, Step, Tls};
-
-type Run<H> = Result<(), <H as RecordEngine>::Error>;
+use crate::core::tls::{Admit, Outcome, Phase, Step, Tls};
 
 // ---- the stream below
 
@@ -26,7 +24,7 @@ type Run<H> = Result<(), <H as RecordEngine>::Error>;
 ///
 /// # Errors
 /// What the protocol above raises in `connection_made`, and an exit.
-pub fn handle_made<H: Host>(host: &mut H, paused: Option<usize>) -> Run<H> {
+pub fn handle_made<H: Host>(host: &mut H, paused: Option<usize>) -> Result<(), H::Error> {
     let step = host.machine(|machine| {
         if let Some(below) = paused {
             machine.inherit_pause(below);
@@ -40,7 +38,7 @@ pub fn handle_made<H: Host>(host: &mut H, paused: Option<usize>) -> Run<H> {
 ///
 /// # Errors
 /// As [`handle_made`], and what of the protocol's is for the stream below to handle.
-pub fn handle_ciphertext<H: Host>(host: &mut H, data: &[u8]) -> Run<H> {
+pub fn handle_ciphertext<H: Host>(host: &mut H, data: &[u8]) -> Result<(), H::Error> {
     let mut found = Decrypted::nothing();
     for part in data.chunks(H::PART) {
         if let Err(error) = host.feed(part) {
@@ -55,22 +53,14 @@ pub fn handle_ciphertext<H: Host>(host: &mut H, data: &[u8]) -> Run<H> {
         }
     }
     let step = host.machine(Tls::handle_fed);
-    if step.has(Step::READ) {
-        hand_out(host, found)?;
-        if !step.has(Step::FLUSHED) {
-            return Ok(());
-        }
-        let step = host.machine(Tls::begin_unwrap);
-        return run_step(host, step);
-    }
-    run_step(host, step)
+    if step.has(Step::READ) { hand_out(host, found) } else { run_step(host, step) }
 }
 
 /// The stream below ended.
 ///
 /// # Errors
 /// As [`handle_ciphertext`].
-pub fn handle_end<H: Host>(host: &mut H) -> Run<H> {
+pub fn handle_end<H: Host>(host: &mut H) -> Result<(), H::Error> {
     if let Some(step) = host.machine(Tls::handle_end) {
         return run_step(host, step);
     }
@@ -82,7 +72,7 @@ pub fn handle_end<H: Host>(host: &mut H) -> Run<H> {
 ///
 /// # Errors
 /// An exit, and what the stream below raises.
-pub fn handle_paused<H: Host>(host: &mut H) -> Run<H> {
+pub fn handle_paused<H: Host>(host: &mut H) -> Result<(), H::Error> {
     let below = host.buffered_below()?;
     let told = host.machine(|machine| machine.handle_paused(below));
     tell(host, told)
@@ -92,7 +82,7 @@ pub fn handle_paused<H: Host>(host: &mut H) -> Run<H> {
 ///
 /// # Errors
 /// As [`handle_ciphertext`].
-pub fn handle_unpaused<H: Host>(host: &mut H) -> Run<H> {
+pub fn handle_unpaused<H: Host>(host: &mut H) -> Result<(), H::Error> {
     let step = host.machine(Tls::handle_unpaused);
     run_step(host, step)
 }
@@ -101,7 +91,7 @@ pub fn handle_unpaused<H: Host>(host: &mut H) -> Run<H> {
 ///
 /// # Errors
 /// That the loop is closed.
-pub fn handle_lost<H: Host>(host: &mut H) -> Run<H> {
+pub fn handle_lost<H: Host>(host: &mut H) -> Result<(), H::Error> {
     let step = host.machine(Tls::handle_lost);
     run_step(host, step)
 }
@@ -112,7 +102,7 @@ pub fn handle_lost<H: Host>(host: &mut H) -> Run<H> {
 ///
 /// # Errors
 /// What telling of it raises.
-pub fn handle_handshake_overdue<H: Host>(host: &mut H) -> Run<H> {
+pub fn handle_handshake_overdue<H: Host>(host: &mut H) -> Result<(), H::Error> {
     if host.machine(|machine| machine.phase()) != Phase::Handshake {
         return Ok(());
     }
@@ -124,7 +114,7 @@ pub fn handle_handshake_overdue<H: Host>(host: &mut H) -> Run<H> {
 ///
 /// # Errors
 /// What the stream below raises.
-pub fn handle_shutdown_overdue<H: Host>(host: &mut H) -> Run<H> {
+pub fn handle_shutdown_overdue<H: Host>(host: &mut H) -> Result<(), H::Error> {
     if !host.machine(|machine| machine.is_shutdown_overdue()) {
         return Ok(());
     }
@@ -136,7 +126,7 @@ pub fn handle_shutdown_overdue<H: Host>(host: &mut H) -> Run<H> {
 ///
 /// # Errors
 /// As [`handle_ciphertext`].
-pub fn handle_resumed<H: Host>(host: &mut H) -> Run<H> {
+pub fn handle_resumed<H: Host>(host: &mut H) -> Result<(), H::Error> {
     let step = host.machine(Tls::handle_resumed);
     run_step(host, step)
 }
@@ -147,12 +137,11 @@ pub fn handle_resumed<H: Host>(host: &mut H) -> Run<H> {
 ///
 /// # Errors
 /// An exit, and what is for the stream below to handle.
-pub fn write<H: Host>(host: &mut H, plain: H::Plain) -> Run<H> {
+pub fn write<H: Host>(host: &mut H, plain: H::Plain) -> Result<(), H::Error> {
     match host.machine(Tls::admit) {
         Admit::Encrypt => {
             let (done, error) = encrypt_at_once(host, &plain);
-            let lives = error.as_ref().is_none_or(|error| host.is_exit(error));
-            if done < plain.as_ref().len() && lives {
+            if done < plain.as_ref().len() {
                 let step = host.machine(|machine| machine.enqueue_rest(plain.into(), done));
                 run_step(host, step)?;
             }
@@ -172,17 +161,16 @@ pub fn write<H: Host>(host: &mut H, plain: H::Plain) -> Run<H> {
 ///
 /// # Errors
 /// As [`handle_ciphertext`].
-pub fn close<H: Host>(host: &mut H) -> Run<H> {
+pub fn close<H: Host>(host: &mut H) -> Result<(), H::Error> {
     let step = host.machine(Tls::close);
-    run_step(host, step)?;
-    host.uncork_below()
+    run_step(host, step).and(host.uncork_below())
 }
 
 /// Ends the connection at once, without `close_notify`.
 ///
 /// # Errors
 /// What the stream below raises.
-pub fn abort<H: Host>(host: &mut H, error: Option<&H::Error>) -> Run<H> {
+pub fn abort<H: Host>(host: &mut H, error: Option<&H::Error>) -> Result<(), H::Error> {
     if host.machine(Tls::abort).has(Step::ABORT) { abort_below(host, error) } else { Ok(()) }
 }
 
@@ -190,7 +178,7 @@ pub fn abort<H: Host>(host: &mut H, error: Option<&H::Error>) -> Run<H> {
 ///
 /// # Errors
 /// That the loop is closed.
-pub fn resume_reading<H: Host>(host: &mut H) -> Run<H> {
+pub fn resume_reading<H: Host>(host: &mut H) -> Result<(), H::Error> {
     if host.machine(Tls::resume_reading) { host.queue_resumed() } else { Ok(()) }
 }
 
@@ -226,7 +214,7 @@ pub fn set_read_limits<H: Host>(host: &mut H, high: usize, low: usize) -> Result
 /// # Errors
 /// The error itself when it is an exit; what the stream below raises.
 #[cold]
-fn fatal<H: Host>(host: &mut H, error: H::Error, culprit: Culprit) -> Run<H> {
+fn fatal<H: Host>(host: &mut H, error: H::Error, culprit: Culprit) -> Result<(), H::Error> {
     if host.is_exit(&error) {
         return Err(error);
     }
@@ -234,7 +222,7 @@ fn fatal<H: Host>(host: &mut H, error: H::Error, culprit: Culprit) -> Run<H> {
 }
 
 #[cold]
-fn end<H: Host>(host: &mut H, error: &H::Error, culprit: Culprit) -> Run<H> {
+fn end<H: Host>(host: &mut H, error: &H::Error, culprit: Culprit) -> Result<(), H::Error> {
     let result = abort_below(host, Some(error));
     result.and(host.report_fatal(error, culprit))
 }
@@ -243,7 +231,7 @@ fn end<H: Host>(host: &mut H, error: &H::Error, culprit: Culprit) -> Run<H> {
 ///
 /// # Errors
 /// What the stream below raises.
-pub fn abort_below<H: Host>(host: &mut H, error: Option<&H::Error>) -> Run<H> {
+pub fn abort_below<H: Host>(host: &mut H, error: Option<&H::Error>) -> Result<(), H::Error> {
     host.machine(Tls::handle_aborted);
     host.abort_below(error)
 }
@@ -251,7 +239,7 @@ pub fn abort_below<H: Host>(host: &mut H, error: Option<&H::Error>) -> Run<H> {
 // ---- steps
 
 /// Carries out a step, in the order of its flags.
-fn run_step<H: Host>(host: &mut H, step: Step) -> Run<H> {
+fn run_step<H: Host>(host: &mut H, step: Step) -> Result<(), H::Error> {
     if step.is_none() {
         return Ok(());
     }
@@ -278,21 +266,24 @@ fn run_step<H: Host>(host: &mut H, step: Step) -> Run<H> {
     if step.has(Step::READ) {
         hand_out(host, Decrypted::nothing())?;
     }
+    // Neither an exit nor what `eof_received` raises keeps a connection from being closed.
+    let mut told = Ok(());
     if step.has(Step::WRITE) {
-        encrypt_queued(host)?;
+        told = encrypt_queued(host);
     }
     if step.has(Step::SEND) {
-        send(host)?;
+        told = told.and(send(host));
     }
     if step.has(Step::FLUSHED) {
         let step = host.machine(Tls::begin_unwrap);
-        run_step(host, step)?;
+        told = told.and(run_step(host, step));
     }
     if step.has(Step::UNWRAP) {
-        shut_down(host)?;
+        told = told.and(shut_down(host));
     }
-    // What `eof_received` raises keeps no connection from being closed.
-    let told = if step.has(Step::EOF) { deliver_eof(host) } else { Ok(()) };
+    if step.has(Step::EOF) {
+        told = told.and(deliver_eof(host));
+    }
     if step.has(Step::CLOSE) {
         host.close_below()?;
     }
@@ -308,7 +299,7 @@ fn run_step<H: Host>(host: &mut H, step: Step) -> Run<H> {
     told
 }
 
-fn handshake<H: Host>(host: &mut H) -> Run<H> {
+fn handshake<H: Host>(host: &mut H) -> Result<(), H::Error> {
     let done = match host.handshake() {
         Outcome::Again => false,
         Outcome::Done(()) => match host.note_peer() {
@@ -322,7 +313,7 @@ fn handshake<H: Host>(host: &mut H) -> Run<H> {
 }
 
 #[cold]
-fn handshake_failed<H: Host>(host: &mut H, error: H::Error) -> Run<H> {
+fn handshake_failed<H: Host>(host: &mut H, error: H::Error) -> Result<(), H::Error> {
     if host.is_exit(&error) {
         return Err(error);
     }
@@ -336,7 +327,7 @@ fn handshake_failed<H: Host>(host: &mut H, error: H::Error) -> Run<H> {
     result.and(waiter.map_or(Ok(()), |waiter| host.wake(waiter, Some(&error))))
 }
 
-fn shut_down<H: Host>(host: &mut H) -> Run<H> {
+fn shut_down<H: Host>(host: &mut H) -> Result<(), H::Error> {
     let done = match host.shutdown() {
         Outcome::Done(()) => true,
         Outcome::Again => false,
@@ -346,7 +337,7 @@ fn shut_down<H: Host>(host: &mut H) -> Run<H> {
     run_step(host, step)
 }
 
-fn deliver_eof<H: Host>(host: &mut H) -> Run<H> {
+fn deliver_eof<H: Host>(host: &mut H) -> Result<(), H::Error> {
     match host.eof_received() {
         Ok(false) => Ok(()),
         Ok(true) => host.warn_kept_open(),

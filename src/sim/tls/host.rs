@@ -29,6 +29,8 @@ pub enum Raised {
     Engine(EngineError),
     /// An exception of a callback.
     User,
+    /// An exception that ends the run of the loop.
+    Exit,
     /// The stream below ended in the handshake.
     Reset,
     Overdue(Timer),
@@ -51,12 +53,14 @@ pub struct Layer {
     pub timer: Option<Timer>,
     /// What is in the buffer that the protocol lends.
     lent: Vec<u8>,
+    /// Ciphertext that was unread when the last came, bytes.
+    waited: usize,
 }
 
 impl Layer {
     pub fn new(setup: Setup, side: Side, made: bool) -> Self {
         let engine = Engine::new(setup, side);
-        Self { tls: Tls::new(made), engine, timer: None, lent: Vec::new() }
+        Self { tls: Tls::new(made), engine, timer: None, lent: Vec::new(), waited: 0 }
     }
 }
 
@@ -102,7 +106,10 @@ impl Sim {
 
     /// What cannot raise: only a handshake makes connections, and all else of the user's ends its own.
     fn drive_plain(&mut self, at: At, call: impl FnOnce(&mut Connection<'_>) -> Run) {
-        assert_eq!(self.drive(at, call), Ok(()), "raised out of turn");
+        match self.drive(at, call) {
+            Err(Raised::Exit) => self.heard += 1,
+            result => assert_eq!(result, Ok(()), "raised out of turn"),
+        }
     }
 
     pub(super) fn handle_made(&mut self, at: At) -> Run {
@@ -115,7 +122,9 @@ impl Sim {
     }
 
     pub(super) fn handle_ciphertext(&mut self, at: At, data: &[u8]) -> Run {
-        let (phase, paused) = (self.tls(at).phase(), self.tls(at).is_read_paused());
+        let Layer { tls, engine, waited, .. } = self.layer(at);
+        *waited = engine.unread();
+        let (phase, paused) = (tls.phase(), tls.is_read_paused());
         self.drive(at, |host| drive::handle_ciphertext(host, data))?;
         // What the handshake leaves behind is not what was fed.
         if matches!(phase, Phase::Wrapped | Phase::Flushing) {
@@ -166,11 +175,20 @@ impl Sim {
     }
 
     pub(super) fn set_limits(&mut self, at: At, high: usize, low: usize) {
+        let before = self.tls(at).limits();
+        // A callback may set others.
+        let alone = self.user(at.side).reactions.is_empty();
         self.drive_plain(at, |host| drive::set_limits(host, high, low).map(drop));
+        let limits = if low > high { before } else { (low, high) };
+        assert!(!alone || self.tls(at).limits() == limits);
     }
 
     pub(super) fn set_read_limits(&mut self, at: At, high: usize, low: usize) {
+        let before = self.tls(at).read_limits();
+        let alone = self.user(at.side).reactions.is_empty();
         self.drive_plain(at, |host| drive::set_read_limits(host, high, low).map(drop));
+        let limits = if low > high { before } else { (low, high) };
+        assert!(!alone || self.tls(at).read_limits() == limits);
     }
 
     pub(super) fn resume_reading(&mut self, at: At) {
@@ -198,7 +216,12 @@ impl RecordEngine for Connection<'_> {
     type Bytes = Vec<u8>;
 
     fn feed(&mut self, ciphertext: &[u8]) -> Run {
-        self.sim.layer(self.at).engine.feed(ciphertext);
+        let reads = self.takes_bytes() && !self.sim.tainted;
+        let Layer { tls, engine, waited, .. } = self.sim.layer(self.at);
+        let over = engine.notify_received() || engine.failure().is_some();
+        let piled = engine.unread().saturating_sub(*waited);
+        assert!(piled <= Self::PART || !reads || over || !tls.wants_read(), "{piled} bytes pile up in the engine");
+        engine.feed(ciphertext);
         Ok(())
     }
 
@@ -207,6 +230,7 @@ impl RecordEngine for Connection<'_> {
     }
 
     fn read(&mut self, max: usize) -> Outcome<Vec<u8>, Raised> {
+        self.check_read();
         outcome(self.sim.layer(self.at).engine.read(max))
     }
 
@@ -234,6 +258,18 @@ impl RecordEngine for Connection<'_> {
     }
 }
 
+impl Connection<'_> {
+    /// The engine is asked for plaintext only where some may be, unless a buffer was too small for what there was.
+    fn check_read(&mut self) {
+        let excused = self.sim.tainted
+            || self.sim.setup.greedy
+            || (self.at == self.sim.top(self.at.side) && self.sim.user(self.at.side).lent);
+        let engine = &self.sim.layer(self.at).engine;
+        let over = engine.notify_received() || engine.failure().is_some();
+        assert!(excused || over || engine.has_record(), "read in vain");
+    }
+}
+
 impl Host for Connection<'_> {
     type Chunk = Vec<u8>;
     type Plain = Vec<u8>;
@@ -251,12 +287,12 @@ impl Host for Connection<'_> {
 
     // ---- errors
 
-    fn is_exit(&self, _error: &Raised) -> bool {
-        false
+    fn is_exit(&self, error: &Raised) -> bool {
+        *error == Raised::Exit
     }
 
-    fn is_exception(&self, _error: &Raised) -> bool {
-        true
+    fn is_exception(&self, error: &Raised) -> bool {
+        *error != Raised::Exit
     }
 
     fn report_fatal(&mut self, error: &Raised, culprit: Culprit) -> Run {
@@ -269,7 +305,9 @@ impl Host for Connection<'_> {
     }
 
     fn report_flow(&mut self, error: &Raised, method: &'static str) -> Run {
-        unreachable!("{method} raised {error:?}")
+        assert_eq!(*error, Raised::User, "{method} was reported");
+        self.sim.unreported = self.sim.unreported.checked_sub(1).expect("reported twice");
+        Ok(())
     }
 
     fn reset_error(&mut self) -> Raised {
@@ -302,8 +340,14 @@ impl Host for Connection<'_> {
     /// User code runs in it.
     fn encrypt(&mut self, plain: &Vec<u8>, mut done: usize, end: usize) -> (usize, Option<Raised>) {
         while done < end {
-            self.sim.run_inside(self.at);
-            match self.sim.layer(self.at).engine.write(&plain[done..end.min(done + RECORD)]) {
+            let exits = self.sim.run_inside(self.at) == Err(Raised::Exit);
+            let part = &plain[done..end.min(done + RECORD)];
+            match self.sim.layer(self.at).engine.write(part) {
+                // It looks for signals when it has taken a part.
+                Outcome::Done(n) if exits && n == part.len() => {
+                    self.sim.exits += 1;
+                    return (done, Some(Raised::Exit));
+                }
                 Outcome::Done(n) => done += n,
                 Outcome::Again => break,
                 Outcome::Failed(error) => return (done, Some(Raised::Engine(error))),
@@ -446,7 +490,7 @@ impl Host for Connection<'_> {
     fn pause_writing(&mut self) -> Run {
         match self.sim.above(self.at) {
             Some(inner) => self.sim.handle_paused(inner),
-            None => self.sim.pause_writing(self.at.side),
+            None => self.sim.pause_writing(self.at.side)?,
         }
         Ok(())
     }
@@ -454,7 +498,7 @@ impl Host for Connection<'_> {
     fn resume_writing(&mut self) -> Run {
         match self.sim.above(self.at) {
             Some(inner) => self.sim.handle_unpaused(inner),
-            None => self.sim.resume_writing(self.at.side),
+            None => self.sim.resume_writing(self.at.side)?,
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::host::At;
+use super::host::{At, Raised, Run};
 use super::ops::{Side, What};
 use super::{Sim, Task};
 use crate::core::tls::Phase;
@@ -153,9 +153,9 @@ impl Sim {
         if reads && sender.ended && sender.buffered() == 0 {
             self.end(to).lower.end_told = true;
             let at = At { side: to, level: 0 };
-            let raised = self.handle_end(at).is_err();
+            let raised = self.handle_end(at);
             assert!(self.layer(at).tls.phase() != Phase::Handshake, "the handshake goes on without a peer");
-            if raised {
+            if self.is_broken_by(raised) {
                 self.lower_abort(to);
             } else if !self.end(to).layers[0].tls.keeps_open() {
                 self.lower_close(to);
@@ -166,9 +166,16 @@ impl Sim {
     }
 
     fn handle_bytes(&mut self, to: Side, bytes: &[u8]) {
-        if self.handle_ciphertext(At { side: to, level: 0 }, bytes).is_err() {
+        let raised = self.handle_ciphertext(At { side: to, level: 0 }, bytes);
+        if self.is_broken_by(raised) {
             self.lower_abort(to);
         }
+    }
+
+    /// What the connection above raised ends the stream, unless it ends the run of the loop.
+    pub(super) fn is_broken_by(&mut self, raised: Run) -> bool {
+        self.heard += u32::from(raised == Err(Raised::Exit));
+        matches!(raised, Err(error) if error != Raised::Exit)
     }
 
     /// Nothing more comes from this end.

@@ -115,13 +115,17 @@ pub enum Reaction {
     SetReadLimits(u8, u8),
     /// Raises: fatal in `connection_made`, `data_received` and `eof_received`, reported and no more elsewhere.
     Raise,
+    /// Raises what ends the run of the loop (`KeyboardInterrupt`), in flow control or once the engine has taken a part of a
+    /// write; elsewhere nothing.
+    Exit,
 }
 
 impl Reaction {
     fn from_bytes([kind, low, high]: [u8; 3]) -> Self {
         let len = length([kind >> 4, low, high]);
         match kind % 16 {
-            0..=3 => Self::Nothing,
+            0..=2 => Self::Nothing,
+            3 => Self::Exit,
             4..=6 => Self::Write(len),
             7 => Self::WriteTwice(len),
             8 | 9 => Self::Close,

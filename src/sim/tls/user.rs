@@ -40,6 +40,8 @@ pub struct User {
     pub promised: Option<u64>,
     /// It did not take everything at once, always.
     pub slow: bool,
+    /// It had a buffer, at times.
+    pub lent: bool,
 }
 
 impl Sim {
@@ -55,16 +57,16 @@ impl Sim {
         self.write_now(at, &bytes);
     }
 
-    /// The engine runs user code.
-    pub(super) fn run_inside(&mut self, at: At) {
-        if at == self.top(at.side)
-            && let Some(reaction) = self.user(at.side).inside.pop_front()
-        {
-            // What it raises is the engine's; as to an `abort`, see `react_in_flow`.
-            let ended = self.user(at.side).ended;
-            let _engines = self.run_reaction(at.side, reaction);
-            self.user(at.side).ended = ended;
+    /// The engine runs user code. What that raises is the engine's; as to an `abort`, see `react_in_flow`.
+    pub(super) fn run_inside(&mut self, at: At) -> Run {
+        if at != self.top(at.side) {
+            return Ok(());
         }
+        let ended = self.user(at.side).ended;
+        let reaction = self.user(at.side).inside.pop_front().unwrap_or(Reaction::Nothing);
+        let result = self.run_reaction(at.side, reaction);
+        self.user(at.side).ended = ended;
+        result
     }
 
     pub(super) fn close_by_user(&mut self, side: Side) {
@@ -154,20 +156,20 @@ impl Sim {
         self.react_or_end(side)
     }
 
-    pub(super) fn pause_writing(&mut self, side: Side) {
+    pub(super) fn pause_writing(&mut self, side: Side) -> Run {
         let user = self.user(side);
         assert!(user.made && !user.lost, "paused out of turn");
         assert!(!std::mem::replace(&mut user.paused, true), "paused twice");
         self.events.push(Event(side, What::Pause));
-        self.react_in_flow(side);
+        self.react_in_flow(side)
     }
 
-    pub(super) fn resume_writing(&mut self, side: Side) {
+    pub(super) fn resume_writing(&mut self, side: Side) -> Run {
         let user = self.user(side);
         assert!(user.made && !user.lost, "resumed out of turn");
         assert!(std::mem::replace(&mut user.paused, false), "resumed without a pause");
         self.events.push(Event(side, What::Resume));
-        self.react_in_flow(side);
+        self.react_in_flow(side)
     }
 
     pub(super) fn connection_lost(&mut self, side: Side) {
@@ -185,15 +187,22 @@ impl Sim {
     }
 
     /// User code runs; fails when it raised.
-    pub(super) fn react(&mut self, side: Side) -> Run {
+    fn react(&mut self, side: Side) -> Run {
+        match self.run_next(side) {
+            Err(Raised::Exit) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn run_next(&mut self, side: Side) -> Run {
         let reaction = self.user(side).reactions.pop_front().unwrap_or(Reaction::Nothing);
         self.run_reaction(side, reaction)
     }
 
-    pub(super) fn run_reaction(&mut self, side: Side, reaction: Reaction) -> Run {
+    fn run_reaction(&mut self, side: Side, reaction: Reaction) -> Run {
         self.depth += 1;
         match reaction {
-            Reaction::Nothing | Reaction::Raise => {}
+            Reaction::Nothing | Reaction::Raise | Reaction::Exit => {}
             Reaction::Write(len) => self.write(side, len),
             Reaction::WriteTwice(len) => {
                 self.write(side, len);
@@ -207,19 +216,26 @@ impl Sim {
             Reaction::SetReadLimits(high, low) => self.set_read_marks(side, high, low),
         }
         self.depth -= 1;
-        if reaction == Reaction::Raise { Err(Raised::User) } else { Ok(()) }
+        match reaction {
+            Reaction::Raise => Err(Raised::User),
+            Reaction::Exit => Err(Raised::Exit),
+            _ => Ok(()),
+        }
     }
 
     /// User code runs whose exception is reported, and no more. It is called in the middle of a step: what that tells after
     /// an `abort` is told.
-    pub(super) fn react_in_flow(&mut self, side: Side) {
+    fn react_in_flow(&mut self, side: Side) -> Run {
         let ended = self.user(side).ended;
-        let _reported = self.react(side);
+        let result = self.run_next(side);
         self.user(side).ended = ended;
+        self.unreported += u32::from(result == Err(Raised::User));
+        self.exits += u32::from(result == Err(Raised::Exit));
+        result
     }
 
     /// User code runs whose exception is the end of the connection.
-    pub(super) fn react_or_end(&mut self, side: Side) -> Run {
+    fn react_or_end(&mut self, side: Side) -> Run {
         let result = self.react(side);
         self.user(side).ended |= result.is_err();
         result

@@ -1,6 +1,6 @@
 //! Plaintext and ciphertext: decrypting and handing out, encrypting and sending.
 
-use super::{Culprit, Host, Run, fatal, run_step};
+use super::{Culprit, Host, fatal, run_step};
 use crate::core::tls::{Outcome, Phase, Tls, Told};
 
 /// What one pass over the ciphertext yielded.
@@ -71,7 +71,7 @@ pub(super) fn decrypt<H: Host>(host: &mut H, found: &mut Decrypted<H>) {
 }
 
 /// Hands out what was found, and what else there is.
-pub(super) fn hand_out<H: Host>(host: &mut H, mut found: Decrypted<H>) -> Run<H> {
+pub(super) fn hand_out<H: Host>(host: &mut H, mut found: Decrypted<H>) -> Result<(), H::Error> {
     let Some(protocol) = host.protocol() else { return Ok(()) };
     let hands_out = host.machine(|machine| machine.hands_out());
     if hands_out && H::lends_buffers(&protocol) {
@@ -115,7 +115,7 @@ fn fill<H: Host>(host: &mut H, protocol: &H::Protocol) -> Result<Decrypted<H>, H
     }
 }
 
-fn fill_buffer<H: Host>(host: &mut H, protocol: &H::Protocol, found: &mut Decrypted<H>) -> Run<H> {
+fn fill_buffer<H: Host>(host: &mut H, protocol: &H::Protocol, found: &mut Decrypted<H>) -> Result<(), H::Error> {
     let unread = host.unread()?;
     let pending = host.pending()?;
     let (tail, _more) = host.machine(|machine| (machine.tail(), machine.begin_read()));
@@ -138,7 +138,7 @@ fn fill_buffer<H: Host>(host: &mut H, protocol: &H::Protocol, found: &mut Decryp
         break;
     }
     drop(buffer);
-    if filled == size && !found.is_over() {
+    if filled == size {
         host.machine(Tls::handle_full);
         host.queue_resumed()?;
     }
@@ -147,11 +147,11 @@ fn fill_buffer<H: Host>(host: &mut H, protocol: &H::Protocol, found: &mut Decryp
 
 /// The user's protocol raised: the end of the connection, unless it is for the stream below to handle.
 #[cold]
-pub(super) fn callback_failed<H: Host>(host: &mut H, error: H::Error) -> Run<H> {
+pub(super) fn callback_failed<H: Host>(host: &mut H, error: H::Error) -> Result<(), H::Error> {
     if host.is_exception(&error) { fatal(host, error, Culprit::Protocol) } else { Err(error) }
 }
 
-pub(super) fn tell_below<H: Host>(host: &mut H, told: Told) -> Run<H> {
+pub(super) fn tell_below<H: Host>(host: &mut H, told: Told) -> Result<(), H::Error> {
     let called = match told {
         Told::Nothing => return Ok(()),
         Told::Pause => host.pause_below(),
@@ -199,7 +199,7 @@ fn send_slice<H: Host>(host: &mut H) -> Result<bool, H::Error> {
 }
 
 /// Encrypts what is queued.
-pub(super) fn encrypt_queued<H: Host>(host: &mut H) -> Run<H> {
+pub(super) fn encrypt_queued<H: Host>(host: &mut H) -> Result<(), H::Error> {
     if !host.machine(Tls::begin_write) {
         return Ok(());
     }
@@ -224,8 +224,9 @@ pub(super) fn encrypt_queued<H: Host>(host: &mut H) -> Run<H> {
 }
 
 /// Sends what a write made of ciphertext, whatever ended it.
-pub(super) fn end_write<H: Host>(host: &mut H, failure: Option<H::Error>) -> Run<H> {
-    let step = host.machine(Tls::end_write);
+pub(super) fn end_write<H: Host>(host: &mut H, failure: Option<H::Error>) -> Result<(), H::Error> {
+    let exits = failure.as_ref().is_some_and(|error| host.is_exit(error));
+    let step = host.machine(|machine| machine.end_write(exits));
     let sent = run_step(host, step);
     match failure {
         Some(error) => sent.and(fatal(host, error, Culprit::Protocol)),
@@ -237,7 +238,7 @@ pub(super) fn end_write<H: Host>(host: &mut H, failure: Option<H::Error>) -> Run
 ///
 /// # Errors
 /// An exit, and what the stream below raises.
-pub fn send<H: Host>(host: &mut H) -> Run<H> {
+pub fn send<H: Host>(host: &mut H) -> Result<(), H::Error> {
     if host.machine(|machine| machine.may_send()) && host.has_below() {
         let bytes = host.take()?;
         if !bytes.as_ref().is_empty() {
@@ -255,12 +256,12 @@ pub fn send<H: Host>(host: &mut H) -> Run<H> {
 }
 
 /// What is buffered may call for a pause of the user's protocol.
-pub(super) fn tell_buffered<H: Host>(host: &mut H) -> Run<H> {
+pub(super) fn tell_buffered<H: Host>(host: &mut H) -> Result<(), H::Error> {
     let told = host.machine(Tls::poll_buffered);
     tell(host, told)
 }
 
-pub(super) fn tell<H: Host>(host: &mut H, told: Told) -> Run<H> {
+pub(super) fn tell<H: Host>(host: &mut H, told: Told) -> Result<(), H::Error> {
     let (called, method) = match told {
         Told::Nothing => return Ok(()),
         Told::Pause => (host.pause_writing(), "pause_writing"),
