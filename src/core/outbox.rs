@@ -110,6 +110,7 @@ mod tests {
         assert_eq!(outbox.size(), 8);
         assert_eq!(outbox.slices().collect::<Vec<_>>(), [&b"llo"[..], b"world"]);
         outbox.advance(3);
+        outbox.push_front(b"none".to_vec(), 4);
         outbox.push_front(b"and w".to_vec(), 3);
         assert_eq!(outbox.slices().collect::<Vec<_>>(), [&b" w"[..], b"world"]);
         outbox.advance(3);

@@ -201,5 +201,7 @@ mod tests {
         let turn = ready.begin();
         assert_eq!(ready.take_all(), [0, 1, 2]);
         assert!(ready.is_empty() && ready.pop(turn).is_none());
+        ready.push(9);
+        assert!(ready.pop(turn).is_none(), "9 is of no turn that began before");
     }
 }

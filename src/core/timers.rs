@@ -362,6 +362,21 @@ mod tests {
         std::iter::from_fn(|| timers.pop_due(at(now))).collect()
     }
 
+    /// Every slot holds an item, or is free, or has retired, and what is counted is there.
+    fn check<T>(timers: &Timers<T>) {
+        let slots = &timers.slots;
+        let all = || slots.pages.iter().flatten();
+        let retired = all().filter(|slot| slot.item.is_none() && slot.generation == u32::MAX).count();
+        let (mut free, mut next) = (0, slots.first_free);
+        while next != NONE {
+            let (page, offset) = place(next);
+            (free, next) = (free + 1, slots.pages[page][offset].next_free);
+        }
+        assert_eq!(free, slots.allocated - slots.used - retired);
+        assert_eq!((slots.allocated, slots.used), (all().count(), timers.iter().count()));
+        assert!(timers.capacity().0 >= timers.len() && timers.capacity().1 >= timers.len());
+    }
+
     #[test]
     fn timers_come_by_deadline_then_by_insertion() {
         let mut timers = Timers::new();
@@ -404,11 +419,33 @@ mod tests {
         let early: Vec<_> = (0..count).map(|item| timers.insert(at(1.0), item)).collect();
         assert_eq!(early.iter().filter_map(|&key| timers.cancel(key)).count(), count);
         assert!(timers.capacity().1 < count, "nothing was freed");
+        check(&timers);
         (0..count).for_each(|item| {
             timers.insert(at(1.0), item);
         });
         assert!(early.iter().all(|&key| timers.cancel(key).is_none()));
         assert_eq!(timers.len(), count);
+        check(&timers);
+    }
+
+    #[test]
+    fn a_slot_that_retired_stays_so_when_the_free_ones_are_linked_anew() {
+        let mut timers = Timers::new();
+        timers.insert(at(1.0), 0);
+        timers.slots.pages[0][1].generation = u32::MAX - 1;
+        let count = 16 * PAGE as usize;
+        let keys: Vec<_> = (0..count).map(|item| timers.insert(at(1.0), item)).collect();
+        assert_eq!(keys.iter().filter_map(|&key| timers.cancel(key)).count(), count);
+        assert!(timers.capacity().1 < count, "nothing was freed");
+        check(&timers);
+        assert!(keys.iter().all(|_| timers.insert(at(1.0), 2).slot != 1));
+    }
+
+    #[test]
+    fn entries_are_equal_where_neither_comes_first() {
+        let entry = |when, inserted, slot| Entry { when, inserted, key: TimerKey { slot, generation: 0 } };
+        assert!(entry(1, 2, 3) == entry(1, 2, 4));
+        assert!(entry(1, 2, 3) != entry(1, 3, 3) && entry(1, 2, 3) != entry(2, 2, 3));
     }
 
     #[test]

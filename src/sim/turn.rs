@@ -376,6 +376,7 @@ impl Host for Sim {
     }
 
     fn clock(&mut self) -> Result<Time, Infallible> {
+        assert!(!self.timers.is_empty(), "the clock is read though no timer is set");
         Ok(self.time())
     }
 
