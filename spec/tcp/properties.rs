@@ -11,7 +11,7 @@ use tokioloop::core::accept::AcceptError;
 use tokioloop::core::fault::Fault;
 use tokioloop::core::flow::Flow;
 use tokioloop::core::outbox::Outbox;
-use tokioloop::core::stream::Policy;
+use tokioloop::core::stream::{Policy, Step, Stream};
 use tokioloop::sim::stream::{Event, Op, Reaction, SLICES_MAX, run};
 use tokioloop::sim::{Decode, accept, coalesce};
 use tokioloop::sim::{pattern, patterned};
@@ -275,6 +275,15 @@ fn a_short_read_drains_a_tcp_socket_that_has_neither_an_end_nor_urgent_data() {
     for other in [Policy::SOCKET, Policy::READ_PIPE] {
         assert!(!other.is_drained(9, 10, false, || false));
     }
+}
+
+#[test]
+fn what_nobody_sends_is_handed_out_when_the_stream_fails() {
+    let mut stream = Stream::new(Policy::TCP);
+    assert!(stream.enqueue_rest(vec![1, 2], 1).has(Step::WATCH_WRITE) && stream.fail(Fault::Closed).has(Step::DISCARD));
+    assert!(stream.enqueue([vec![3]], false).has(Step::DISCARD) && stream.enqueue_rest(vec![4], 0).has(Step::DISCARD));
+    assert_eq!(stream.take_discarded(), [vec![1, 2], vec![3], vec![4]]);
+    assert!(stream.take_discarded().is_empty());
 }
 
 fn transcript(ops: &[Op]) -> String {

@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use tokioloop::core::records::{RECORD_MAX, Records};
-use tokioloop::core::tls::Tls;
+use tokioloop::core::tls::{Admit, Phase, Step, Tls};
 use tokioloop::sim::Decode;
 use tokioloop::sim::tls::{Event, Op, Reaction, Said, Setup, Side, What, run};
 
@@ -285,6 +285,46 @@ proptest! {
 fn the_marks_are_asyncios_at_first() {
     let tls = Tls::<Vec<u8>>::new(false);
     assert_eq!((tls.limits(), tls.read_limits()), ((131_072, 524_288), (65_536, 262_144)));
+}
+
+/// A machine up to the end of its handshake.
+fn wrapped() -> Tls<Vec<u8>> {
+    let mut tls = Tls::new(false);
+    assert!(tls.handle_made().has(Step::HANDSHAKE) && tls.handle_handshake(true).has(Step::MADE));
+    assert_eq!(tls.phase(), Phase::Wrapped);
+    tls
+}
+
+#[test]
+fn a_handshake_fails_once() {
+    let mut tls = Tls::<Vec<u8>>::new(false);
+    assert!(!tls.fail_handshake() && tls.handle_made().has(Step::HANDSHAKE));
+    assert!(tls.fail_handshake() && !tls.fail_handshake());
+}
+
+#[test]
+fn a_closing_ends_once_and_not_behind_an_abort() {
+    for aborts in [false, true] {
+        let mut tls = wrapped();
+        assert!(!tls.is_shutdown_overdue() && tls.close().has(Step::FLUSHED) && tls.is_shutdown_overdue());
+        assert!(tls.begin_unwrap().has(Step::UNWRAP) && tls.is_shutdown_overdue());
+        if aborts {
+            assert!(tls.abort().has(Step::ABORT) && !tls.is_shutdown_overdue());
+        } else {
+            assert!(tls.handle_unwrapped(true).has(Step::CLOSE));
+        }
+        assert!(tls.handle_unwrapped(true).is_none());
+    }
+}
+
+#[test]
+fn what_nobody_encrypts_is_handed_out_when_the_stream_below_is_lost() {
+    let mut tls = wrapped();
+    assert_eq!(tls.admit(), Admit::Encrypt);
+    assert!(tls.enqueue_rest(vec![1, 2], 1).is_none() && tls.handle_lost().has(Step::DISCARD));
+    assert!(tls.enqueue(vec![3]).has(Step::DISCARD) && tls.enqueue_rest(vec![4], 0).has(Step::DISCARD));
+    assert_eq!(tls.take_discarded(), [vec![1, 2], vec![3], vec![4]]);
+    assert!(tls.take_discarded().is_empty());
 }
 
 /// Both ends up to the end of the handshake, whatever its flights.

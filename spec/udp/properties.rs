@@ -232,6 +232,14 @@ proptest! {
 }
 
 #[test]
+fn what_is_coalesced_may_reach_the_high_mark_and_leaves_beyond_it() {
+    let ops = [Op::Coalesce(true), Op::SetLimits { high: 4, low: 1 }, Op::Send(16), Op::Send(0), Op::Send(0), Op::Turn];
+    let sends =
+        |ops: &[Op]| run(ops).iter().filter(|event| matches!(event, Event::Sent(..))).copied().collect::<Vec<_>>();
+    assert_eq!(sends(&ops), [Event::Sent(3, 3)]);
+}
+
+#[test]
 fn the_kernel_is_asked_whatever_is_known_of_it_once_after_a_pause() {
     let mut endpoint = Datagram::<u64, Vec<u8>>::new(Policy { header: 8, batches: true, fixed: false });
     assert!(!endpoint.handle_open().is_none());

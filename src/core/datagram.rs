@@ -461,8 +461,6 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
     /// Queues a datagram that the kernel has no room for: only writability helps.
     pub fn enqueue_blocked(&mut self, packet: P) -> Step {
         match self.push(packet) {
-            // What is under way finds out by itself that there is no room.
-            None if self.flush_left.is_some() => self.poll_grown(),
             None => {
                 self.drive = Drive::Blocked;
                 self.watching_write = true;

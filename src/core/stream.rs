@@ -287,7 +287,7 @@ impl<C: AsRef<[u8]>> Stream<C> {
     /// `connection_made` returned (or raised: asyncio goes on all the same).
     pub fn handle_open(&mut self) -> Step {
         self.opened = true;
-        Step::WATCH_READ.when(self.wants_read()) | Step::WATCH_HANGUP.when(self.policy.hangup_closes && !self.lost)
+        Step::WATCH_READ.when(self.wants_read()) | Step::WATCH_HANGUP.when(self.policy.hangup_closes)
     }
 
     /// An event of reading came in this turn of the loop, or a read that was queued for it: true when something is to be
@@ -348,9 +348,10 @@ impl<C: AsRef<[u8]>> Stream<C> {
     /// The kernel's buffer is full.
     pub fn handle_blocked(&mut self) -> Step {
         self.corked = false;
-        let watch = !self.watching_write && !self.lost;
-        self.watching_write |= watch;
-        Step::WATCH_WRITE.when(watch)
+        if self.lost {
+            return Step::NONE;
+        }
+        Step::WATCH_WRITE.when(!std::mem::replace(&mut self.watching_write, true))
     }
 
     /// The socket is writable again.
@@ -373,7 +374,6 @@ impl<C: AsRef<[u8]>> Stream<C> {
         }
         let chunks = self.outbox.take();
         self.discarded.extend(chunks);
-        self.shut |= self.eof_asked;
         Step::DISCARD | if self.closing { self.lose(Fault::Closed) } else { Step::NONE }
     }
 

@@ -326,8 +326,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
         if made {
             self.app = App::Made;
         }
-        let write = Step::WRITE.when(!self.backlog.is_empty());
-        Step::UNWATCH | Step::MADE.when(made) | Step::READY | Step::READ | write
+        Step::UNWATCH | Step::MADE.when(made) | Step::READY | Step::READ
     }
 
     /// The handshake failed, at one end or by the clock. True unless it was over.
@@ -342,7 +341,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
 
     /// What there was to read was read; `unread` is what is left of the ciphertext, bytes.
     pub fn end_read(&mut self, unread: usize) -> (Step, Told) {
-        let send = if self.writing || self.lost {
+        let send = if self.lost {
             Step::NONE
         } else if self.backlog.is_empty() {
             Step::SEND
@@ -458,7 +457,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
         }
         self.written_inside |= self.writing;
         self.backlog.push(chunk, 0);
-        Step::WRITE.when(self.phase == Phase::Wrapped && !self.writing)
+        Step::WRITE.when(self.phase == Phase::Wrapped)
     }
 
     /// Queues what is left of plaintext that was to be encrypted at once, of which the engine took `done` bytes: it goes
@@ -480,7 +479,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
 
     /// Closes the connection: drops what has arrived, then sends `close_notify`. In the handshake: aborts.
     pub fn close(&mut self) -> Step {
-        let again = std::mem::replace(&mut self.closed, true);
+        self.closed = true;
         match self.phase {
             Phase::Handshake => self.abort(),
             Phase::Wrapped => {
@@ -488,8 +487,8 @@ impl<C: AsRef<[u8]>> Tls<C> {
                 self.watch_shutdown() | Step::READ | Step::FLUSHED
             }
             // What has arrived waits for the user, who does not want it.
-            Phase::Flushing if !again => Step::READ | Step::FLUSHED,
-            Phase::Unwrapped | Phase::Flushing | Phase::Shutdown => Step::NONE,
+            Phase::Flushing => Step::READ | Step::FLUSHED,
+            Phase::Unwrapped | Phase::Shutdown => Step::NONE,
         }
     }
 

@@ -350,6 +350,7 @@ impl Sim {
             assert!(!started || tls.is_lost() || tls.is_write_paused() == paused);
             assert!(!closed || tls.is_closed(), "closed, and not closing");
         }
+        assert!(!tls.is_closed() || !matches!(phase, Phase::Handshake | Phase::Wrapped), "closed, and not closing");
         if tls.is_lost() {
             assert!(tls.buffered() == 0 && timer.is_none() && phase == Phase::Unwrapped && tls.is_closed());
             return;

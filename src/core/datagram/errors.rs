@@ -68,9 +68,7 @@ mod tests {
 
     fn distrusted() -> Errors {
         let mut errors = Errors::default();
-        while errors.are_trusted() {
-            ask(&mut errors, false);
-        }
+        assert_eq!([(); 9].map(|()| ask(&mut errors, false)).last(), Some(&false));
         errors
     }
 

@@ -148,6 +148,7 @@ impl Sim {
     pub(super) fn handle_lost(&mut self, at: At) {
         self.note_lost(at);
         self.drive_plain(at, |host| drive::handle_lost(host));
+        assert!(self.tls(at).is_lost());
     }
 
     /// The time of what is watched is over.
@@ -164,7 +165,8 @@ impl Sim {
     }
 
     pub(super) fn write_now(&mut self, at: At, data: &[u8]) {
-        let outer = std::mem::replace(&mut self.end(at.side).lower.sliced, at.level == 0 && data.len() > SLICE);
+        let sliced = at.level == 0 && data.len() > SLICE && self.tls(at).may_send();
+        let outer = std::mem::replace(&mut self.end(at.side).lower.sliced, sliced);
         self.note_written(at, data.len(), |sim| sim.drive_plain(at, |host| drive::write(host, data.to_vec())));
         self.end(at.side).lower.sliced = outer;
     }
@@ -339,6 +341,10 @@ impl Host for Connection<'_> {
 
     /// User code runs in it.
     fn encrypt(&mut self, plain: &Vec<u8>, mut done: usize, end: usize) -> (usize, Option<Raised>) {
+        let sends = self.at.level == 0 && self.sim.tls(self.at).may_send();
+        let held = self.sim.layer(self.at).engine.held();
+        assert!(!sends || end - done <= SLICE, "more than a slice at once");
+        assert!(!sends || done == 0 || held == 0, "a slice behind one that was not sent");
         while done < end {
             let exits = self.sim.run_inside(self.at) == Err(Raised::Exit);
             let part = &plain[done..end.min(done + RECORD)];
@@ -386,7 +392,10 @@ impl Host for Connection<'_> {
     fn write_below(&mut self, ciphertext: &Vec<u8>) -> Run {
         match self.at.below() {
             None => self.sim.lower_write(self.at.side, ciphertext),
-            Some(outer) => self.sim.write_now(outer, ciphertext),
+            Some(outer) => {
+                assert!(self.sim.tls(self.at).may_send(), "more is sent than was asked for");
+                self.sim.write_now(outer, ciphertext);
+            }
         }
         Ok(())
     }

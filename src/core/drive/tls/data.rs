@@ -207,14 +207,9 @@ pub(super) fn encrypt_queued<H: Host>(host: &mut H) -> Result<(), H::Error> {
     while let Some(front) = host.front() {
         let len = front.as_ref().len();
         let (n, error) = host.encrypt(&front, 0, len);
-        let n = match &error {
-            Some(error) if host.is_exit(error) => len,
-            Some(_) => 0,
-            None => n,
-        };
-        if n > 0 {
-            host.machine(|machine| machine.handle_written(n));
-        }
+        // What an exit broke off is written; behind any other error nothing is.
+        let n = if error.is_some() { len } else { n };
+        host.machine(|machine| machine.handle_written(n));
         if error.is_some() || n == 0 {
             failure = error;
             break;
