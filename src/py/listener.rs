@@ -128,7 +128,7 @@ impl Listener {
         let raw: i32 = sock.call_method0(intern!(py, "fileno"))?.extract()?;
         let listener = owner.get().io.with(py, |io| match u32::try_from(raw) {
             Ok(fd) => io.slots.by_fd(fd).and_then(|endpoint| Self::of(py, endpoint)),
-            // Closed by its owner, who serves with it no more: its slot is still to be freed.
+            // Its owner has closed it, so it is known by its object only; its slot is still to be freed.
             Err(_) => io
                 .slots
                 .iter()
@@ -210,10 +210,10 @@ impl Listener {
         let sock = SOCKET.import(py, "socket", "socket");
         let sock = match sock.and_then(|class| class.call1((family, kind, proto, conn.as_raw_fd()))) {
             Ok(sock) => sock,
-            // An audit hook's: `conn` is closed as it is dropped.
+            // An audit hook refused it: `conn` is closed as it is dropped.
             Err(error) => return Self::refused(owner, &context, error),
         };
-        // The socket object has it now.
+        // The socket object closes it from now on.
         let _fd = conn.into_raw_fd();
         let made = ffi::in_context(py, &context, || {
             let peer = match peer_name(py, address)? {
@@ -240,7 +240,7 @@ impl Listener {
         }
     }
 
-    /// A connection came to nothing.
+    /// Reports that there is no transport for a connection.
     fn refused(owner: &Bound<'_, LoopCore>, context: &Py<PyAny>, error: PyErr) -> PyResult<()> {
         let py = owner.py();
         if is_exit(py, &error) {
@@ -330,7 +330,7 @@ impl Listener {
         Self::handle_io(slf)
     }
 
-    /// The rest after an error is over.
+    /// The pause after an error is over.
     fn _resume(slf: &Bound<'_, Self>) -> PyResult<()> {
         drive::handle_rested(&mut &*slf)
     }

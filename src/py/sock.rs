@@ -208,7 +208,7 @@ impl SockOperation {
                 return Self::unless_blocked(py, sock.call_method1(intern!(py, "recv_into"), (buf,)));
             }
             (Request::Connected, None) => ffi::file_of(sock)?,
-            // These ask by method anyway.
+            // These call methods of the socket in any case.
             (Request::Method(..) | Request::Accept, None) => BorrowedRawFd::NONE,
         };
         match call {

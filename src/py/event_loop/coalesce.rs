@@ -19,7 +19,7 @@ const VARIABLE: &str = "TOKIOLOOP_COALESCE";
 #[derive(Debug)]
 pub struct Coalesce(GilCell<Machine<EndpointRef>>);
 
-/// A number of this thread: where something of its own is.
+/// A number that tells threads apart: the address of something that each has.
 #[inline]
 fn this_thread() -> Thread {
     thread_local!(static HERE: u8 = const { 0 });
