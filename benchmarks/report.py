@@ -181,7 +181,8 @@ def micro_section(result: dict[str, Any]) -> str:
                 cells.append("**error**" if failed else with_range(row.spread(loop, state)) + mark)
             best = row.best(state, peers)
             cells += [ratio(row.ratio(SUBJECT, BASELINE, state))]
-            cells += [f"{ratio(row.ratio(SUBJECT, best, state))} {best}" if best else "n/a"]
+            found = best and row.ratio(SUBJECT, best, state)
+            cells += [f"{ratio(found)} {best}" if found else "n/a"]
             lines.append([row.label, state, *cells])
     text = (
         f"## Single operations\n\n{provenance(result)}\n\nNanoseconds of CPU per operation: the median of the "
