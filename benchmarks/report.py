@@ -4,16 +4,19 @@ python report.py [--out DIR]
 """
 
 import argparse
+import json
 import string
 import sys
 from pathlib import Path
 from typing import Any
 
 import charts
+import counts
 import marks
 import results
 import targets
 from allocator import FREED, FRESH, STATES
+from cases import CASES
 from results import BASELINE, COALESCING, SUBJECT
 from rows import KINDS, MEMORY
 from summary import Row, Spread, rows
@@ -34,6 +37,8 @@ def render(out: Path) -> Path:
         sections.append(micro_section(kinds["micro"]))
     if "syscalls" in kinds:
         sections.append(syscalls_section(kinds["syscalls"]))
+    if counts.COMMITTED.exists():
+        sections.append(counts_section())
     template = string.Template((results.HERE / "templates" / "report.md").read_text())
     pictures = charts.draw(out, kinds)
     text = template.substitute(
@@ -221,6 +226,17 @@ def syscalls_section(result: dict[str, Any]) -> str:
     head = ["server", "connections", "loop", "state", "calls per echo", "of which"]
     text = f"## System calls\n\n{provenance(result)}\n\n{table(head, lines, 4)}"
     return text + "".join(f"\n\n- **error**: {error}" for error in result.get("errors", ()))
+
+
+def counts_section() -> str:
+    """The section on instructions: what counts.json has."""
+    counted = json.loads(counts.COMMITTED.read_text())
+    lines = [[CASES[path].title, f"{count:,.0f}"] for path, count in counted["instructions"].items()]
+    tools = ", ".join(f"{tool} {version}" for tool, version in counted["tools"].items())
+    return (
+        f"## Instructions\n\nIn user space, the interpreter's included, per operation of {SUBJECT}, by callgrind "
+        f"(counts.json; {tools}).\n\n{table(['operation', 'instructions'], lines)}"
+    )
 
 
 def targets_table(kinds: dict[str, dict[str, Any]]) -> str:
