@@ -45,6 +45,8 @@ pub enum Reaction {
 pub enum Op {
     /// So many peers connect.
     Arrive(u8),
+    /// So many peers connect while the event is armed: behind the call that found nobody.
+    Race(u8),
     /// A peer connects and gives up.
     Abort,
     /// A call fails, whatever is queued.
@@ -62,6 +64,7 @@ impl Decode for Op {
     fn from_bytes([kind, a, low, high]: [u8; 4]) -> Self {
         match kind % 16 {
             0..=3 => Self::Arrive(a % 8),
+            4 if a.is_multiple_of(2) => Self::Race(low % 4),
             4 => Self::Abort,
             5 | 6 => Self::Refuse(match a % 8 {
                 0 | 1 => AcceptError::Interrupted,
@@ -138,6 +141,7 @@ struct Sim {
     backlog: VecDeque<Peer>,
     /// Something came into the backlog since the last look.
     edge: bool,
+    races: VecDeque<u8>,
     refusals: VecDeque<AcceptError>,
     reactions: VecDeque<Reaction>,
 
@@ -164,6 +168,7 @@ impl Sim {
             timers: Vec::new(),
             backlog: VecDeque::new(),
             edge: false,
+            races: VecDeque::new(),
             refusals: VecDeque::new(),
             reactions: VecDeque::new(),
             arrived: 0,
@@ -181,6 +186,7 @@ impl Sim {
     fn apply(&mut self, op: Op) {
         match op {
             Op::Arrive(n) => self.arrive(n),
+            Op::Race(n) => self.races.push_back(n),
             Op::Abort => {
                 self.backlog.push_back(Peer::GaveUp);
                 self.edge = true;
@@ -250,6 +256,7 @@ impl Sim {
     fn finish(&mut self) {
         self.reactions.clear();
         self.refusals.clear();
+        self.races.clear();
         self.now += 1000;
         for _ in 0..TURNS_MAX {
             self.run_turn();
@@ -334,7 +341,15 @@ impl Host for Sim {
 
     fn watch(&mut self, empty: bool) -> bool {
         assert!(!self.stopped, "a stopped listener waits for nothing");
-        if empty { self.source.clear_read() } else { self.source.arm_read() }
+        let came = if empty { self.races.pop_front().unwrap_or(0) } else { 0 };
+        if came == 0 {
+            return if empty { self.source.clear_read() } else { self.source.arm_read() };
+        }
+        self.arrive(came);
+        self.edge = false;
+        // Nobody is woken, as the event is not armed yet.
+        assert_eq!(self.source.handle_edge(Edge { read: true, ..Edge::default() }).count(), 0);
+        self.source.arm_read()
     }
 
     fn queue(&mut self) {

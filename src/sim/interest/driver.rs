@@ -49,6 +49,8 @@ pub(super) struct Sim {
     parties: Vec<Party>,
     /// What operations have registered: number, file and the generation they found.
     attached: HashMap<(FileId, u32), u32>,
+    /// The inode of the file that an operation of each number waited for last.
+    inodes: HashMap<u32, u64>,
     reactions: VecDeque<Reaction>,
     events: Vec<Event>,
     /// Reports that reached nobody since the last look that had none.
@@ -108,7 +110,7 @@ impl Sim {
                 // generation with the one in between: whoever waits may be told of that, too, as by `selectors`. And
                 // Linux counts the inodes of sockets up: two under one socket object differ.
                 let came_back = self.kernel.file(by).is_some_and(|file| self.kernel.is_registered(file, fd))
-                    || self.owners.is_same_file(fd, self.kernel.inode(by));
+                    || self.inodes.get(&fd).is_some_and(|inode| self.kernel.inode(by) == Some(*inode));
                 if self.kernel.file(fd).is_some() && (fd == by || !came_back) {
                     self.kernel.replace(by, fd);
                 }
@@ -496,6 +498,7 @@ impl sockop::Host for Step<'_> {
         sim.operation(*id).wait = Some(key);
         let generation = sim.interest.generation(fd).expect("it is registered");
         sim.attached.insert((file, fd), generation);
+        sim.inodes.extend(inode.map(|inode| (fd, inode)));
         Ok(())
     }
 
