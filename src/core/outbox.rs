@@ -5,6 +5,9 @@
 
 use std::collections::VecDeque;
 
+/// How many slices one vectored send takes at most: more writes of a turn are more sends. Linux allows 1024 (`IOV_MAX`).
+pub const SLICES_MAX: usize = 64;
+
 /// A queue of byte chunks.
 #[derive(Debug)]
 pub struct Outbox<C> {

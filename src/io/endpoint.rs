@@ -14,9 +14,7 @@ use socket2::SockAddr;
 pub use super::sys::shutdown_write;
 use super::sys::{self, BorrowedRawFd, RawBuf};
 use crate::core::accept::AcceptError;
-
-/// How many slices one vectored send takes at most. Linux allows 1024 (`IOV_MAX`).
-pub const MAX_SLICES: usize = 64;
+use crate::core::outbox::SLICES_MAX;
 
 /// What a stream is made over: which system calls move its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +69,7 @@ pub fn send(fd: BorrowedRawFd, bytes: &[u8]) -> io::Result<usize> {
     retried(|| sys::send(fd, bytes))
 }
 
-/// Writes what the kernel takes of the first [`MAX_SLICES`] slices; tells how much was offered, too.
+/// Writes what the kernel takes of the first [`SLICES_MAX`] slices; tells how much was offered, too.
 ///
 /// # Errors
 /// As [`write`].
@@ -80,7 +78,7 @@ pub fn write_vectored<'a>(
     fd: BorrowedRawFd,
     slices: impl Iterator<Item = &'a [u8]>,
 ) -> io::Result<(usize, usize)> {
-    let mut iov = [IoSlice::new(&[]); MAX_SLICES];
+    let mut iov = [IoSlice::new(&[]); SLICES_MAX];
     let mut count = 0;
     let mut offered = 0;
     for (slot, bytes) in iov.iter_mut().zip(slices) {
