@@ -183,7 +183,7 @@ connection_methods! {
         if data.as_bytes().is_empty() {
             return Ok(());
         }
-        Self::guard(slf, || drive::write(&mut &*slf, data))
+        Self::guard(slf, || drive::write(&mut &*slf, data.into()))
     }
 
     /// Writes the items of an iterable.
@@ -198,7 +198,7 @@ connection_methods! {
         if data.as_bytes().is_empty() {
             return Ok(());
         }
-        Self::guard(slf, || drive::write(&mut &*slf, data))
+        Self::guard(slf, || drive::write(&mut &*slf, data.into()))
     }
 
     /// Queues data and leaves it to the next event to encrypt it: a hook of asyncio's that CPython's own tests call.

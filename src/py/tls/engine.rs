@@ -3,6 +3,8 @@
 //! Where nobody overrode `read` and `write` of `ssl.SSLObject`, what those call is called without them, which saves a
 //! frame of the interpreter for each record.
 
+use std::cell::OnceCell;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -10,6 +12,7 @@ use pyo3::types::{PyBytes, PyMemoryView, PySlice, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::core::tls::Outcome;
+use crate::py::chunk::Chunk;
 
 /// Plaintext of one record, bytes.
 pub const RECORD: usize = 16 * 1024;
@@ -104,40 +107,50 @@ impl<'py> Driven<'_, 'py> {
         self.engine.calls.bind(self.py).call_method1(intern!(self.py, "read"), (max, part))?.extract()
     }
 
-    /// Encrypts `data` from its beginning on, as much as the engine takes: how many bytes, and what ended it early.
-    pub fn write_all(self, data: &Bound<'py, PyBytes>) -> (usize, Option<PyErr>) {
-        let len = data.as_bytes().len();
-        if len <= RECORD {
-            return match outcome(self.py, self.write_object(data.as_any())) {
-                Outcome::Done(n) if n < len => self.write_part(data, n, len),
-                Outcome::Done(n) => (n, None),
-                Outcome::Again => (0, None),
-                Outcome::Failed(error) => (0, Some(error)),
-            };
-        }
-        self.write_part(data, 0, len)
+    /// Encrypts a part of `plain`, as much as the engine takes: how many bytes.
+    pub fn write(self, plain: &Plain<'py>, from: usize, to: usize) -> Outcome<usize, PyErr> {
+        outcome(self.py, self.try_write(plain, from, to))
     }
 
-    /// Encrypts what of `data` is between `done` and `end`, as much as the engine takes: up to where, and what ended it
-    /// early.
-    pub fn write_part(self, data: &Bound<'py, PyBytes>, mut done: usize, end: usize) -> (usize, Option<PyErr>) {
-        let view = match PyMemoryView::from(data.as_any()) {
-            Ok(view) => view,
-            Err(error) => return (done, Some(error)),
+    fn try_write(self, plain: &Plain<'py>, from: usize, to: usize) -> PyResult<usize> {
+        let write = |data: &Bound<'py, PyAny>| -> PyResult<usize> {
+            self.engine.calls.bind(self.py).call_method1(intern!(self.py, "write"), (data,))?.extract()
         };
-        while done < end {
-            let part = part(&view, done, end.min(done + RECORD));
-            match outcome(self.py, part.and_then(|part| self.write_object(&part))) {
-                Outcome::Done(n) => done += n,
-                Outcome::Again => break,
-                Outcome::Failed(error) => return (done, Some(error)),
-            }
+        if from == 0 && to == plain.as_ref().len() {
+            return write(plain.bytes.as_any());
         }
-        (done, None)
+        let view = if let Some(view) = plain.view.get() {
+            view
+        } else {
+            let view = PyMemoryView::from(plain.bytes.as_any())?;
+            plain.view.get_or_init(|| view)
+        };
+        write(&part(view, from, to)?)
     }
+}
 
-    fn write_object(self, data: &Bound<'py, PyAny>) -> PyResult<usize> {
-        self.engine.calls.bind(self.py).call_method1(intern!(self.py, "write"), (data,))?.extract()
+/// Plaintext that is written, with the view of which parts are written, once there are any.
+#[derive(Debug)]
+pub struct Plain<'py> {
+    bytes: Bound<'py, PyBytes>,
+    view: OnceCell<Bound<'py, PyMemoryView>>,
+}
+
+impl<'py> From<Bound<'py, PyBytes>> for Plain<'py> {
+    fn from(bytes: Bound<'py, PyBytes>) -> Self {
+        Self { bytes, view: OnceCell::new() }
+    }
+}
+
+impl AsRef<[u8]> for Plain<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.as_bytes()
+    }
+}
+
+impl From<Plain<'_>> for Chunk {
+    fn from(plain: Plain<'_>) -> Self {
+        plain.bytes.into()
     }
 }
 

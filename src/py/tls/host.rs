@@ -17,7 +17,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyMemoryView, PyType};
 
 use super::TlsTransport;
-use super::engine::{RECORD, ssl_class};
+use super::engine::{Plain, RECORD, ssl_class};
 use super::lower::Lower;
 use crate::core::drive::tls::{Culprit, Host};
 use crate::core::tls::{Outcome, RecordEngine, Tls};
@@ -67,7 +67,7 @@ impl<'py> RecordEngine for &Bound<'py, TlsTransport> {
 
 impl<'py> Host for &Bound<'py, TlsTransport> {
     type Chunk = Chunk;
-    type Plain = Bound<'py, PyBytes>;
+    type Plain = Plain<'py>;
     type Protocol = Protocol;
     type Buffer = Bound<'py, PyMemoryView>;
     type Waiter = Py<PyAny>;
@@ -131,19 +131,14 @@ impl<'py> Host for &Bound<'py, TlsTransport> {
         self.get().engine.bind(self.py()).read_into(buffer, offset, max)
     }
 
-    fn encrypt(&mut self, plain: &Bound<'py, PyBytes>, done: usize, end: usize) -> (usize, Option<PyErr>) {
-        let engine = self.get().engine.bind(self.py());
-        if done == 0 && end == plain.as_bytes().len() {
-            engine.write_all(plain)
-        } else {
-            engine.write_part(plain, done, end)
-        }
+    fn write(&mut self, plain: &Plain<'py>, from: usize, to: usize) -> Outcome<usize, PyErr> {
+        self.get().engine.bind(self.py()).write(plain, from, to)
     }
 
-    fn front(&mut self) -> Option<Bound<'py, PyBytes>> {
+    fn front(&mut self) -> Option<Plain<'py>> {
         let py = self.py();
         self.get().state.with(py, |state| {
-            state.machine.backlog().next().map(|front| PyBytes::new(py, &front[..front.len().min(RECORD)]))
+            state.machine.backlog().next().map(|front| PyBytes::new(py, &front[..front.len().min(RECORD)]).into())
         })
     }
 

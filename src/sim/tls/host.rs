@@ -55,12 +55,14 @@ pub struct Layer {
     lent: Vec<u8>,
     /// Ciphertext that was unread when the last came, bytes.
     waited: usize,
+    /// The stream below took ciphertext when the write began.
+    sends: bool,
 }
 
 impl Layer {
     pub fn new(setup: Setup, side: Side, made: bool) -> Self {
         let engine = Engine::new(setup, side);
-        Self { tls: Tls::new(made), engine, timer: None, lent: Vec::new(), waited: 0 }
+        Self { tls: Tls::new(made), engine, timer: None, lent: Vec::new(), waited: 0, sends: false }
     }
 }
 
@@ -340,26 +342,25 @@ impl Host for Connection<'_> {
     }
 
     /// User code runs in it.
-    fn encrypt(&mut self, plain: &Vec<u8>, mut done: usize, end: usize) -> (usize, Option<Raised>) {
-        let sends = self.at.level == 0 && self.sim.tls(self.at).may_send();
-        let held = self.sim.layer(self.at).engine.held();
-        assert!(!sends || end - done <= SLICE, "more than a slice at once");
-        assert!(!sends || done == 0 || held == 0, "a slice behind one that was not sent");
-        while done < end {
-            let exits = self.sim.run_inside(self.at) == Err(Raised::Exit);
-            let part = &plain[done..end.min(done + RECORD)];
-            match self.sim.layer(self.at).engine.write(part) {
-                // It looks for signals when it has taken a part.
-                Outcome::Done(n) if exits && n == part.len() => {
-                    self.sim.exits += 1;
-                    return (done, Some(Raised::Exit));
-                }
-                Outcome::Done(n) => done += n,
-                Outcome::Again => break,
-                Outcome::Failed(error) => return (done, Some(Raised::Engine(error))),
-            }
+    fn write(&mut self, plain: &Vec<u8>, from: usize, to: usize) -> Outcome<usize, Raised> {
+        if from == 0 {
+            let sends = self.at.level == 0 && self.sim.tls(self.at).may_send();
+            self.sim.layer(self.at).sends = sends;
         }
-        (done, None)
+        let Layer { sends, engine, .. } = self.sim.layer(self.at);
+        let at_border = from > 0 && from.is_multiple_of(SLICE);
+        assert!(!*sends || to.div_ceil(SLICE) == from / SLICE + 1, "more than a slice at once");
+        assert!(!*sends || !at_border || engine.held() == 0, "a slice behind one that was not sent");
+        assert!(to - from <= RECORD, "more than a record at once");
+        let exits = self.sim.run_inside(self.at) == Err(Raised::Exit);
+        match self.sim.layer(self.at).engine.write(&plain[from..to]) {
+            // It looks for signals when it has taken a part.
+            Outcome::Done(n) if exits && n == to - from => {
+                self.sim.exits += 1;
+                Outcome::Failed(Raised::Exit)
+            }
+            taken => outcome(taken),
+        }
     }
 
     fn front(&mut self) -> Option<Vec<u8>> {

@@ -169,7 +169,7 @@ pub(super) fn encrypt_at_once<H: Host>(host: &mut H, plain: &H::Plain) -> (usize
     let mut done = 0;
     loop {
         let end = if sliced { len.min(done + H::SLICE) } else { len };
-        let (reached, error) = host.encrypt(plain, done, end);
+        let (reached, error) = encrypt(host, plain, done, end);
         done = reached;
         if error.as_ref().is_some_and(|error| host.is_exit(error)) {
             // The connection lives on, and has this record.
@@ -184,6 +184,19 @@ pub(super) fn encrypt_at_once<H: Host>(host: &mut H, plain: &H::Plain) -> (usize
             Err(error) => return (done, Some(error)),
         }
     }
+}
+
+/// Encrypts what of `plain` is between `done` and `end`, record by record, as much as the engine takes: up to where, and
+/// what ended it early.
+fn encrypt<H: Host>(host: &mut H, plain: &H::Plain, mut done: usize, end: usize) -> (usize, Option<H::Error>) {
+    while done < end {
+        match host.write(plain, done, end.min(done + H::RECORD)) {
+            Outcome::Done(n) => done += n,
+            Outcome::Again => break,
+            Outcome::Failed(error) => return (done, Some(error)),
+        }
+    }
+    (done, None)
 }
 
 /// Hands over the ciphertext of a part of a write: false when there is nobody any more to take the rest.
@@ -206,7 +219,7 @@ pub(super) fn encrypt_queued<H: Host>(host: &mut H) -> Result<(), H::Error> {
     let mut failure = None;
     while let Some(front) = host.front() {
         let len = front.as_ref().len();
-        let (n, error) = host.encrypt(&front, 0, len);
+        let (n, error) = encrypt(host, &front, 0, len);
         // What an exit broke off is written; behind any other error nothing is.
         let n = if error.is_some() { len } else { n };
         host.machine(|machine| machine.handle_written(n));

@@ -71,8 +71,8 @@ pub trait Host: RecordEngine {
     /// Reads at most `max` bytes into what was lent, from `offset` on.
     fn read_into(&mut self, buffer: &mut Self::Buffer, offset: usize, max: usize) -> Outcome<usize, Self::Error>;
 
-    /// Encrypts what of `plain` is between `done` and `end`, as much as the engine takes: up to where, and what ended it early.
-    fn encrypt(&mut self, plain: &Self::Plain, done: usize, end: usize) -> (usize, Option<Self::Error>);
+    /// Encrypts what of `plain` is between `from` and `to`, a record at most, as much as the engine takes: how much.
+    fn write(&mut self, plain: &Self::Plain, from: usize, to: usize) -> Outcome<usize, Self::Error>;
 
     /// A copy of what is queued in front, of one record at most: user code that the engine runs may change the queue.
     fn front(&mut self) -> Option<Self::Plain>;
