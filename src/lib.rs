@@ -1,6 +1,7 @@
 //! tokioloop: an asyncio event loop for CPython on Tokio.
 //!
-//! Three layers, each a module, each allowed to know only the ones before it (Cargo features enforce it):
+//! Three of its four layers, each a module, each allowed to know only the ones before it (Cargo features enforce it); the
+//! fourth is in Python:
 //!
 //! - [`core`]: the rules of an event loop as state machines. Std only; no clock, no socket, no lock, no unsafe.
 //! - `io`: Tokio, sockets and file descriptors. No Python.

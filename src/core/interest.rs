@@ -19,6 +19,9 @@
 //!   (`epoll_ctl(2)`), or `EPERM` if that cannot be polled. So whoever comes anew to an fd that has an entry causes a `Modify`, even of what is registered
 //!   already, and a `Modify` that finds nothing means [`Interest::handle_reborn`].
 //!
+//! Not told apart are a file that comes back to a number by which it is still registered, as it lived on elsewhere, and the
+//! file that had the number in between: the kernel finds what it knows, so both have the entry's generation.
+//!
 //! A closed fd stays in the kernel's set while its open file lives on, by a duplicate or in a forked child (`epoll(7)`). Such
 //! a *stray* wakes the loop and cannot be deregistered, as its number is gone. It shows by its generation, or, where a
 //! closed socket's entry is still there, by its file: that is looked at when events come and nobody waits for any
