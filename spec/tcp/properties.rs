@@ -187,6 +187,22 @@ proptest! {
     }
 
     #[test]
+    fn a_fatal_error_ends_a_stream_though_an_exit_comes_of_its_report(len in 1_u32..5000, queued in 0_u32..5000) {
+        let reactions = [Op::React(Reaction::Raise), Op::React(Reaction::Exit)];
+        let ops = [&[Op::Bound { capacity: 100, per_call: 9 }, Op::Write(queued)], &reactions[..], &[Op::PeerSend(len)]];
+        let events = run(&[&ops.concat()[..], &[Op::Turn, Op::Turn]].concat());
+        prop_assert!(events.contains(&Event::Lost(Fault::User)));
+    }
+
+    #[test]
+    fn a_turn_reads_once_though_an_event_comes_beside_a_queued_read(lens in vec(1_u32..30_000, 1..5)) {
+        let go_on = [Op::CallSoon(Reaction::PauseReading), Op::CallSoon(Reaction::ResumeReading)];
+        let ops: Vec<_> = lens.iter().flat_map(|&len| [go_on[0], go_on[1], Op::PeerSend(len), Op::Turn, Op::Turn]).collect();
+        let received = run(&ops).into_iter().map(|event| if let Event::Data(n) = event { n } else { 0 });
+        prop_assert_eq!(received.sum::<usize>(), lens.iter().map(|&len| len as usize).sum::<usize>());
+    }
+
+    #[test]
     fn what_is_coalesced_keeps_its_invariants_whatever_threads_turns_and_forks_there_are(
         ops in vec(any::<[u8; 4]>().prop_map(coalesce::Op::from_bytes), 0..200),
     ) {

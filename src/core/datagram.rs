@@ -145,7 +145,7 @@ pub struct Datagram<R, P> {
     errors: Errors,
     /// A read waits in the ready queue.
     read_queued: bool,
-    /// The turn of the last read.
+    /// The turn of the last event of reading.
     read_in: u64,
     /// The next read asks the kernel, whatever is known of the socket's readiness.
     force_recv: bool,
@@ -289,12 +289,10 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
         if turn != 0 && turn == self.read_in {
             return Read::Nothing;
         }
-        self.read_queued = false;
+        (self.read_queued, self.read_in) = (false, turn);
         if !self.wants_read() {
-            return Read::Nothing;
-        }
-        self.read_in = turn;
-        if self.has_undelivered() {
+            Read::Nothing
+        } else if self.has_undelivered() {
             Read::Deliver
         } else {
             let errored = self.errors.begin_read();

@@ -160,7 +160,7 @@ pub struct Stream<C> {
     lost: bool,
     /// A read waits in the ready queue.
     read_queued: bool,
-    /// The turn of the last read.
+    /// The turn of the last event of reading.
     read_in: u64,
     fault: Fault,
     writes_after_lost: u32,
@@ -296,12 +296,8 @@ impl<C: AsRef<[u8]>> Stream<C> {
         if turn != 0 && turn == self.read_in {
             return false;
         }
-        self.read_queued = false;
-        let reads = self.wants_read();
-        if reads {
-            self.read_in = turn;
-        }
-        reads
+        (self.read_queued, self.read_in) = (false, turn);
+        self.wants_read()
     }
 
     /// There may be more to read: true when a read is to be queued for the next turn. Once, however often a protocol pauses

@@ -98,6 +98,8 @@ enum Entry {
     /// An event of the kernel, or what the driver queued in its place.
     Io(Dir),
     Lost,
+    /// The user is called.
+    User(Reaction),
 }
 
 #[derive(Debug)]
@@ -240,6 +242,9 @@ impl Sim {
             Op::CloseFile => self.file_closed = true,
             Op::FailShutdown => self.shutdown_fails = true,
             Op::React(reaction) => self.reactions.push_back(reaction),
+            // What it raised would be the loop's to report.
+            Op::CallSoon(Reaction::Raise) => {}
+            Op::CallSoon(reaction) => self.ready.push(Entry::User(reaction)),
             Op::PeerSend(len) => self.link.peer_send(len.into()),
             Op::PeerRead(len) => self.link.peer_read(len.into()),
             Op::PeerEnd => self.link.peer_end(),
@@ -349,6 +354,7 @@ impl Sim {
         let turn = self.ready.begin();
         while let Some(entry) = self.ready.pop(turn) {
             match entry {
+                Entry::User(reaction) => self.handle(|sim| sim.run_reaction(reaction)),
                 // Nothing is left in the table.
                 _ if self.lost => {}
                 Entry::Io(dir) => {

@@ -73,6 +73,8 @@ pub enum Op {
     FailShutdown,
     /// Queues a reaction for the next callback.
     React(Reaction),
+    /// Has the loop call the user, who does this, in its next turn.
+    CallSoon(Reaction),
     PeerSend(u32),
     PeerRead(u32),
     PeerEnd,
@@ -122,7 +124,8 @@ impl Decode for Op {
             14 if a.is_multiple_of(8) => Self::Lent(length([a >> 3, low, high])),
             14 => Self::DrainWait(a.is_multiple_of(2)),
             15 => Self::KeepOpen(a.is_multiple_of(2)),
-            16..=18 => Self::React(Reaction::from_bytes([a, a >> 4, low, high])),
+            16 | 17 => Self::React(Reaction::from_bytes([a, a >> 4, low, high])),
+            18 => Self::CallSoon(Reaction::from_bytes([a, a >> 4, low, high])),
             19 | 20 => Self::PeerSend(length([a, low, high])),
             21..=23 => Self::PeerRead(length([a, low, high])),
             24 if a.is_multiple_of(4) => Self::PeerEnd,

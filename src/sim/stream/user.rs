@@ -68,6 +68,10 @@ impl Sim {
     /// User code runs.
     pub(super) fn react(&mut self) -> Run {
         let reaction = self.reactions.pop_front().unwrap_or(Reaction::Nothing);
+        self.run_reaction(reaction)
+    }
+
+    pub(super) fn run_reaction(&mut self, reaction: Reaction) -> Run {
         self.depth += 1;
         let result = match reaction {
             Reaction::Nothing => Ok(()),
