@@ -206,7 +206,8 @@ impl Sim {
             }
             Op::Garbage(side, len) => {
                 let lower = &mut self.end(side).lower;
-                if lower.started && !lower.losing && !lower.cut {
+                // What a paused stream has buffered counts against the marks above, who would not know of these.
+                if lower.started && !lower.losing && !lower.cut && !lower.paused {
                     lower.outbox.extend(patterned(len.into(), len.into()));
                     self.tainted = true;
                 }
