@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests import support
@@ -143,11 +143,11 @@ class Owners:
                     self.handlers.discard(argument % len(NUMBERS))
                     if not self.handlers:
                         self.give_back()
+            case "open":
+                # It may get the number of one that was closed.
+                self.open()
             case "theirs":
-                pair = socket.socketpair()
-                pair[0].setblocking(False)
-                self.pairs.append(pair)
-                signal.set_wakeup_fd(pair[0].fileno())
+                signal.set_wakeup_fd(self.open())
                 self.current, self.ours = len(self.pairs) - 1, False
             case "nobody's":
                 signal.set_wakeup_fd(-1)
@@ -165,6 +165,12 @@ class Owners:
                 self.loop.run_forever()
                 taken = self.current is None and not self.handlers
                 assert seen == [self.ours or taken], "a loop without handlers takes what nobody has"
+
+    def open(self) -> int:
+        pair = socket.socketpair()
+        pair[0].setblocking(False)
+        self.pairs.append(pair)
+        return pair[0].fileno()
 
     def give_back(self) -> None:
         if self.current is None and self.before not in self.closed:
@@ -196,12 +202,13 @@ def restored() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-steps = st.sampled_from(["add", "add", "remove", "remove", "theirs", "nobody's", "close theirs", "run"])
+steps = st.sampled_from(["add", "add", "remove", "remove", "theirs", "nobody's", "close theirs", "open", "run"])
 
 
 @pytest.mark.usefixtures("restored")
 @settings(max_examples=150, deadline=None)
 @given(program=st.lists(st.tuples(steps, st.integers(0, 5)), max_size=20))
+@example(program=[("theirs", 0), ("add", 0), ("close theirs", 0), ("open", 0), ("remove", 0)])
 def test_the_wakeup_descriptor_is_the_loops_while_it_has_handlers_and_then_who_had_it_before(
     program: list[tuple[str, int]],
 ) -> None:
