@@ -215,7 +215,7 @@ impl<W> Interest<W> {
     }
 
     /// Everybody in the table, for a garbage collector's traversal.
-    pub fn parties(&self) -> impl Iterator<Item = &W> {
+    pub fn waiting(&self) -> impl Iterator<Item = &W> {
         self.fds.iter().flat_map(|(_, entry)| {
             let waiters = entry.waiters.iter().flatten().map(|(_, waiter)| waiter);
             entry.watchers.iter().flatten().chain(waiters)

@@ -30,7 +30,7 @@ mod step;
 use std::collections::VecDeque;
 
 pub use engine::{Outcome, RecordEngine};
-pub use step::{Admit, Step, Told};
+pub use step::{Admit, FlowSignal, Step};
 
 use super::flow::{Flow, LimitsError};
 use super::outbox::Outbox;
@@ -280,7 +280,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
     }
 
     /// The stream below wants no more ciphertext for now: it has `below` bytes buffered.
-    pub fn handle_paused(&mut self, below: usize) -> Told {
+    pub fn handle_paused(&mut self, below: usize) -> FlowSignal {
         self.send_paused = true;
         self.below = below;
         self.poll_buffered()
@@ -340,7 +340,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
     }
 
     /// What there was to read was read; `unread` is what is left of the ciphertext, bytes.
-    pub fn end_read(&mut self, unread: usize) -> (Step, Told) {
+    pub fn end_read(&mut self, unread: usize) -> (Step, FlowSignal) {
         let send = if self.lost {
             Step::NONE
         } else if self.backlog.is_empty() {
@@ -352,14 +352,14 @@ impl<C: AsRef<[u8]>> Tls<C> {
     }
 
     /// What of the ciphertext is unread may call for a pause of the stream below, or the end of one.
-    pub fn poll_unread(&mut self, unread: usize) -> Told {
+    pub fn poll_unread(&mut self, unread: usize) -> FlowSignal {
         let unread = match self.phase {
             Phase::Wrapped | Phase::Flushing if self.closed => 0,
             Phase::Wrapped | Phase::Flushing if self.read_paused => unread,
             Phase::Wrapped | Phase::Flushing => unread.saturating_sub(RECORD_MAX),
             Phase::Unwrapped | Phase::Handshake | Phase::Shutdown => 0,
         };
-        if self.lost { Told::Nothing } else { Told::by(&mut self.read_flow, unread) }
+        if self.lost { FlowSignal::Nothing } else { FlowSignal::by(&mut self.read_flow, unread) }
     }
 
     /// The protocol's buffer is full: [`Tls::handle_resumed`] is to be called in the next turn, so that others get theirs
@@ -403,7 +403,7 @@ impl<C: AsRef<[u8]>> Tls<C> {
 
     /// `held` bytes of ciphertext are left after a send, or as the stream below takes none for now, which has `below` bytes
     /// buffered.
-    pub fn handle_taken(&mut self, held: usize, below: usize) -> Told {
+    pub fn handle_taken(&mut self, held: usize, below: usize) -> FlowSignal {
         self.held = if self.lost { 0 } else { held };
         self.below = if self.send_paused { below } else { 0 };
         self.poll_buffered()
@@ -472,9 +472,9 @@ impl<C: AsRef<[u8]>> Tls<C> {
     }
 
     /// What is buffered may call for a pause of the user's protocol, or the end of one.
-    pub fn poll_buffered(&mut self) -> Told {
+    pub fn poll_buffered(&mut self) -> FlowSignal {
         let size = self.buffered() + self.below;
-        if self.lost || self.app == App::Init { Told::Nothing } else { Told::by(&mut self.flow, size) }
+        if self.lost || self.app == App::Init { FlowSignal::Nothing } else { FlowSignal::by(&mut self.flow, size) }
     }
 
     /// Closes the connection: drops what has arrived, then sends `close_notify`. In the handshake: aborts.

@@ -74,8 +74,8 @@ pub fn handle_end<H: Host>(host: &mut H) -> Result<(), H::Error> {
 /// An exit, and what the stream below raises.
 pub fn handle_paused<H: Host>(host: &mut H) -> Result<(), H::Error> {
     let below = host.buffered_below()?;
-    let told = host.machine(|machine| machine.handle_paused(below));
-    tell(host, told)
+    let signal = host.machine(|machine| machine.handle_paused(below));
+    tell(host, signal)
 }
 
 /// The stream below wants ciphertext again.
@@ -203,8 +203,8 @@ pub fn set_read_limits<H: Host>(host: &mut H, high: usize, low: usize) -> Result
         return Ok(Err(error));
     }
     let unread = host.unread()?;
-    let told = host.machine(|machine| machine.poll_unread(unread));
-    tell_below(host, told).map(Ok)
+    let signal = host.machine(|machine| machine.poll_unread(unread));
+    tell_below(host, signal).map(Ok)
 }
 
 // ---- the end

@@ -42,13 +42,13 @@ step_flags! {
 
 /// What flow control asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum FlowSignal {
     Nothing,
     Pause,
     Resume,
 }
 
-impl Told {
+impl FlowSignal {
     /// What a buffer of this size calls for.
     pub(super) fn by(flow: &mut Flow, size: usize) -> Self {
         if flow.handle_grown(size) {

@@ -369,7 +369,7 @@ impl LoopCore {
             sched.lent.traverse(visit)?;
         }
         if let Some(io) = self.io.traversed(visit) {
-            io.interest.parties().try_for_each(|watcher| watcher.traverse(visit))?;
+            io.interest.waiting().try_for_each(|watcher| watcher.traverse(visit))?;
             io.slots.iter().try_for_each(|endpoint| endpoint.traverse(visit))?;
             io.files.values().try_for_each(|file| visit.call(file))?;
         }

@@ -356,7 +356,7 @@ impl Sim {
         }
         assert!(self.interest.room() <= ROOM, "room for {} fds", self.interest.room());
         assert!(self.strays <= STRAYS, "files that are closed here wake the loop for ever");
-        let told = self.interest.parties().count();
+        let told = self.interest.waiting().count();
         assert_eq!(told, self.parties.iter().filter(|party| party.live).count(), "the table holds who is to be told");
     }
 

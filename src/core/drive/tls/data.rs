@@ -1,7 +1,7 @@
 //! Plaintext and ciphertext: decrypting and handing out, encrypting and sending.
 
 use super::{Culprit, Host, fatal, run_step};
-use crate::core::tls::{Outcome, Phase, Tls, Told};
+use crate::core::tls::{FlowSignal, Outcome, Phase, Tls};
 
 /// What one pass over the ciphertext yielded.
 pub(super) struct Decrypted<H: Host> {
@@ -97,9 +97,9 @@ pub(super) fn hand_out<H: Host>(host: &mut H, mut found: Decrypted<H>) -> Result
         run_step(host, step)?;
     }
     let unread = host.unread()?;
-    let (step, told) = host.machine(|machine| machine.end_read(unread));
-    // User code that the step runs may have more told.
-    tell_below(host, told)?;
+    let (step, signal) = host.machine(|machine| machine.end_read(unread));
+    // Before the step, whose user code may change what there is to tell.
+    tell_below(host, signal)?;
     run_step(host, step)
 }
 
@@ -151,11 +151,11 @@ pub(super) fn callback_failed<H: Host>(host: &mut H, error: H::Error) -> Result<
     if host.is_exception(&error) { fatal(host, error, Culprit::Protocol) } else { Err(error) }
 }
 
-pub(super) fn tell_below<H: Host>(host: &mut H, told: Told) -> Result<(), H::Error> {
-    let called = match told {
-        Told::Nothing => return Ok(()),
-        Told::Pause => host.pause_below(),
-        Told::Resume => host.resume_below(),
+pub(super) fn tell_below<H: Host>(host: &mut H, signal: FlowSignal) -> Result<(), H::Error> {
+    let called = match signal {
+        FlowSignal::Nothing => return Ok(()),
+        FlowSignal::Pause => host.pause_below(),
+        FlowSignal::Resume => host.resume_below(),
     };
     called.or_else(|error| fatal(host, error, Culprit::Protocol))
 }
@@ -259,21 +259,21 @@ pub fn send<H: Host>(host: &mut H) -> Result<(), H::Error> {
     let (sends, paused) = host.machine(|machine| (machine.may_send(), machine.is_send_paused()));
     let held = if sends { 0 } else { host.held()? };
     let below = if paused { host.buffered_below()? } else { 0 };
-    let told = host.machine(|machine| machine.handle_taken(held, below));
-    tell(host, told)
+    let signal = host.machine(|machine| machine.handle_taken(held, below));
+    tell(host, signal)
 }
 
 /// What is buffered may call for a pause of the user's protocol.
 pub(super) fn tell_buffered<H: Host>(host: &mut H) -> Result<(), H::Error> {
-    let told = host.machine(Tls::poll_buffered);
-    tell(host, told)
+    let signal = host.machine(Tls::poll_buffered);
+    tell(host, signal)
 }
 
-pub(super) fn tell<H: Host>(host: &mut H, told: Told) -> Result<(), H::Error> {
-    let (called, method) = match told {
-        Told::Nothing => return Ok(()),
-        Told::Pause => (host.pause_writing(), "pause_writing"),
-        Told::Resume => (host.resume_writing(), "resume_writing"),
+pub(super) fn tell<H: Host>(host: &mut H, signal: FlowSignal) -> Result<(), H::Error> {
+    let (called, method) = match signal {
+        FlowSignal::Nothing => return Ok(()),
+        FlowSignal::Pause => (host.pause_writing(), "pause_writing"),
+        FlowSignal::Resume => (host.resume_writing(), "resume_writing"),
     };
     match called {
         Err(error) if !host.is_exit(&error) => host.report_flow(&error, method),
