@@ -103,6 +103,27 @@ proptest! {
     }
 
     #[test]
+    fn of_a_shutdown_that_fails_only_who_asked_for_it_is_told(written in 1_u32..500, capacity in 1_u16..500) {
+        let ops = [
+            Op::Bound { capacity, per_call: 9 },
+            Op::FailShutdown,
+            Op::Write(written),
+            Op::WriteEof,
+            Op::PeerRead(500),
+            Op::Turn,
+            Op::Turn,
+        ];
+        // What is handed up is the error of the call, and never the loop's.
+        prop_assert!(run(&ops).contains(&Event::Shutdown));
+    }
+
+    #[test]
+    fn one_read_is_made_in_a_turn_though_an_event_comes_beside_a_queued_one(lens in vec(4097_u32..20_000, 1..9)) {
+        let events = run(&lens.iter().flat_map(|len| [Op::PeerSend(*len), Op::Turn]).collect::<Vec<_>>());
+        prop_assert!(events.iter().filter(|event| matches!(event, Event::Data(_))).count() > lens.len());
+    }
+
+    #[test]
     fn a_write_is_sent_before_it_returns_whatever_was_written_before(lens in vec(1_u32..500, 1..40), running: bool) {
         let mut ops = if running { Vec::new() } else { vec![Op::Stop] };
         ops.extend(lens.iter().copied().map(Op::Write));

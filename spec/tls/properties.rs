@@ -79,6 +79,7 @@ fn disorderly() -> impl Strategy<Value = Vec<Op>> {
         1 => sides().prop_map(Op::Cut),
         1 => sides().prop_map(Op::Clock),
         1 => Just(Op::Reset),
+        1 => sides().prop_map(Op::Break),
         3 => (sides(), 1_u32..9000).prop_map(|(side, max)| Op::Deliver(side, max)),
         2 => Just(Op::Turn),
     ];
@@ -126,6 +127,14 @@ proptest! {
         let mut ops = vec![Op::Inside(Side::Client, Reaction::Exit); exits];
         ops.extend(lens.iter().map(|len| Op::Write(Side::Client, *len)));
         ops.splice(if early { ops.len()..ops.len() } else { 0..0 }, handshake());
+        drop(run(setup, &ops));
+    }
+
+    #[test]
+    fn a_long_write_ends_where_the_stream_below_breaks(setup in setups(), len in 1_u32..6000, rest in disorderly()) {
+        let mut ops = handshake();
+        ops.extend([Op::Break(Side::Client), Op::Write(Side::Client, len)]);
+        ops.extend(rest);
         drop(run(setup, &ops));
     }
 

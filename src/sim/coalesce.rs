@@ -329,9 +329,20 @@ impl Sim {
                 Ok(())
             }
             Reaction::Turn(endpoint) => {
-                self.begin()?;
-                self.write(endpoint);
-                self.end(false)
+                let mut runs = false;
+                let result = self.leaving(|sim| {
+                    drive::turn(sim, |sim| {
+                        assert!(sim.is_clear(), "a turn that may wait keeps writes back");
+                        sim.frames.push(Frame::Turn(sim.thread));
+                        sim.write(endpoint);
+                        assert_eq!(sim.frames.pop(), Some(Frame::Turn(sim.thread)));
+                        runs = true;
+                        Ok(())
+                    })
+                });
+                assert!(runs || result.is_err(), "a turn of nothing");
+                assert!(self.is_clear(), "kept back at the end of a turn");
+                result
             }
             Reaction::Switch(on) => self.switch(on),
         }

@@ -196,6 +196,7 @@ impl Sim {
                 self.end(side).broken = true;
                 self.lower_end(side);
             }
+            Op::Break(side) => self.end(side).lower.breaks = true,
             Op::Reset => Side::BOTH.into_iter().for_each(|side| self.break_stream(side)),
             Op::Flip(side, at) => {
                 let outbox = &mut self.end(side).lower.outbox;

@@ -347,10 +347,12 @@ impl Host for Connection<'_> {
             let sends = self.at.level == 0 && self.sim.tls(self.at).may_send();
             self.sim.layer(self.at).sends = sends;
         }
+        let closing = self.sim.end(self.at.side).lower.closing;
         let Layer { sends, engine, .. } = self.sim.layer(self.at);
         let at_border = from > 0 && from.is_multiple_of(SLICE);
         assert!(!*sends || to.div_ceil(SLICE) == from / SLICE + 1, "more than a slice at once");
         assert!(!*sends || !at_border || engine.held() == 0, "a slice behind one that was not sent");
+        assert!(!*sends || !at_border || !closing, "encrypted for nobody");
         assert!(to - from <= RECORD, "more than a record at once");
         let exits = self.sim.run_inside(self.at) == Err(Raised::Exit);
         match self.sim.layer(self.at).engine.write(&plain[from..to]) {

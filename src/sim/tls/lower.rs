@@ -37,6 +37,8 @@ pub struct Lower {
     pub end_told: bool,
     /// It was broken, or aborted.
     pub failed: bool,
+    /// The next write finds it broken.
+    pub breaks: bool,
 }
 
 impl Default for Lower {
@@ -57,6 +59,7 @@ impl Default for Lower {
             cut: false,
             end_told: false,
             failed: false,
+            breaks: false,
         }
     }
 }
@@ -86,6 +89,9 @@ impl Sim {
             return;
         }
         assert!(!lower.paused || lower.sliced, "more is sent than was asked for");
+        if std::mem::take(&mut lower.breaks) {
+            return self.lower_fail(side);
+        }
         if !lower.cut {
             lower.outbox.extend(bytes);
         }

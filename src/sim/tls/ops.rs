@@ -167,6 +167,8 @@ pub enum Op {
     Bound(Side, u8, u8),
     /// What this end sends ends here, without a `close_notify`.
     Cut(Side),
+    /// The connection breaks, which the next write finds out.
+    Break(Side),
     /// The connection breaks, at both ends.
     Reset,
     /// One byte that waits to reach the other end is another one.
@@ -216,6 +218,7 @@ impl Decode for Op {
                 2 => Self::Flip(side, u16::from_le_bytes([low, high])),
                 3 => Self::Garbage(side, low),
                 4..=6 => Self::Clock(side),
+                7 => Self::Break(side),
                 _ => Self::Say(side, Said::Ask),
             },
             18 | 19 => Self::Start(side),

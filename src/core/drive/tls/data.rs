@@ -44,12 +44,13 @@ impl<H: Host> Decrypted<H> {
 /// Decrypts what was fed, up to the beginning of a record that is not whole.
 pub(super) fn decrypt<H: Host>(host: &mut H, found: &mut Decrypted<H>) {
     let (tail, mut more) = host.machine(|machine| (machine.tail(), machine.begin_read()));
+    // More than a record has, or all that there is: what is read is less, and nothing is left behind, except of a record
+    // that was compressed.
+    let most = H::RECORD + 1;
     loop {
-        // More than a record has, or all that there is: what is read is less, and nothing is left behind, except of a record
-        // that was compressed.
         let max = match host.unread() {
-            Ok(_) if std::mem::take(&mut more) => H::RECORD + 1,
-            Ok(unread) if unread > tail => unread.min(H::RECORD + 1),
+            Ok(_) if std::mem::take(&mut more) => most,
+            Ok(unread) if unread > tail => unread.min(most),
             Ok(_) => return,
             Err(error) => return found.error = Some(error),
         };
