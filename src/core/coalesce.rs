@@ -147,3 +147,28 @@ impl<E> Coalesce<E> {
         self.take()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: Thread = Thread::MIN;
+
+    #[test]
+    fn a_turn_that_corked_nothing_ends_by_itself() {
+        let mut coalesce = Coalesce::new(true);
+        let outer = coalesce.begin(HERE);
+        assert!(coalesce.handle_end(outer) && !coalesce.runs_in(HERE));
+        let outer = coalesce.begin(HERE);
+        coalesce.cork(7);
+        assert!(!coalesce.handle_end(outer) && coalesce.runs_in(HERE));
+    }
+
+    #[test]
+    fn what_is_corked_leaves_early_only_where_its_own_thread_switches_it_off() {
+        let mut coalesce = Coalesce::<u8>::new(true);
+        let elsewhere = HERE.saturating_add(1);
+        coalesce.begin(HERE);
+        assert!(!coalesce.switch(true, HERE) && coalesce.switch(false, HERE) && !coalesce.switch(false, elsewhere));
+    }
+}

@@ -425,4 +425,39 @@ mod tests {
         assert_eq!(interest.wait(9, Dir::Read, ()).0, Change::Keep);
         assert_eq!(interest.watched().collect::<Vec<_>>(), [(3, true, false), (5, false, true), (8, true, true)]);
     }
+
+    #[test]
+    fn the_set_is_made_anew_once_more_than_an_eighth_of_the_entries_are_strays() {
+        let mut interest = Interest::default();
+        assert_eq!(interest.room(), 0);
+        for fd in 0..40 {
+            assert_eq!(interest.set_watcher(fd, Dir::Read, fd).1, None);
+        }
+        assert!(interest.room() >= 40);
+        assert_eq!(interest.parties().copied().collect::<Vec<_>>(), (0..40).collect::<Vec<_>>());
+        let strays = |interest: &mut Interest<u32>, n: usize| {
+            for _ in 0..n {
+                assert!(interest.handle_closed(1000).is_empty());
+            }
+            interest.poll_renewal()
+        };
+        assert!(!strays(&mut interest, 5) && strays(&mut interest, 1));
+        assert!(!strays(&mut interest, 5) && strays(&mut interest, 1), "and counted anew");
+        // Neither who is forgotten nor who stops watching counts.
+        (24..40).for_each(|fd| assert_eq!(interest.forget(fd), [fd]));
+        (8..24).for_each(|fd| assert_eq!(interest.clear_watcher(fd, Dir::Read).1, Some(fd)));
+        assert!(!strays(&mut interest, 1) && strays(&mut interest, 1));
+    }
+
+    #[test]
+    fn there_is_more_to_come_behind_an_edge_and_a_full_batch() {
+        let mut interest = Interest::<()>::default();
+        assert!(!interest.io_pending());
+        for told in [Interest::handle_edge, Interest::handle_full] {
+            told(&mut interest);
+            assert!(interest.io_pending());
+            interest.begin_look();
+            assert!(!interest.io_pending());
+        }
+    }
 }

@@ -46,3 +46,18 @@ impl<S> Owners<S> {
         self.0.remove(fd)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_was_closed_names_no_file() {
+        let mut owners = Owners::default();
+        for (inode, same) in [(Some(5), true), (None, false)] {
+            owners.insert(3, Owner { socket: "a", inode });
+            assert_eq!(owners.is_same_file(3, inode), same);
+            assert!(!owners.is_same_file(3, Some(6)) && !owners.is_same_file(4, inode));
+        }
+    }
+}

@@ -170,9 +170,12 @@ mod tests {
     fn sendall_goes_on_until_all_is_moved() {
         let mut op = SockOp::new(Dir::Write);
         op.set_total(10);
+        assert!(op.is_fresh() && !op.is_running());
         assert_eq!(op.poll(), Ok(Next::Try));
+        assert!(!op.is_fresh() && op.is_running());
         assert_eq!(op.handle_progress(4), Next::Try);
         assert_eq!(op.handle_blocked(), Next::Wait(Dir::Write));
+        assert!(!op.is_fresh() && !op.is_running());
         assert_eq!(op.poll(), Ok(Next::Try));
         assert_eq!(op.handle_progress(6), Next::Finish);
         assert_eq!(op.poll(), Err(Misuse::Reused));
