@@ -118,12 +118,6 @@ proptest! {
     }
 
     #[test]
-    fn one_read_is_made_in_a_turn_though_an_event_comes_beside_a_queued_one(lens in vec(4097_u32..20_000, 1..9)) {
-        let events = run(&lens.iter().flat_map(|len| [Op::PeerSend(*len), Op::Turn]).collect::<Vec<_>>());
-        prop_assert!(events.iter().filter(|event| matches!(event, Event::Data(_))).count() > lens.len());
-    }
-
-    #[test]
     fn a_write_is_sent_before_it_returns_whatever_was_written_before(lens in vec(1_u32..500, 1..40), running: bool) {
         let mut ops = if running { Vec::new() } else { vec![Op::Stop] };
         ops.extend(lens.iter().copied().map(Op::Write));
@@ -312,6 +306,14 @@ fn a_short_read_drains_a_tcp_socket_that_has_neither_an_end_nor_urgent_data() {
     for other in [Policy::SOCKET, Policy::READ_PIPE] {
         assert!(!other.is_drained(9, 10, false, || false));
     }
+}
+
+#[test]
+fn a_stream_is_read_once_in_a_turn_and_whenever_there_is_none() {
+    let mut stream = Stream::<Vec<u8>>::new(Policy::TCP);
+    assert!(stream.handle_open().has(Step::WATCH_READ));
+    assert!(stream.begin_read(1) && !stream.begin_read(1) && stream.begin_read(2) && !stream.begin_read(2));
+    assert!(stream.begin_read(0) && stream.begin_read(0));
 }
 
 #[test]

@@ -168,7 +168,7 @@ mod tests {
     fn what_is_corked_leaves_early_only_where_its_own_thread_switches_it_off() {
         let mut coalesce = Coalesce::<u8>::new(true);
         let elsewhere = HERE.saturating_add(1);
-        coalesce.begin(HERE);
+        assert_eq!(coalesce.begin(HERE), State::Nothing);
         assert!(!coalesce.switch(true, HERE) && coalesce.switch(false, HERE) && !coalesce.switch(false, elsewhere));
     }
 }
