@@ -296,6 +296,31 @@ fn the_marks_are_asyncios_at_first() {
     assert_eq!((tls.limits(), tls.read_limits()), ((131_072, 524_288), (65_536, 262_144)));
 }
 
+#[test]
+fn an_exit_while_what_arrived_is_dropped_keeps_no_connection_from_closing() {
+    let ops = [
+        Op::Start(Side::Client),
+        Op::Start(Side::Server),
+        Op::SetLimits(Side::Server, 56, 0),
+        Op::Deliver(Side::Client, 17),
+        Op::React(Side::Server, Reaction::Nothing),
+        Op::React(Side::Server, Reaction::PauseReading),
+        Op::React(Side::Server, Reaction::Exit),
+        Op::Deliver(Side::Server, 17),
+        Op::Write(Side::Server, 916),
+        Op::Write(Side::Server, 1501),
+        Op::Bound(Side::Server, 68, 68),
+        Op::SetLimits(Side::Server, 178, 45),
+        Op::Write(Side::Client, 1),
+        Op::Deliver(Side::Client, 10),
+        Op::Deliver(Side::Server, 2129),
+        Op::Close(Side::Server),
+    ];
+    // `resume_writing` is called for what the close sends.
+    let events = run(Setup { flights: 2, fragment: 51, strict: true, ..Setup::default() }, &ops);
+    assert!(events.contains(&Event(Side::Server, What::Lost)));
+}
+
 /// A machine up to the end of its handshake.
 fn wrapped() -> Tls<Vec<u8>> {
     let mut tls = Tls::new(false);

@@ -263,13 +263,17 @@ fn run_step<H: Host>(host: &mut H, step: Step) -> Result<(), H::Error> {
     {
         host.wake(waiter, None)?;
     }
-    if step.has(Step::READ) {
-        hand_out(host, Decrypted::nothing())?;
-    }
     // Neither an exit nor what `eof_received` raises keeps a connection from being closed.
     let mut told = Ok(());
+    if step.has(Step::READ) {
+        told = hand_out(host, Decrypted::nothing());
+        // What is for the stream below to handle breaks the connection off.
+        if told.as_ref().is_err_and(|error| !host.is_exit(error)) {
+            return told;
+        }
+    }
     if step.has(Step::WRITE) {
-        told = encrypt_queued(host);
+        told = told.and(encrypt_queued(host));
     }
     if step.has(Step::SEND) {
         told = told.and(send(host));
