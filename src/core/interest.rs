@@ -434,7 +434,7 @@ mod tests {
             assert_eq!(interest.set_watcher(fd, Dir::Read, fd).1, None);
         }
         assert!(interest.room() >= 40);
-        assert_eq!(interest.parties().copied().collect::<Vec<_>>(), (0..40).collect::<Vec<_>>());
+        assert_eq!(interest.waiting().copied().collect::<Vec<_>>(), (0..40).collect::<Vec<_>>());
         let strays = |interest: &mut Interest<u32>, n: usize| {
             for _ in 0..n {
                 assert!(interest.handle_closed(1000).is_empty());
