@@ -149,6 +149,52 @@ loop.close()
 
 
 @NEST
+def test_nest_asyncio_applied_to_a_running_loop_reads_as_often_as_something_comes(nest: str) -> None:
+    check(
+        nest,
+        NESTING
+        + """
+async def echo(reader, writer):
+    while line := await reader.readline():
+        writer.write(line)
+    writer.close()
+
+async def talk(port):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for number in range(3):
+        writer.write(b"%d\\n" % number)
+        assert await asyncio.wait_for(reader.readline(), 9) == b"%d\\n" % number
+    writer.close()
+
+class Datagrams(asyncio.DatagramProtocol):
+    def datagram_received(self, data, address):
+        came.put_nowait(data)
+
+async def listen(ours, theirs):
+    transport, _ = await loop.create_datagram_endpoint(Datagrams, sock=ours)
+    for number in range(3):
+        theirs.send(b"%d" % number)
+        assert await asyncio.wait_for(came.get(), 9) == b"%d" % number
+    transport.close()
+
+came = asyncio.Queue()
+
+async def main():
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    nest.apply(loop)
+    loop.run_until_complete(talk(server.sockets[0].getsockname()[1]))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with theirs:
+        loop.run_until_complete(listen(ours, theirs))
+    server.close()
+
+loop.run_until_complete(main())
+loop.close()
+""",
+    )
+
+
+@NEST
 def test_other_loops_of_the_process_go_on_where_nest_asyncio_was_applied_to_one(nest: str) -> None:
     check(
         nest,

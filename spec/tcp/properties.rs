@@ -313,6 +313,8 @@ fn a_stream_is_read_once_in_a_turn_and_whenever_there_is_none() {
     let mut stream = Stream::<Vec<u8>>::new(Policy::TCP);
     assert!(stream.handle_open().has(Step::WATCH_READ));
     assert!(stream.begin_read(1) && !stream.begin_read(1) && stream.begin_read(2) && !stream.begin_read(2));
+    stream.forget_turn();
+    assert!(stream.begin_read(2) && !stream.begin_read(2), "a program has turns of its own");
     assert!(stream.begin_read(0) && stream.begin_read(0));
 }
 

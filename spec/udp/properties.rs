@@ -251,6 +251,17 @@ fn the_kernel_is_asked_whatever_is_known_of_it_once_after_a_pause() {
     assert!(!endpoint.forces_recv());
 }
 
+#[test]
+fn an_endpoint_is_read_once_a_turn_and_as_often_as_asked_where_a_program_has_turns_of_its_own() {
+    let mut endpoint = Datagram::<u64, Vec<u8>>::new(Policy { header: 8, batches: true, fixed: false });
+    assert!(!endpoint.handle_open().is_none());
+    let read = Read::Receive { force: false, errored: false };
+    assert_eq!((endpoint.begin_read(1), endpoint.begin_read(1)), (read, Read::Nothing));
+    endpoint.forget_turn();
+    assert_eq!((endpoint.begin_read(1), endpoint.begin_read(1)), (read, Read::Nothing));
+    assert_eq!((endpoint.begin_read(0), endpoint.begin_read(0)), (read, read));
+}
+
 fn transcript(ops: &[Op]) -> String {
     tokioloop::sim::transcript(run(ops))
 }

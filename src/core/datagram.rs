@@ -300,6 +300,11 @@ impl<R, P: AsRef<[u8]>> Datagram<R, P> {
         }
     }
 
+    /// A program runs the loop's queue by hand: by turns of its own, so the next read is not of the same turn as the last.
+    pub fn forget_turn(&mut self) {
+        self.read_in = 0;
+    }
+
     /// The kernel had something to say. True when the socket is to be registered anew, for errors and reading.
     pub fn handle_found(&mut self) -> bool {
         self.errors.handle_found()

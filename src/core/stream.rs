@@ -300,6 +300,11 @@ impl<C: AsRef<[u8]>> Stream<C> {
         self.wants_read()
     }
 
+    /// A program runs the loop's queue by hand: by turns of its own, so the next read is not of the same turn as the last.
+    pub fn forget_turn(&mut self) {
+        self.read_in = 0;
+    }
+
     /// There may be more to read: true when a read is to be queued for the next turn. Once, however often a protocol pauses
     /// and resumes meanwhile: each read asks for the next, so two would stay two.
     pub fn poll_read_on(&mut self) -> bool {

@@ -384,6 +384,7 @@ macro_rules! transport_methods {
             // ---- what the loop calls, as callbacks for who has its queue in hand
 
             fn _read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
+                slf.get().base.state.with(slf.py(), |state| state.machine.forget_turn());
                 Self::guard(slf, || transport::handle_io(slf, false))
             }
 
