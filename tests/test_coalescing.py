@@ -512,6 +512,22 @@ def test_a_corked_transport_that_is_closed_under_its_feet_is_lost_with_an_error(
         theirs.shutdown(socket.SHUT_WR)
 
 
+def test_a_look_that_a_callback_takes_has_it_leave_before(loop: Any) -> None:
+    """As nest_asyncio takes it where it is applied to a running loop: it may wait for the answer."""
+
+    async def main() -> tuple[bytes, bool]:
+        transport, peer, protocol = await connected(loop, "unix")
+        transport.write(b"asked")
+        loop._selector.select(0)
+        asked = exactly(peer, 5)
+        transport.write(b"more")
+        early = has_something(peer)
+        await ended(transport, peer, protocol)
+        return asked, early
+
+    assert run(loop, main()) == (b"asked", False)
+
+
 def test_a_turn_inside_a_turn_has_it_leave_before(loop: Any) -> None:
     """As nest_asyncio runs them: the inner turn may wait for what the outer one has written."""
 

@@ -2,7 +2,7 @@
 //! `core::drive::coalesce` carries it out.
 //!
 //! ```text
-//!   Nothing ──turn begins──► Turn ──it ends; before a fork, or a turn within; switched off──► Leaving
+//!   Nothing ──turn begins──► Turn ──it ends; before a fork, or a look within; switched off──► Leaving
 //!      ▲  ▲                  │  ▲                                                              │  │
 //!      │  └──a fork: the     │  └────────────────────────────all has left──────────────────────┘  │
 //!      │     child of another thread's                                                            │
@@ -13,8 +13,8 @@
 //! Rules:
 //! - Only what is written by the loop's thread while a turn of it runs is corked. Other writes are sent at once.
 //! - However a turn ends, what it corked leaves: also by an exception, or by the turn inside it that a callback runs.
-//! - Before a fork the forking thread's turn has what it corked leave. What another thread's turn has corked stays the
-//!   parent's: the child forgets it.
+//! - Before its thread forks, or looks at I/O in a callback, a turn has what it corked leave. What another thread's turn
+//!   has corked stays the parent's: the child of a fork forgets it.
 //! - What callbacks write while corked writes leave is sent at once, so that this comes to an end.
 
 use std::collections::VecDeque;

@@ -134,7 +134,7 @@ impl LoopCore {
 
     /// This thread forks.
     fn _before_fork(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.get().coalesce.before_fork(slf)
+        slf.get().coalesce.leave_early(slf)
     }
 
     /// This process is the child of a fork.

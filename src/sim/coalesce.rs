@@ -288,7 +288,7 @@ impl Sim {
     }
 
     fn fork(&mut self, runs: bool) {
-        self.handle(|sim| sim.leaving(drive::before_fork));
+        self.handle(|sim| sim.leaving(drive::leave_early));
         assert!(!runs || self.is_clear(), "a fork would have it sent twice");
     }
 

@@ -76,11 +76,11 @@ pub fn switch<H: Host>(host: &mut H, on: bool) -> Result<(), H::Error> {
     if host.machine(|machine| machine.switch(on, thread)) { leave(host, None) } else { Ok(()) }
 }
 
-/// This thread forks.
+/// What this thread's turn has corked leaves now: the thread forks, or a callback waits for I/O.
 ///
 /// # Errors
 /// An exit.
-pub fn before_fork<H: Host>(host: &mut H) -> Result<(), H::Error> {
+pub fn leave_early<H: Host>(host: &mut H) -> Result<(), H::Error> {
     let thread = host.thread();
     if host.machine(|machine| machine.runs_in(thread)) { leave(host, None) } else { Ok(()) }
 }

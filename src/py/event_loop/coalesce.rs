@@ -79,12 +79,12 @@ impl Coalesce {
         drive::switch(&mut (self, owner), on)
     }
 
-    /// This thread forks.
+    /// What this thread's turn has corked leaves now: the thread forks, or a callback waits for I/O.
     ///
     /// # Errors
     /// An exit.
-    pub fn before_fork(&self, owner: &Bound<'_, PyAny>) -> PyResult<()> {
-        drive::before_fork(&mut (self, owner))
+    pub fn leave_early(&self, owner: &Bound<'_, PyAny>) -> PyResult<()> {
+        drive::leave_early(&mut (self, owner))
     }
 
     /// This process is the child of a fork: what is corked is the parent's.

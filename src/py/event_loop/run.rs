@@ -158,6 +158,7 @@ fn prepare_patched(slf: &Bound<'_, LoopCore>, parker: &Arc<Parker>) -> PyResult<
 pub fn look(owner: &Bound<'_, LoopCore>, timeout: Option<f64>) -> PyResult<Vec<Event>> {
     let (py, this) = (owner.py(), owner.get());
     let parker = parker_of(owner)?;
+    this.coalesce.leave_early(owner)?;
     let ready = this.ready_len(py)?;
     let moment = now();
     let deadline = timeout.map(|timeout| Time::from_secs(moment.secs() + timeout));
