@@ -194,6 +194,38 @@ loop.close()
     )
 
 
+def test_a_callback_that_looks_and_runs_what_it_finds_has_each_of_its_looks_read() -> None:
+    """As nest_asyncio does where it is applied to a running loop."""
+    check(
+        "asyncio",
+        """
+loop = new_loop()
+came = []
+
+class Collects(asyncio.Protocol):
+    def data_received(self, data):
+        came.append(data)
+
+async def main():
+    ours, theirs = socket.socketpair()
+    with theirs:
+        transport, _ = await loop.create_connection(Collects, sock=ours)
+        await asyncio.sleep(0)
+        for _ in range(3):
+            theirs.sendall(b"x")
+            others = len(loop._ready)
+            loop._process_events(loop._selector.select(0))
+            while len(loop._ready) > others:
+                loop._ready.pop()._run()
+        transport.close()
+
+loop.run_until_complete(main())
+loop.close()
+assert came == [b"x"] * 3, came
+""",
+    )
+
+
 @NEST
 def test_other_loops_of_the_process_go_on_where_nest_asyncio_was_applied_to_one(nest: str) -> None:
     check(

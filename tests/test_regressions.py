@@ -373,33 +373,6 @@ def test_an_event_beside_a_queued_read_is_no_second_read_of_that_turn(loop: Loop
     assert most == 1
 
 
-def test_a_callback_that_looks_and_runs_what_it_finds_has_each_of_its_looks_read(loop: Loop) -> None:
-    """As nest_asyncio does where it is applied to a running loop."""
-    came: list[bytes] = []
-
-    class Collects(asyncio.Protocol):
-        def data_received(self, data: bytes) -> None:
-            came.append(data)
-
-    def look() -> None:
-        ready = loop._ready  # type: ignore[attr-defined]
-        for _ in range(3):
-            theirs.sendall(b"x")
-            others = len(ready)
-            loop._process_events(loop._selector.select(0))  # type: ignore[attr-defined]
-            while len(ready) > others:
-                ready.pop()._run()
-
-    ours, theirs = peers.unix_pair()
-    with theirs:
-        transport = connect(loop, Collects(), ours)
-        turns(loop)
-        loop.call_soon(look)
-        turns(loop, 1)
-        close(loop, transport)
-    assert came == [b"x", b"x", b"x"]
-
-
 def test_what_waits_for_the_end_of_the_turn_pauses_no_protocol_when_limits_are_set(loop: Loop) -> None:
     calls: list[str] = []
 
