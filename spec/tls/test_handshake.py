@@ -79,7 +79,7 @@ def test_connect_accepted_socket_shakes_hands_as_the_server(loop, run):
         talking = peers.thread(talk, theirs)
         protocol = Recorder(loop)
         transport, given = await loop.connect_accepted_socket(lambda: protocol, ours, ssl=certificates.server())
-        made = list(protocol.calls)
+        made = protocol.calls[:1]  # what the client has sent may have come with the end of its handshake
         await protocol.received(4)
         transport.write(protocol.data)
         got = await aside(talking.result)
