@@ -22,7 +22,7 @@ PYTHON =
 # `make test` runs on the others of these, too, where they are installed.
 VERSIONS = 3.15 3.14 3.13 3.12 3.11
 # Parts of `make test` that run at once (tests/ and the suite, on each interpreter): they wait more than they compute.
-AT_ONCE = 3
+AT_ONCE = 4
 # What `make test-testing` runs on, and where it makes its chroot, or finds it.
 TESTING = 3.15 3.14
 CHROOT = $(CARGO_TARGET_DIR)/testing-root
