@@ -73,7 +73,7 @@ def summary(latencies: list[int], seconds: float) -> dict[str, float]:
 
 
 def measure(
-    load: Load | Handshakes | Visits | Poured, duration: float, warmup: float, server_pid: int | None = None
+    load: Load | Visits | Poured, duration: float, warmup: float, server_pid: int | None = None
 ) -> dict[str, Any]:
     """Warm up, then measure for `duration` seconds.
 
@@ -208,7 +208,7 @@ def measure_states(options: argparse.Namespace, states: list[str]) -> dict[str, 
     return found
 
 
-def load_for(options: argparse.Namespace, addr: Addr) -> Load | Handshakes | Visits | Poured:
+def load_for(options: argparse.Namespace, addr: Addr) -> Load | Visits | Poured:
     """The load that the command line asks for. Raises OSError, and ValueError for a wrong answer."""
     if options.handshakes:
         return Handshakes(addr, options.concurrency, options.handshakes == "resumed", options.spin)

@@ -8,6 +8,7 @@ import functools
 import select
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +16,7 @@ from load import GRACE, PATIENCE, READABLE, connect
 from server import Addr
 
 MEBIBYTE = 1024 * 1024
+DONE = object()
 
 
 class Visits:
@@ -23,15 +25,13 @@ class Visits:
     def __init__(self, addr: Addr, concurrency: int, msize: int, spin: bool = False) -> None:
         self._addr, self._concurrency, self._message, self._spin = addr, concurrency, bytes(msize), spin
         self._poller = select.epoll() if hasattr(select, "epoll") else select.poll()
-        self._visits: dict[int, tuple[int, socket.socket]] = {}
-        # Those that wait for the server to close its end.
-        self._answered: set[int] = set()
+        self._visits: dict[int, tuple[int, socket.socket, Iterator[None]]] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for _, sock in self._visits.values():
+        for _, sock, _ in self._visits.values():
             sock.close()
         if hasattr(self._poller, "close"):
             self._poller.close()
@@ -44,35 +44,41 @@ class Visits:
     def _begin(self) -> None:
         began = time.perf_counter_ns()
         sock = connect(self._addr)  # at once: the kernel accepts, not the server
-        sock.send(self._message)
-        self._visits[sock.fileno()] = began, sock
+        visit = self._visit(sock)
+        next(visit)
+        self._visits[sock.fileno()] = began, sock, visit
         self._poller.register(sock, READABLE)
+
+    def _visit(self, sock: socket.socket) -> Iterator[None]:
+        """A visit, which ends when the server has closed its end, too; it yields where it has to wait for the server.
+
+        Raises OSError, ValueError for a wrong answer.
+        """
+        size = len(self._message)
+        sock.send(self._message)
+        yield
+        if len(sock.recv(size)) != size:
+            raise ValueError("the server did not echo what it was sent")
+        sock.shutdown(socket.SHUT_WR)
+        yield
+        if sock.recv(size):
+            raise ValueError("the echo is too long")
 
     def run(self, seconds: float) -> tuple[list[int], float]:
         """Keep visiting for that long: how long each visit took (nanoseconds), the seconds taken.
 
-        A visit ends when the server has closed its end, too. Raises OSError, and ValueError for a wrong answer.
+        Visits that last beyond the end are counted by the next run. Raises OSError, and ValueError for a wrong answer.
         """
         latencies: list[int] = []
-        poll, clock, size = self._poller.poll, time.perf_counter_ns, len(self._message)
+        poll, clock = self._poller.poll, time.perf_counter_ns
         if self._spin:
             poll = functools.partial(poll, 0)
-        answered = self._answered
         opened = now = clock()
         deadline = opened + round(seconds * 1e9)
         while now < deadline or (not latencies and now < deadline + GRACE):
             for fd, _ in poll():
-                began, sock = self._visits[fd]
-                data = sock.recv(size)
-                if fd not in answered:
-                    if len(data) != size:
-                        raise ValueError("the server did not echo what it was sent")
-                    answered.add(fd)
-                    sock.shutdown(socket.SHUT_WR)
-                elif data:
-                    raise ValueError("the echo is too long")
-                else:
-                    answered.discard(fd)
+                began, sock, visit = self._visits[fd]
+                if next(visit, DONE) is DONE:
                     del self._visits[fd]
                     self._poller.unregister(fd)
                     sock.close()

@@ -2,17 +2,14 @@
 
 import contextlib
 import functools
-import select
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any
 
-from load import GRACE, READABLE, Load, connect
+from load import Load, connect
+from other_loads import Visits
 from server import Addr
-
-DONE = object()
 
 
 class Channel:
@@ -132,19 +129,18 @@ class TlsLoad(Load):
         return len(message)
 
 
-class Handshakes:
+class Handshakes(Visits):
     """Visits to a TLS server, `concurrency` at a time: connect, shake hands, have one byte echoed, close both ways.
 
     Each handshake is a full one, or resumes the session of the first. It looks like `Load` to `measure`.
     """
 
     def __init__(self, addr: Addr, concurrency: int, resumed: bool, spin: bool = False) -> None:
-        self._addr, self._concurrency, self._resumed, self._spin = addr, concurrency, resumed, spin
+        super().__init__(addr, concurrency, 1, spin)
+        self._resumed = resumed
         self._context = insecure_context()
         self._cipher = memoryview(bytearray(65536))
         self._session: ssl.SSLSession | None = None
-        self._poller = select.epoll() if hasattr(select, "epoll") else select.poll()
-        self._visits: dict[int, tuple[int, socket.socket, Iterator[None]]] = {}
         with connect(addr) as sock:
             channel = Channel(self._context, sock, self._cipher)
             channel.handshake()
@@ -155,31 +151,9 @@ class Handshakes:
             if resumed:  # tickets came before the echo, where they come after the handshake
                 self._session = channel.tls.session
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for _, sock, _ in self._visits.values():
-            sock.close()
-        if hasattr(self._poller, "close"):
-            self._poller.close()
-
-    def start(self) -> None:
-        """Begin the first visits. Raises OSError."""
-        for _ in range(self._concurrency):
-            self._begin()
-
-    def _begin(self) -> None:
-        began = time.perf_counter_ns()
-        sock = connect(self._addr)  # at once: the kernel accepts, not the server
+    def _visit(self, sock: socket.socket) -> Iterator[None]:
         sock.setblocking(False)
-        visit = self._visit(Channel(self._context, sock, self._cipher, self._session))
-        next(visit)
-        self._visits[sock.fileno()] = began, sock, visit
-        self._poller.register(sock, READABLE)
-
-    def _visit(self, channel: Channel) -> Iterator[None]:
-        """A visit; it yields where it has to wait for the server. Raises OSError, ValueError for a wrong answer."""
+        channel = Channel(self._context, sock, self._cipher, self._session)
         tls = channel.tls
 
         def step(operation: Callable[[], Any]) -> Iterator[None]:
@@ -203,29 +177,6 @@ class Handshakes:
         # The server may end the connection with a close_notify of its own or without.
         with contextlib.suppress(ConnectionError):
             yield from step(tls.unwrap)
-
-    def run(self, seconds: float) -> tuple[list[int], float]:
-        """Keep visiting for that long: how long each visit took (nanoseconds), the seconds taken.
-
-        Visits that last beyond the end are counted by the next run. Raises OSError, and ValueError for a wrong answer.
-        """
-        latencies: list[int] = []
-        poll, clock = self._poller.poll, time.perf_counter_ns
-        if self._spin:
-            poll = functools.partial(poll, 0)
-        opened = now = clock()
-        deadline = opened + round(seconds * 1e9)
-        while now < deadline or (not latencies and now < deadline + GRACE):
-            for fd, _ in poll():
-                began, sock, visit = self._visits[fd]
-                if next(visit, DONE) is DONE:
-                    del self._visits[fd]
-                    self._poller.unregister(fd)
-                    sock.close()
-                    latencies.append(clock() - began)
-                    self._begin()
-            now = clock()
-        return latencies, (now - opened) / 1e9
 
 
 def describe(tls: ssl.SSLObject) -> str:
